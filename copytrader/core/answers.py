@@ -1,0 +1,123 @@
+"""What the broker answers to a command, and what an answer that does not come proves: nothing."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from copytrader.core.facts import Accepted, Level, NotFound, NotSent, Refused, Role, Skip, Throttled, Unanswered, Verb
+from copytrader.core.model import OrderStatus, RefusalClass, SkipReason
+from copytrader.core.news import News
+from copytrader.core.outcomes import LOST_TOKEN, block, close_piece, end_piece, note_refusal
+from copytrader.core.sightings import locate
+from copytrader.core.state import Account, Slice, State
+
+ABSENT_AFTER = timedelta(seconds=120)
+_CANCEL_SETTLES = timedelta(seconds=3)
+_PAUSES = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0)
+
+
+def take_answer(
+    state: State, answer: Accepted | Refused | Throttled | Unanswered | NotSent, at: datetime, news: News
+) -> None:
+    piece = state.slices.get(answer.correlation_id)
+    account = state.accounts.get(answer.account)
+    if piece is None or account is None or piece.follower != answer.account:
+        return
+    news.touch(piece.key, piece.follower)
+    if piece.ended is not None:
+        return
+    if piece.in_flight is answer.verb:
+        piece.in_flight = None
+    _pause(piece, answer, at)
+    match answer:
+        case Accepted():
+            piece.accepted_at = at
+            if answer.verb is Verb.PLACE:
+                piece.unknown = False
+                locate(state, piece, answer.order_id)
+            else:
+                if answer.verb is Verb.MODIFY:
+                    piece.maybe.clear()
+                state.ask_books.add(piece.follower)
+                end_piece(state, account, piece, news)
+        case Refused():
+            _refuse(state, account, piece, answer, news)
+        case Throttled():
+            account.budget.throttled(at)
+            _take_back(state, account, piece, answer.verb)
+        case NotSent():
+            _take_back(state, account, piece, answer.verb)
+        case Unanswered():
+            piece.unknown = answer.verb is Verb.PLACE and piece.known is None
+            if answer.verb is Verb.MODIFY:
+                piece.maybe.append(piece.asked_before[-1])
+            state.ask_books.add(piece.follower)
+
+
+def _pause(piece: Slice, answer: Accepted | Refused | Throttled | Unanswered | NotSent, at: datetime) -> None:
+    """Say when the same may be tried again: an accepted cancel gets time to show, a failure waits longer each time."""
+    if answer.verb is Verb.PLACE:
+        return
+    if isinstance(answer, Accepted):
+        piece.tries = 0
+        piece.retry_at = at + _CANCEL_SETTLES if answer.verb is Verb.CANCEL else None
+        return
+    piece.retry_at = at + timedelta(seconds=_PAUSES[min(piece.tries, len(_PAUSES) - 1)])
+    piece.tries += 1
+
+
+def _refuse(state: State, account: Account, piece: Slice, answer: Refused, news: News) -> None:
+    if answer.verb is Verb.PLACE:
+        if answer.order_id:
+            locate(state, piece, answer.order_id)
+        piece.void = piece.role is Role.EXIT and answer.refusal in LOST_TOKEN
+        close_piece(state, account, piece, OrderStatus.REJECTED)
+        note_refusal(state, account, piece, answer.refusal, answer.message, news)
+        return
+    state.ask_books.add(piece.follower)
+    if answer.refusal in LOST_TOKEN:
+        block(state, piece.follower, answer.refusal, answer.message, news)
+    if answer.verb is Verb.MODIFY:
+        attempted = piece.asked
+        _restore(piece)
+        if answer.refusal is RefusalClass.ENDED:
+            piece.maybe.append(piece.asked)
+        if answer.refusal not in (RefusalClass.TRANSIT, RefusalClass.TOKEN, RefusalClass.IP):
+            piece.refused_modify = attempted
+            news.alert(
+                Level.WARNING,
+                f"{piece.follower}: the modification of {piece.order_id} was refused: {answer.message}",
+                piece.follower,
+                f"modify-{piece.correlation_id}",
+            )
+
+
+def _take_back(state: State, account: Account, piece: Slice, verb: Verb) -> None:
+    """The request provably had no effect: as if it had not been made."""
+    if verb is Verb.PLACE:
+        piece.void = True
+        close_piece(state, account, piece, OrderStatus.REJECTED)
+    elif verb is Verb.MODIFY:
+        _restore(piece)
+
+
+def _restore(piece: Slice) -> None:
+    """Take back the last modification."""
+    if piece.asked_before:
+        piece.asked, piece.opens = piece.asked_before[-1], piece.opens_before
+
+
+def give_up(state: State, event: NotFound, at: datetime, news: News) -> None:
+    piece = state.slices.get(event.correlation_id)
+    if piece is None or not piece.unknown or piece.order_id:
+        return
+    piece.not_found += 1
+    if at - piece.placed_at < ABSENT_AFTER or piece.not_found < 2:
+        return
+    piece.absent = True
+    account = state.accounts[piece.follower]
+    close_piece(state, account, piece, OrderStatus.REJECTED)
+    detail = f"sent at {piece.placed_at:%H:%M:%S}, not answered, and not found since; it is not sent again"
+    news.notes.append(Skip(piece.follower, piece.leader_order_id, SkipReason.ABSENT, detail, piece.correlation_id))
+    news.alert(Level.CRITICAL, f"{piece.follower}: an order was {detail}", piece.follower, f"absent-{piece.follower}")
+    news.touch(piece.key, piece.follower)

@@ -1,0 +1,115 @@
+"""What an order book and the positions say, read wholly; and orders taken for ours at the operator's word."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from decimal import Decimal
+from fractions import Fraction
+
+from copytrader.core import exposure
+from copytrader.core.days import turn_day
+from copytrader.core.facts import Adopted, BookRead, Level, Role, Source
+from copytrader.core.model import LEADER
+from copytrader.core.news import News
+from copytrader.core.outcomes import count_loss
+from copytrader.core.sightings import see, see_follower
+from copytrader.core.state import Account, Holding, Key, Share, Slice, State
+
+
+def read_book(state: State, book: BookRead, at: datetime, news: News) -> None:
+    turn_day(state, at, news)
+    for order in book.orders:
+        see(state, book.account, order, Source.BOOK, at, news)
+    if book.account == LEADER:
+        _read_leader(state, book, news)
+    elif book.account in state.accounts:
+        _read_follower(state, state.accounts[book.account], book, at, news)
+
+
+def _read_leader(state: State, book: BookRead, news: News) -> None:
+    state.leader_ready = True
+    if book.funds is not None and state.leader_funds is None:
+        state.leader_funds = book.funds
+    if book.positions is not None:
+        nets = {Key(each.security, each.product): each.net_quantity for each in book.positions}
+        for key in nets:
+            state.holding(key)
+        for key, holding in state.holdings.items():
+            if holding.leader_net is None:
+                _begin(holding, nets.get(key, 0))
+            else:
+                exposure.set_leader_position(holding, nets.get(key, 0))
+        state.positions_known = True
+    for key, holding in state.holdings.items():
+        for order in sorted(holding.active.values(), key=lambda each: each.number):
+            exposure.classify(holding, order)
+        for name in state.accounts:
+            news.touch(key, name)
+
+
+def _begin(holding: Holding, net: int) -> None:
+    """Learn the leader's position for the first time: go back behind the fills we know, and replay them."""
+    orders = sorted(holding.active.values(), key=lambda each: each.number)
+    holding.leader_net = net - sum(each.known.ticket.side.sign * each.known.filled_quantity for each in orders)
+    holding.before = Fraction(holding.leader_net)
+    for order in orders:
+        if order.known.filled_quantity:
+            exposure.classify(holding, order)
+            exposure.fill_leader(holding, order, order.known.filled_quantity)
+
+
+def _read_follower(state: State, account: Account, book: BookRead, at: datetime, news: News) -> None:
+    name = account.follower.name
+    account.ready = True
+    if book.funds is not None and account.funds is None:
+        account.funds = book.funds
+    if book.positions is not None:
+        nets = {Key(each.security, each.product): each.net_quantity for each in book.positions}
+        for key in nets:
+            state.share(state.holding(key), name)
+        for key, holding in state.holdings.items():
+            if name in holding.shares:
+                _set_net(holding.shares[name], nets.get(key, 0), news)
+        account.positions_known = True
+        profit = sum((each.realized + each.unrealized for each in book.positions), Decimal(0))
+        count_loss(account, -profit, at, news)
+    for key in state.holdings:
+        news.touch(key, name)
+
+
+def _set_net(share: Share, net: int, news: News) -> None:
+    share.net = net
+    sign = 1 if share.copied > 0 else -1
+    if not share.copied or net * sign >= abs(share.copied):
+        return
+    news.alert(
+        Level.WARNING,
+        f"{share.follower}: holds {net} at the broker but {share.copied} from copying: somebody traded by hand",
+        share.follower,
+        f"own-trade-{share.follower}",
+    )
+
+
+def adopt(state: State, event: Adopted, at: datetime, news: News) -> None:
+    """Take orders with our prefix for ours: their fills are copied, the open ones are cancelled."""
+    account = state.accounts.get(event.account)
+    if account is None:
+        return
+    for order in event.orders:
+        key = Key(order.ticket.security, order.ticket.product)
+        holding = state.holding(key)
+        share = state.share(holding, event.account)
+        held = share.copied * order.ticket.side.sign < 0
+        role = Role.EXIT if held else Role.ENTRY
+        piece = Slice(event.account, "", key, None, order.correlation_id, order.ticket, role, at, in_flight=None)
+        piece.detached = piece.cancelling = True
+        account.strays.pop(order.order_id, None)
+        account.adopted[order.correlation_id] = order.order_id
+        filled = account.foreign_filled.pop(order.order_id, 0)
+        state.slices[order.correlation_id] = piece
+        share.open[order.correlation_id] = piece
+        account.open[order.correlation_id] = piece
+        if share.net is not None:
+            share.net -= order.ticket.side.sign * filled
+        see_follower(state, account, order, Source.BOOK, at, news)
+        share.due = Fraction(share.copied)

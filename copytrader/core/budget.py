@@ -1,0 +1,102 @@
+"""Dhan's rate limits for one account, counted so that every open order can always be cancelled.
+
+10 calls a second, 250 a minute, 1,000 an hour, 7,000 a day, shared by place, modify
+and cancel.  Cancels may use everything; exits leave a little for cancels; modifications
+leave more; an entry goes only if afterwards every open order could still be cancelled.
+The windows are a little longer than the broker's, because a call is counted when it
+is decided and arrives a moment later.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+from datetime import date, datetime, timedelta
+from enum import IntEnum
+
+from copytrader.core.model import IST
+
+
+class Rank(IntEnum):
+    """Who goes first."""
+
+    CANCEL = 0
+    EXIT = 1
+    MODIFY = 2
+    ENTRY = 3
+
+
+_LENGTHS = (timedelta(seconds=1.15), timedelta(seconds=61), timedelta(seconds=3605))
+PER_SECOND, PER_MINUTE, PER_HOUR, PER_DAY = 10, 250, 1000, 7000
+_RESERVE_SECOND = {Rank.CANCEL: 0, Rank.EXIT: 1, Rank.MODIFY: 1, Rank.ENTRY: 2}
+_MINUTE_RESERVE_AT_MOST = 60
+_PENALTY = timedelta(seconds=1)
+_FOREIGN_FOR = timedelta(seconds=60)
+
+
+def _windows() -> tuple[deque[datetime], deque[datetime], deque[datetime]]:
+    return deque(), deque(), deque()
+
+
+@dataclass(slots=True)
+class Budget:
+    """The calls of one account: those within the second, the minute and the hour, and today's number.
+
+    `foreign` calls a second are left to other programs while the broker refuses more often
+    than our own count explains.
+    """
+
+    windows: tuple[deque[datetime], deque[datetime], deque[datetime]] = field(default_factory=_windows)
+    day: date | None = None
+    today: int = 0
+    blocked_until: datetime | None = None
+    foreign: int = 0
+    foreign_until: datetime | None = None
+
+    def count(self, at: datetime) -> None:
+        """Count a call that is being sent."""
+        day = at.astimezone(IST).date()
+        if day != self.day:
+            self.day, self.today = day, 0
+        self.today += 1
+        for window in self.windows:
+            window.append(at)
+        self._forget(at)
+
+    def throttled(self, at: datetime) -> None:
+        """The broker said "too many": somebody else uses the account, so leave them room."""
+        self.blocked_until = at + _PENALTY
+        self.foreign = min(self.foreign + 1, PER_SECOND // 2)
+        self.foreign_until = at + _FOREIGN_FOR
+
+    def left(self, at: datetime) -> tuple[int, int, int, int]:
+        """Calls left in the second, the minute, the hour and the day."""
+        self._forget(at)
+        second, minute, hour = (len(window) for window in self.windows)
+        today = self.today if self.day == at.astimezone(IST).date() else 0
+        foreign = self.foreign if self.foreign_until is not None and at < self.foreign_until else 0
+        return PER_SECOND - foreign - second, PER_MINUTE - minute, PER_HOUR - hour, PER_DAY - today
+
+    def _forget(self, at: datetime) -> None:
+        for window, length in zip(self.windows, _LENGTHS, strict=True):
+            while window and window[0] <= at - length:
+                window.popleft()
+
+    def allows(self, rank: Rank, open_orders: int, at: datetime) -> bool:
+        """Whether a call may go now, given how many orders might need a cancel afterwards."""
+        if self.blocked_until is not None and at < self.blocked_until:
+            return False
+        second, minute, hour, day = self.left(at)
+        if second <= _RESERVE_SECOND[rank]:
+            return False
+        reserve = open_orders + 1 if rank is Rank.ENTRY else (open_orders if rank is Rank.MODIFY else 0)
+        return minute > min(reserve, _MINUTE_RESERVE_AT_MOST) and hour > reserve and day > reserve
+
+    def retry_at(self, at: datetime) -> datetime:
+        """When to ask again: the second window moves quickly, the others slowly."""
+        if self.blocked_until is not None and at < self.blocked_until:
+            return self.blocked_until
+        second, minute, _, _ = self.left(at)
+        if second <= _RESERVE_SECOND[Rank.ENTRY] or minute > _MINUTE_RESERVE_AT_MOST:
+            return at + timedelta(milliseconds=130)
+        return at + timedelta(seconds=1)

@@ -1,0 +1,176 @@
+"""The process, the day and the operator: what starts, ends, stops and goes on."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from decimal import Decimal
+from fractions import Fraction
+
+from copytrader.core import fixing
+from copytrader.core.facts import Ended, Level, Skip, Started, Verb
+from copytrader.core.model import IST, LEADER, OrderStatus, Product, SkipReason
+from copytrader.core.news import News
+from copytrader.core.outcomes import close_piece
+from copytrader.core.state import Account, Holding, LeaderOrder, Slice, State, copy_of
+
+_CARRIED = frozenset({Product.CNC, Product.MARGIN, Product.MTF})
+
+
+def start(state: State, event: Started, at: datetime, news: News) -> None:
+    state.desk, state.dry_run, state.copying = event.desk, event.dry_run, event.copying
+    state.leader_ready = state.leader_blocked = False
+    state.wakes.clear()
+    state.waking.clear()
+    state.ask_books.clear()
+    for follower in event.desk.followers:
+        account = state.accounts.get(follower.name)
+        if account is None or account.follower.client_id != follower.client_id:
+            state.accounts[follower.name] = Account(follower)
+        else:
+            account.follower, account.ready, account.blocked = follower, False, None
+    for name in set(state.accounts) - {follower.name for follower in event.desk.followers}:
+        state.accounts[name].ready = False
+    for holding in state.holdings.values():
+        for order in holding.active.values():
+            for name in state.accounts:
+                copy_of(order, name)
+                state.share(holding, name)
+    for account in state.accounts.values():
+        for piece in account.open.values():
+            piece.unknown = piece.unknown or (piece.in_flight is Verb.PLACE and piece.known is None)
+            if piece.in_flight is Verb.MODIFY:
+                piece.maybe.append(piece.asked_before[-1])
+            piece.in_flight, piece.retry_at, piece.tries = None, None, 0
+            piece.follows = None
+    for holding in state.holdings.values():
+        for share in holding.shares.values():
+            share.net, share.excess_since, share.alerted = None, None, ""
+            share.fixes.clear()
+    for account in state.accounts.values():
+        account.positions_known = False
+    turn_day(state, at, news)
+
+
+def turn_day(state: State, at: datetime, news: News) -> None:
+    """On a new trade date yesterday's orders are over, and what happened to them is what the books said."""
+    day = at.astimezone(IST).date()
+    if state.day is None or day <= state.day:
+        state.day = state.day or day
+        return
+    state.day = day
+    state.leader_funds = None
+    state.bygone = {(LEADER, order_id) for order_id, each in state.orders.items() if not _outlives(each)}
+    state.bygone |= state.by_order_id.keys()
+    for account in state.accounts.values():
+        state.bygone |= {(account.follower.name, order_id) for order_id in account.foreign_filled}
+        account.funds = None
+        account.foreign_filled.clear()
+        account.strays.clear()
+        account.adopted.clear()
+        for piece in list(account.open.values()):
+            _expire_piece(state, account, piece, news)
+    for holding in state.holdings.values():
+        holding.active = {key: each for key, each in holding.active.items() if _outlives(each)}
+        if holding.key.product not in _CARRIED:
+            _forget_position(holding)
+    state.holdings = {key: each for key, each in state.holdings.items() if not _is_idle(each)}
+    state.orders = {key: each for key, each in state.orders.items() if _outlives(each)}
+    state.slices = {key: each for key, each in state.slices.items() if each.is_open}
+    state.by_order_id = {key: each for key, each in state.by_order_id.items() if each.is_open}
+
+
+def _forget_position(holding: Holding) -> None:
+    """What is held for a day only was closed by the broker with the day."""
+    if holding.leader_net is not None:
+        holding.leader_net = 0
+    holding.before = Fraction(0)
+    for share in holding.shares.values():
+        share.copied, share.due, share.covers, share.average = 0, Fraction(0), Fraction(0), Decimal(0)
+        share.net = 0 if share.net is not None else None
+        share.carry, share.carry_side, share.flatten = Decimal(0), None, False
+
+
+def _is_idle(holding: Holding) -> bool:
+    shares = holding.shares.values()
+    return not holding.active and not holding.leader_net and not any(share.copied or share.open for share in shares)
+
+
+def _outlives(order: LeaderOrder) -> bool:
+    return order.known.ticket.after_market and not order.known.is_done
+
+
+def _expire_piece(state: State, account: Account, piece: Slice, news: News) -> None:
+    if piece.asked.after_market and not piece.unknown:
+        return
+    unknown = piece.unknown
+    close_piece(state, account, piece, OrderStatus.EXPIRED)
+    news.notes.append(
+        Ended(
+            piece.follower,
+            piece.leader_order_id,
+            piece.order_id,
+            piece.correlation_id,
+            OrderStatus.EXPIRED,
+            piece.filled,
+        )
+    )
+    if unknown:
+        detail = "its outcome was unknown when the day's book was closed; look at the account by hand"
+        news.notes.append(Skip(piece.follower, piece.leader_order_id, SkipReason.ABSENT, detail, piece.correlation_id))
+        news.alert(Level.CRITICAL, f"{piece.follower}: order {piece.correlation_id}: {detail}", piece.follower)
+
+
+def learn(state: State, security: object, news: News) -> None:
+    if security in state.instruments:
+        return
+    for key in state.holdings:
+        if key.security == security:
+            for name in state.accounts:
+                news.touch(key, name)
+
+
+def halt(state: State, account: str | None, flatten: bool, news: News) -> None:
+    for name, each in state.accounts.items():
+        if account not in (None, name):
+            continue
+        each.halted = True
+        for key, holding in state.holdings.items():
+            share = holding.shares.get(name)
+            if share is None:
+                continue
+            share.flatten = share.flatten or flatten
+            share.sweeps_failed, share.sweeps_void = 0, 0
+            for order in holding.active.values():
+                copy = order.copies.get(name)
+                if copy is not None and copy.is_open:
+                    copy.closed = SkipReason.HALTED
+            fixing.stop_entries(share)
+            news.touch(key, name)
+
+
+def resume(state: State, account: str | None, news: News) -> None:
+    for name, each in state.accounts.items():
+        if account in (None, name):
+            each.halted, each.blocked = False, None
+            for key, holding in state.holdings.items():
+                if name in holding.shares:
+                    holding.shares[name].flatten = False
+                    holding.shares[name].sweeps_failed, holding.shares[name].sweeps_void = 0, 0
+                news.touch(key, name)
+
+
+def unblock(state: State, name: str, news: News) -> None:
+    if name == LEADER:
+        state.leader_blocked = False
+        for key in state.holdings:
+            for follower in state.accounts:
+                news.touch(key, follower)
+        return
+    account = state.accounts.get(name)
+    if account is None or account.blocked is None:
+        return
+    account.blocked = None
+    for piece in account.open.values():
+        piece.retry_at, piece.tries = None, 0
+    for key in state.holdings:
+        news.touch(key, name)

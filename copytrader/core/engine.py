@@ -1,0 +1,143 @@
+"""Answer one question: what should each follower have, given the leader's order as best known.
+
+`step` takes what happened and returns what to do.  For each copy it compares what the
+follower should have with what we last *asked for* and closes the gap, with at most one
+command in flight for each order.  Start-up, reconnects, missed, repeated and late
+messages all come through here: there is no other path.  No I/O, no clock, no randomness;
+the same facts give the same decisions, which is what replay proves.
+
+What must hold, whatever happens (the tests are named after these):
+
+ I1  no duplicate: at most one order for one correlation id, ever
+ I2  nothing left open once the leader's order is over
+ I3  nothing lost silently: an order or a reason for each leader order and follower
+ I4  right size and terms; leader flat means the copied position is flat
+ I5  written before sent: every command is a recorded decision first
+ I6  unknown is not no
+ I7  the order of messages does not matter
+ I8  everything open can always be cancelled within the rate limits
+ I9  a refusal is never repeated
+ I10 only our own orders are touched, and an exit only reduces
+ I11 one writer
+ I12 allow-listed requests, no secret in any output.
+"""
+
+from __future__ import annotations
+
+from copytrader.core import exposure, fixing
+from copytrader.core.budget import Rank
+from copytrader.core.facts import Decision, Event, Place, Role, Ticked
+from copytrader.core.fold import evolve, recall
+from copytrader.core.gap import close_all, close_gap, is_over, total_of
+from copytrader.core.judging import judge
+from copytrader.core.model import SkipReason
+from copytrader.core.news import News
+from copytrader.core.scene import Scene, Step, Want, age_of, rules_of, want_cancel
+from copytrader.core.state import Key, State, copy_of
+from copytrader.core.sweeps import plan_closed, plan_strays, plan_sweep, surplus_of
+
+__all__ = ["evolve", "recall", "step"]
+
+
+def step(state: State, event: Event) -> tuple[State, tuple[Decision, ...]]:
+    """Take in one event and decide what follows from it.
+
+    The state that is passed is advanced and returned; do not use the old one again.
+    """
+    at = event.at
+    news = evolve(state, event, at)
+    taken = Step(state, at)
+    for note in news.notes:
+        taken.decide(note)
+    if isinstance(event, Ticked):
+        for key, follower in state.woken(at):
+            news.touch(key, follower)
+    _plan_all(taken, news)
+    return state, tuple(taken.decisions)
+
+
+def _plan_all(desk: Step, news: News) -> None:
+    """Plan what was touched; when that is more than one holding, everything that cancels or closes goes first."""
+    pairs = [pair for pair in news.touched if _may_plan(desk.state, pair)]
+    if len({key for key, _ in pairs}) > 1:
+        for key, follower in pairs:
+            _plan(desk, key, follower, Rank.EXIT)
+    for key, follower in pairs:
+        _plan(desk, key, follower, Rank.ENTRY)
+
+
+def _may_plan(state: State, pair: tuple[Key, str]) -> bool:
+    account = state.accounts.get(pair[1])
+    holding = state.holdings.get(pair[0])
+    if account is None or not account.ready or holding is None:
+        return False
+    return not state.copying or (state.leader_ready and holding.leader_net is not None)
+
+
+def _plan(desk: Step, key: Key, follower: str, least: Rank) -> None:
+    state = desk.state
+    holding = state.holdings[key]
+    share = holding.shares.get(follower)
+    if share is None:
+        if not holding.active:
+            return
+        share = state.share(holding, follower)
+    account = state.accounts[follower]
+    scene = Scene(desk, holding, account, share, state.instruments.get(key.security))
+    wants: list[Want] = []
+    if state.copying:
+        wants += _plan_orders(scene)
+    else:
+        scene.surplus = surplus_of(scene)
+        wants += plan_closed(scene)
+    wants += _plan_fixes(scene)
+    wants += plan_strays(scene)
+    wants += plan_sweep(scene, wants)
+    for want in sorted(wants, key=lambda each: each.rank):
+        if want.rank <= least:
+            _emit(scene, want)
+
+
+def _plan_orders(scene: Scene) -> list[Want]:
+    """Judge every order before any gap is closed: what one may come to depends on what the others are due."""
+    orders = [(order, copy_of(order, scene.name)) for order in scene.holding.active.values()]
+    due = [(order, copy) for order, copy in orders if judge(scene, order, copy)]
+    scene.surplus = surplus_of(scene)
+    wants: list[Want] = []
+    for order, copy in orders:
+        if copy.was_sent and is_over(order, copy):
+            wants += close_all(scene, copy, f"the leader's order is {order.known.ended or 'over'}")
+    for order, copy in due:
+        wants += close_gap(scene, order, copy, total_of(scene, order, copy))
+    return wants
+
+
+def _plan_fixes(scene: Scene) -> list[Want]:
+    """Carry on with a plan of the operator's."""
+    if not scene.share.fixes and not fixing.open_entries(scene.share):
+        return []
+    todo = fixing.plan(scene.state, scene.holding, scene.account, scene.share, scene.at)
+    for skip in todo.skips:
+        scene.desk.decide(skip)
+    if todo.wake is not None:
+        scene.wake(todo.wake)
+    wants = [want_cancel(scene, piece, why) for piece, why in todo.cancels]
+    wants += [Want(Rank.EXIT if place.role is Role.EXIT else Rank.ENTRY, place) for place in todo.places]
+    return [want for want in wants if want is not None]
+
+
+def _emit(scene: Scene, want: Want) -> None:
+    """Let a command go if the rate budget allows it, else look again when it may."""
+    budget = scene.account.budget
+    if budget.allows(want.rank, len(scene.account.open), scene.at):
+        scene.desk.decide(want.command)
+        return
+    if isinstance(want.command, Place) and want.rank is Rank.ENTRY and want.order is not None:
+        copy = copy_of(want.order, scene.name)
+        most = rules_of(scene.state).max_age_seconds
+        if (exposure.is_immediate(want.order) or want.order.known.is_done) and age_of(scene, want.order) > most:
+            left = "/".join(str(each) for each in budget.left(scene.at))
+            detail = f"no room within {most} s; calls left in the second/minute/hour/day: {left}"
+            scene.desk.skip(copy, SkipReason.RATE_BUDGET, detail)
+            return
+    scene.wake(budget.retry_at(scene.at))

@@ -1,0 +1,234 @@
+"""How each fact changes the state, and what the broker's news means to us.
+
+`evolve` is the only door to the state: an event or a decision goes in, the state is
+changed, and the notes come out that follow from the fact alone (fills, ends, refusals,
+alerts).  Nothing is decided here that sends anything.  Rebuilding the state from a
+journal is `evolve` over its facts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+from decimal import Decimal
+
+from copytrader.core import exposure, fixing
+from copytrader.core.answers import give_up, take_answer
+from copytrader.core.books import adopt, read_book
+from copytrader.core.days import halt, learn, resume, start, turn_day, unblock
+from copytrader.core.facts import (
+    Accepted,
+    Adopted,
+    BookRead,
+    Cancel,
+    Fact,
+    FixOrdered,
+    Halted,
+    InstrumentRead,
+    Modify,
+    NotFound,
+    Noticed,
+    NotSent,
+    OrderSeen,
+    Place,
+    Refused,
+    Resumed,
+    Role,
+    Sized,
+    Skip,
+    Started,
+    Throttled,
+    Ticked,
+    TokenRefused,
+    TokenRenewed,
+    Unanswered,
+    Verb,
+)
+from copytrader.core.model import SkipReason
+from copytrader.core.news import News, lot_of
+from copytrader.core.outcomes import block
+from copytrader.core.sightings import see
+from copytrader.core.state import Key, LeaderOrder, Slice, State, copy_of
+
+_ENTRY_MEMORY = timedelta(minutes=2)
+
+
+def recall(facts: Iterable[tuple[Fact, datetime]], state: State | None = None) -> State:
+    """Rebuild the state from recorded facts and their times, deciding nothing.
+
+    What a dry run recorded has no part in it.
+    """
+    state = state or State()
+    dry = False
+    for fact, at in facts:
+        if isinstance(fact, Started):
+            dry = fact.dry_run
+        if not dry:
+            evolve(state, fact, at)
+    return state
+
+
+def evolve(state: State, fact: Fact, at: datetime) -> News:
+    """Change the state by one fact."""
+    news = News()
+    _change(state, fact, at, news)
+    for key in dict.fromkeys(key for key, _ in news.touched):
+        _let_go(state, key)
+    return news
+
+
+def _change(state: State, fact: Fact, at: datetime, news: News) -> None:
+    match fact:
+        case OrderSeen(account=account, order=order, source=source):
+            see(state, account, order, source, at, news)
+        case Accepted() | Refused() | Throttled() | Unanswered() | NotSent():
+            take_answer(state, fact, at, news)
+        case Place():
+            _place(state, fact, at)
+        case Modify():
+            _modify(state, fact, at)
+        case Cancel():
+            _cancel(state, fact, at)
+        case Sized():
+            _size(state, fact, news)
+        case Skip():
+            _skip(state, fact, news)
+        case BookRead():
+            read_book(state, fact, at, news)
+        case Ticked():
+            turn_day(state, at, news)
+        case NotFound():
+            give_up(state, fact, at, news)
+        case InstrumentRead(instrument=instrument):
+            learn(state, instrument.security, news)
+            state.instruments[instrument.security] = instrument
+        case Started():
+            start(state, fact, at, news)
+        case Halted(account=account, flatten=flatten):
+            halt(state, account, flatten, news)
+        case Resumed(account=account):
+            resume(state, account, news)
+        case TokenRefused(account=account, refusal=refusal, detail=detail):
+            block(state, account, refusal, detail, news)
+        case TokenRenewed(account=account):
+            unblock(state, account, news)
+        case Noticed(level=level, text=text, account=account, key=key):
+            news.alert(level, text, account, key)
+        case Adopted():
+            adopt(state, fact, at, news)
+        case FixOrdered():
+            for planned in fixing.order(state, fact):
+                news.touch(planned, fact.account)
+        case _:
+            pass
+
+
+def _let_go(state: State, key: Key) -> None:
+    """Forget to look at leader orders that are over, everywhere; a flat leader ends the carry."""
+    holding = state.holdings.get(key)
+    if holding is None:
+        return
+    over = [each for each in holding.active.values() if each.known.is_done and _is_settled(state, each)]
+    for order in over:
+        del holding.active[order.known.order_id]
+    if holding.leader_net == 0 and all(each.known.is_done for each in holding.active.values()):
+        for share in holding.shares.values():
+            if share.carry:
+                share.carry, share.carry_side = Decimal(0), None
+
+
+def _is_settled(state: State, order: LeaderOrder) -> bool:
+    if state.desk is None:
+        return False
+    for follower in state.desk.followers:
+        copy = order.copies.get(follower.name)
+        if copy is None or copy.is_open:
+            return False
+        if copy.skip is None and not copy.was_sent:
+            return False
+        if order.known.is_dead and copy.units and copy.opens != order.opened:
+            return False
+    return True
+
+
+def _place(state: State, place: Place, at: datetime) -> None:
+    key = Key(place.ticket.security, place.ticket.product)
+    holding = state.holding(key)
+    share = state.share(holding, place.account)
+    account = state.accounts[place.account]
+    leader = state.orders.get(place.leader_order_id)
+    copy = None
+    if not place.sweep and leader is not None:
+        copy = copy_of(leader, place.account)
+    piece = Slice(place.account, place.leader_order_id, key, copy, place.correlation_id, place.ticket, place.role, at)
+    piece.opens = place.opens
+    if copy is not None:
+        copy.slices.append(piece)
+    elif place.role is Role.EXIT:
+        share.sweeps.append(piece)
+        share.sweeps_made += 1
+        share.swept_at = at
+    state.slices[place.correlation_id] = piece
+    share.open[place.correlation_id] = piece
+    account.open[place.correlation_id] = piece
+    account.budget.count(at)
+    if place.role is Role.ENTRY:
+        account.entries = [sent for sent in account.entries if sent > at - _ENTRY_MEMORY]
+        account.entries.append(at)
+
+
+def _modify(state: State, modify: Modify, at: datetime) -> None:
+    state.accounts[modify.account].budget.count(at)
+    piece = state.slices.get(modify.correlation_id)
+    if piece is None:
+        return
+    piece.asked_before.append(piece.asked)
+    piece.asked, piece.opens, piece.opens_before = modify.ticket, modify.opens, piece.opens
+    piece.in_flight = Verb.MODIFY
+    piece.modifications += 1
+    piece.refused_modify = None
+
+
+def _cancel(state: State, cancel: Cancel, at: datetime) -> None:
+    state.accounts[cancel.account].budget.count(at)
+    piece = state.slices.get(cancel.correlation_id)
+    if piece is None:
+        return
+    piece.in_flight = Verb.CANCEL
+    piece.cancelling = True
+    piece.renew = cancel.renew
+
+
+def _size(state: State, sized: Sized, news: News) -> None:
+    leader = state.orders.get(sized.leader_order_id)
+    if leader is None:
+        return
+    holding = state.holding(leader.key)
+    share = state.share(holding, sized.account)
+    copy = copy_of(leader, sized.account)
+    copy.lots, copy.exact = sized.lots, sized.exact
+    exposure.resize(leader, copy, share, sized.opens, sized.lots * lot_of(state, holding))
+    copy.judged_ticket = leader.known.ticket
+    if not copy.is_refused:
+        copy.skip = None
+    share.carry, share.carry_side = sized.carry, sized.carry_side
+    news.touch(leader.key, sized.account)
+
+
+def _skip(state: State, skip: Skip, news: News) -> None:
+    leader = state.orders.get(skip.leader_order_id)
+    if skip.account not in state.accounts:
+        return
+    if leader is None:
+        fixing.give_up(state, skip)
+        return
+    copy = copy_of(leader, skip.account)
+    news.touch(leader.key, skip.account)
+    copy.skip = skip
+    copy.judged_ticket = leader.known.ticket
+    if skip.reason in (SkipReason.REFUSED, SkipReason.INSUFFICIENT_MARGIN, SkipReason.TOKEN, SkipReason.ABSENT):
+        return
+    if copy.lots is None and not leader.only_exits:
+        copy.lots = 0
+    if copy.slices and skip.reason is SkipReason.STALE:
+        copy.closed = SkipReason.STALE

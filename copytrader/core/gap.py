@@ -1,0 +1,240 @@
+"""What a copy should come to, and the commands that close the gap to what was asked for.
+
+A copy's orders are changed where they are open, and what is missing is placed.  While it is not certain which
+quantity one of them has at the broker, none grows and none is added.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+from copytrader.core import exposure, sizing
+from copytrader.core.budget import Rank
+from copytrader.core.facts import Modify, Place, Role
+from copytrader.core.model import LateExits, OrderType, SkipReason, Ticket
+from copytrader.core.names import correlation_id
+from copytrader.core.pricing import began_at_market, ticket_for, watch_market
+from copytrader.core.scene import RETRY_PAUSES, Scene, Want, age_of, is_changing, is_due, is_late, rules_of, want_cancel
+from copytrader.core.state import Copy, LeaderOrder, Slice
+
+MOST_MODIFICATIONS = 24
+"""Dhan takes 25 modifications of an order; the 25th is never needed."""
+_MOST_FAILED_PLACINGS = 6
+_MOST_ABSENT_EXITS = 3
+
+
+def is_over(order: LeaderOrder, copy: Copy) -> bool:
+    return order.known.is_dead or copy.closed is not None
+
+
+def close_all(scene: Scene, copy: Copy, why: str) -> list[Want]:
+    wants = (want_cancel(scene, piece, why) for piece in copy.slices if piece.is_open)
+    return [want for want in wants if want is not None]
+
+
+@dataclass(slots=True)
+class _Total:
+    """What a copy should come to in all, in units: first it closes, then it opens."""
+
+    closes: int
+    opens: int
+    exits: bool
+
+    def take(self, quantity: int) -> int:
+        """Take so much off; return the part of it that opens."""
+        closes = min(quantity, max(self.closes, 0))
+        self.closes -= closes
+        self.opens -= quantity - closes
+        return quantity - closes
+
+    @property
+    def left(self) -> int:
+        return self.closes + self.opens
+
+
+def total_of(scene: Scene, order: LeaderOrder, copy: Copy) -> _Total:
+    divided = scene.parts(order)
+    opens = _within_room(scene, copy, order.known.ticket.side.sign)
+    closes = 0
+    if order.only_exits or divided.closes > 0:
+        closes = _exit_total(scene, order, copy, divided, quiet=copy.units > 0)
+    if order.known.is_done and not opens + closes and not copy.was_sent and copy.skip is None:
+        scene.desk.skip(copy, SkipReason.RATE_BUDGET, "the leader got out again while the copy waited for its turn")
+    return _Total(closes, opens, closes > 0 or order.only_exits)
+
+
+def _exit_total(scene: Scene, order: LeaderOrder, copy: Copy, divided: exposure.Parts, *, quiet: bool) -> int:
+    size = exposure.exit_total(scene.holding, order, scene.share, copy, divided, scene.lot, scene.surplus)
+    if size.total <= 0 and not copy.was_sent and not quiet:
+        position = f"copied position {scene.share.copied}, at the broker {_or_unknown(scene.share.net)}"
+        if size.held + size.cover <= 0 or size.parts.is_whole:
+            scene.desk.skip(copy, SkipReason.NOTHING_TO_EXIT, position)
+        else:
+            fraction = f"{size.parts.closes} of the leader's {size.parts.base + size.parts.coming}"
+            scene.desk.skip(copy, SkipReason.BELOW_ONE_LOT, f"{fraction}; {position}; one lot is {scene.lot}")
+    may_be_late = rules_of(scene.state).late_exits is LateExits.MARKET or copy.slices
+    if size.total > 0 and not may_be_late and is_late(scene, order):
+        scene.desk.skip(copy, SkipReason.LEADER_DONE, "the leader got out while we were not looking")
+        return 0
+    return size.total
+
+
+def _or_unknown(value: int | None) -> str:
+    return "unknown" if value is None else str(value)
+
+
+def _within_room(scene: Scene, copy: Copy, sign: int) -> int:
+    """What the opening part may come to: less than its lots once the leader begins to get out."""
+    opened = copy.opened
+    if copy.units <= opened or not scene.is_leaving(sign):
+        return max(copy.units, opened)
+    if sign not in scene.room:
+        scene.room[sign] = exposure.entry_room(scene.holding, scene.share, sign, scene.lot)
+    granted = min(copy.units - opened, scene.room[sign])
+    scene.room[sign] -= granted
+    return opened + granted
+
+
+def close_gap(scene: Scene, order: LeaderOrder, copy: Copy, total: _Total) -> list[Want]:
+    """Spread the total over the copy's orders: change those that are open, place what is missing."""
+    for piece in copy.slices:
+        if not piece.is_open:
+            total.take(piece.consumed)
+    wants: list[Want | None] = []
+    assert scene.instrument is not None
+    largest = sizing.largest_order(scene.instrument) or max(total.left, 1)
+    pieces = [piece for piece in copy.slices if piece.is_open]
+    for piece, quantity in zip(pieces, _spread(total.left, pieces, largest), strict=True):
+        opens = total.take(max(quantity, piece.filled))
+        wants.append(_adjust(scene, order, piece, quantity, opens))
+    if total.left > 0 and _may_place(scene, order, copy, exits=total.exits):
+        wants += _place_rest(scene, order, copy, total, largest)
+    return [want for want in wants if want is not None]
+
+
+def _spread(left: int, pieces: list[Slice], largest: int) -> list[int]:
+    """Leave each open order its quantity as far as it is still due; then let them grow, unless one is unsettled."""
+    quantities = []
+    for piece in pieces:
+        quantities.append(max(min(left, piece.asked.quantity), 0))
+        left -= max(quantities[-1], piece.filled)
+    if not any(is_changing(piece) for piece in pieces):
+        for number, quantity in enumerate(quantities):
+            more = max(min(left, largest - quantity), 0)
+            quantities[number] += more
+            left -= more
+    return quantities
+
+
+def _follows(piece: Slice, order: LeaderOrder) -> bool:
+    """Whether the order was found to have the leader's terms, and nothing of either has changed since."""
+    if piece.follows is None or piece.maybe:
+        return False
+    terms, asked = piece.follows
+    return terms is order.known.ticket and asked is piece.asked
+
+
+def _adjust(scene: Scene, order: LeaderOrder, piece: Slice, quantity: int, opens: int) -> Want | None:
+    if quantity <= piece.filled:
+        return want_cancel(scene, piece, "nothing more is due")
+    if piece.detached or piece.cancelling:
+        return want_cancel(scene, piece, "again") if piece.cancelling else None
+    if not piece.order_id or piece.in_flight is not None or piece.unknown or scene.account.blocked is not None:
+        return None
+    if _follows(piece, order) and quantity == piece.asked.quantity:
+        return None
+    wanted = ticket_for(scene, order, quantity, at_market=began_at_market(piece))
+    watched = watch_market(scene, piece, wanted)
+    if watched is None:
+        return want_cancel(scene, piece, "a market order that did not fill")
+    wanted = watched
+    if wanted == piece.refused_modify and wanted.quantity < piece.largest:
+        return want_cancel(scene, piece, "it is too large, and to make it smaller was refused", renew=True)
+    if wanted == piece.asked and not piece.is_doubtful:
+        if wanted.order_type is not OrderType.MARKET and not began_at_market(piece):
+            piece.follows = order.known.ticket, piece.asked
+        return None
+    if wanted == piece.refused_modify:
+        return None
+    if piece.modifications >= MOST_MODIFICATIONS:
+        return want_cancel(scene, piece, f"after {MOST_MODIFICATIONS} modifications it is placed anew", renew=True)
+    if not is_due(scene, piece):
+        return None
+    rank = Rank.EXIT if piece.role is Role.EXIT else Rank.MODIFY
+    why = "the leader's terms or the quantity due changed"
+    modify = Modify(scene.name, order.known.order_id, piece.correlation_id, piece.order_id, wanted, why, opens)
+    return Want(rank, modify)
+
+
+def _may_place(scene: Scene, order: LeaderOrder, copy: Copy, *, exits: bool) -> bool:
+    if scene.account.blocked is not None or copy.closed is not None:
+        return False
+    if any(piece.is_open and (is_changing(piece) or piece.detached) for piece in copy.slices):
+        return False
+    if copy.skip is not None and not exits:
+        return False
+    if scene.account.halted and not exits:
+        scene.desk.skip(copy, SkipReason.HALTED, "copying is halted")
+        return False
+    if not copy.slices:
+        return True
+    if any(piece.is_refused and _differs_in_quantity_only(piece.asked, order.known.ticket) for piece in copy.slices):
+        return False
+    if exits:
+        absent = sum(1 for piece in copy.slices if piece.absent)
+        return absent <= _MOST_ABSENT_EXITS and _may_place_again(scene, copy)
+    return _may_place_again(scene, copy) and _is_fresh(scene, order, copy)
+
+
+def _differs_in_quantity_only(refused: Ticket, terms: Ticket) -> bool:
+    same_price = refused.price == terms.price or terms.order_type is OrderType.STOP_LOSS_MARKET
+    return same_price and refused.trigger_price == terms.trigger_price
+
+
+def _may_place_again(scene: Scene, copy: Copy) -> bool:
+    """After placings that never reached the broker: with a pause, and not for ever."""
+    void = [piece for piece in copy.slices if piece.void]
+    if not void:
+        return True
+    if len(void) >= _MOST_FAILED_PLACINGS:
+        scene.desk.skip(copy, SkipReason.RATE_BUDGET, f"{len(void)} attempts never reached the broker")
+        return False
+    pause = timedelta(seconds=RETRY_PAUSES[min(len(void) - 1, len(RETRY_PAUSES) - 1)])
+    if scene.at < void[-1].placed_at + pause:
+        scene.wake(void[-1].placed_at + pause)
+        return False
+    return True
+
+
+def _is_fresh(scene: Scene, order: LeaderOrder, copy: Copy) -> bool:
+    """Judge an entry once more that could not be sent at once."""
+    most = rules_of(scene.state).max_age_seconds
+    if (exposure.is_immediate(order) or order.known.is_done) and age_of(scene, order) > most:
+        scene.desk.skip(copy, SkipReason.STALE, f"it could not be sent within {most} s")
+        return False
+    return True
+
+
+def _place_rest(scene: Scene, order: LeaderOrder, copy: Copy, total: _Total, largest: int) -> list[Want]:
+    wants: list[Want] = []
+    role, rank = (Role.EXIT, Rank.EXIT) if total.exits else (Role.ENTRY, Rank.ENTRY)
+    number = len(copy.slices)
+    generation = sum(1 for piece in copy.slices if piece.renew or piece.absent or piece.void)
+    assert scene.state.desk is not None
+    late = order.only_exits and (not order.known.has_terms or is_late(scene, order))
+    while (quantity := min(total.left, largest) // scene.lot * scene.lot) > 0:
+        opens = total.take(quantity)
+        name = correlation_id(
+            scene.state.desk.leader_client_id,
+            order.known.trade_date,
+            order.known.order_id,
+            scene.account.follower.client_id,
+            generation,
+            number,
+        )
+        number += 1
+        ticket = ticket_for(scene, order, quantity, at_market=late)
+        place = Place(scene.name, order.known.order_id, name, ticket, role, generation, opens=opens)
+        wants.append(Want(rank, place, order))
+    return wants

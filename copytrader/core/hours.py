@@ -1,0 +1,111 @@
+"""Whether an exchange segment trades at a given moment.
+
+The one question is whether an order sent now would meet an exchange that takes it.  It is
+answered from the desk's calendar alone: a special session or a closed day first, then the
+weekend, then the segment's usual session.  A year that the calendar does not know is never
+guessed: somebody must be told.
+
+A segment's session is the widest that any of its instruments has, from the first minute in
+which orders are taken: whether one share trades in the closing auction is the broker's
+to say.  An after-market order is for the next session and passes at any time.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from enum import StrEnum
+
+from copytrader.core.model import IST, Calendar, Session
+
+_SATURDAY = 5
+
+
+class Hours(StrEnum):
+    OPEN = "OPEN"
+    CLOSED = "CLOSED"
+    UNKNOWN_YEAR = "UNKNOWN_YEAR"
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Whether a segment trades, and the hours that say so."""
+
+    hours: Hours
+    text: str
+
+    @property
+    def is_open(self) -> bool:
+        return self.hours is Hours.OPEN
+
+
+def is_open(calendar: Calendar, exchange_segment: str, at: datetime, after_market: bool = False) -> Verdict:
+    """Tell whether an order for this segment meets its exchange at this moment."""
+    if at.tzinfo is None:
+        raise ValueError(f"a time needs a zone: {at.isoformat()}")
+    if after_market:
+        return Verdict(Hours.OPEN, "an after-market order waits for its session")
+    local = at.astimezone(IST)
+    day = local.date()
+    special = special_key(exchange_segment, day)
+    if special in calendar.special:
+        return _on_special_day(exchange_segment, calendar.special[special], local)
+    if day.year not in calendar.years:
+        return Verdict(Hours.UNKNOWN_YEAR, f"the holidays of {day.year} are not known")
+    return _on_usual_day(exchange_segment, usual_session(calendar, exchange_segment, day), local)
+
+
+def special_key(exchange_segment: str, day: date) -> str:
+    """Return the key under which a calendar keeps a segment's session of one day."""
+    return f"{exchange_segment} {day.isoformat()}"
+
+
+def winter_key(exchange_segment: str) -> str:
+    """Return the key under which a calendar keeps a session for the days outside US daylight saving time."""
+    return f"{exchange_segment} winter"
+
+
+def usual_session(calendar: Calendar, exchange_segment: str, day: date) -> Session | None:
+    """Return a segment's session on a working day; commodities follow the clocks of New York."""
+    usual = calendar.sessions.get(exchange_segment)
+    if us_daylight_saving(day):
+        return usual
+    return calendar.sessions.get(winter_key(exchange_segment), usual)
+
+
+def us_daylight_saving(day: date) -> bool:
+    """Tell whether New York is on summer time: from the second Sunday of March to the first of November."""
+    return _sunday(day.year, 3, 2) <= day < _sunday(day.year, 11, 1)
+
+
+def _on_special_day(segment: str, session: Session | None, local: datetime) -> Verdict:
+    if session is None:
+        return Verdict(Hours.CLOSED, f"{segment} is closed on {local.date().isoformat()}")
+    return _within(session, local, f"{segment} trades {_span(session)} on {local.date().isoformat()}")
+
+
+def _on_usual_day(segment: str, session: Session | None, local: datetime) -> Verdict:
+    if session is None:
+        return Verdict(Hours.CLOSED, f"no trading hours are known for {segment}")
+    text = f"{segment} trades {_span(session)} on working days"
+    if local.weekday() >= _SATURDAY:
+        return Verdict(Hours.CLOSED, text)
+    return _within(session, local, text)
+
+
+def _within(session: Session, local: datetime, text: str) -> Verdict:
+    minute = local.hour * 60 + local.minute
+    return Verdict(Hours.OPEN if session.opens <= minute < session.closes else Hours.CLOSED, text)
+
+
+def _span(session: Session) -> str:
+    return f"{_clock(session.opens)}-{_clock(session.closes)}"
+
+
+def _clock(minutes: int) -> str:
+    return f"{minutes // 60:02}:{minutes % 60:02}"
+
+
+def _sunday(year: int, month: int, which: int) -> date:
+    first = date(year, month, 1)
+    return first + timedelta(days=(6 - first.weekday()) % 7 + 7 * (which - 1))

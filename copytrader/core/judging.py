@@ -1,0 +1,282 @@
+"""What a leader's order opens for a follower: its lots, or the reason why it gets none.
+
+An order is judged once, and again when what it opens changes.  A refusal that no later event can take away
+stays; one for a price or a size is judged anew with the next terms.  Exits are not judged here: nothing
+holds them back.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+from decimal import Decimal
+from math import floor
+
+from copytrader.core import exposure, hours, limits, sizing
+from copytrader.core.facts import Level, Sized, Skip
+from copytrader.core.model import LEADER, ZERO, OrderKind, OrderStatus, SizingMode, SkipReason, Ticket
+from copytrader.core.names import correlation_id
+from copytrader.core.scene import Scene, age_of, rules_of
+from copytrader.core.state import Copy, LeaderOrder
+
+_FRAME_WAIT = timedelta(seconds=0.4)
+"""The frame with an order's terms may be overtaken by the next one; the book is asked only when it does not come."""
+_TERMS_WAIT = timedelta(seconds=1.5)
+_FOR_OTHER_TERMS = frozenset(
+    {
+        SkipReason.LIMIT_ORDER_VALUE,
+        SkipReason.LIMIT_ORDER_LOTS,
+        SkipReason.LIMIT_POSITION_LOTS,
+        SkipReason.PRICE_BAND,
+        SkipReason.BAD_TERMS,
+    }
+)
+
+
+def judge(scene: Scene, order: LeaderOrder, copy: Copy) -> bool:
+    """Give an order its lots or the reason why it has none; tell whether its copy is to be kept up."""
+    reason = _never(scene, order, copy)
+    if reason is not None:
+        scene.desk.skip(copy, *reason)
+        return False
+    if order.known.is_dead and not copy.was_sent and copy.skip is None:
+        scene.desk.skip(copy, *_done_reason(order, copy))
+    if order.known.is_dead or (copy.was_sent and copy.closed is not None):
+        _resize(scene, order, copy)
+        return False
+    if not _is_known(scene, order, copy):
+        return False
+    if not order.only_exits:
+        _judge_entry(scene, order, copy)
+    return True
+
+
+def _done_reason(order: LeaderOrder, copy: Copy) -> tuple[SkipReason, str]:
+    ended = order.known.ended
+    if copy.lots:
+        return SkipReason.RATE_BUDGET, f"the leader's order was {ended} while its copy waited for its turn"
+    return SkipReason.LEADER_DONE, f"the leader's order was {ended} before a copy was due" + (
+        f": {order.known.note}" if order.known.note and ended is OrderStatus.REJECTED else ""
+    )
+
+
+def _never(scene: Scene, order: LeaderOrder, copy: Copy) -> tuple[SkipReason, str] | None:
+    """Reasons that no later event can take away."""
+    known = order.known
+    if copy.slices:
+        return None
+    if known.correlation_id.startswith("ct1-"):
+        return SkipReason.OWN_COPY, f"the leader's order is itself a copy, {known.correlation_id}"
+    adopted = _adopted_for(scene, order)
+    if adopted:
+        return SkipReason.DETACHED, f"the adopted order {adopted} was made for it"
+    if known.kind not in (OrderKind.ORDINARY, OrderKind.FOREVER_CHILD):
+        if copy.skip is None:
+            text = f"the leader's order {known.order_id} is a {known.kind.lower()} order, which is not copied"
+            scene.desk.alert(Level.WARNING, text, scene.name, f"kind-{known.order_id}")
+        return SkipReason.UNSUPPORTED_KIND, f"{known.kind} orders are not copied"
+    return None
+
+
+def _adopted_for(scene: Scene, order: LeaderOrder) -> str:
+    """Find the order that was placed for it under a journal that is lost: the same copy has the same name for ever."""
+    if not scene.account.adopted:
+        return ""
+    assert scene.state.desk is not None
+    known, client_id = order.known, scene.account.follower.client_id
+    name = correlation_id(scene.state.desk.leader_client_id, known.trade_date, known.order_id, client_id, 0, 0)
+    return scene.account.adopted.get(name, "")
+
+
+def _is_known(scene: Scene, order: LeaderOrder, copy: Copy) -> bool:
+    """Whether enough is known to judge: terms, an instrument, and that the order reached the exchange."""
+    known = order.known
+    if scene.instrument is None or scene.instrument.multiplier is None:
+        if not copy.slices:
+            scene.desk.skip(copy, *_unknown_instrument(scene))
+        return bool(copy.slices) and scene.instrument is not None
+    if known.has_terms:
+        return known.working
+    if scene.at >= order.first_seen + _TERMS_WAIT and (known.is_filled or known.is_done) and order.only_exits:
+        return True
+    if scene.at >= order.first_seen + timedelta(seconds=rules_of(scene.state).max_age_seconds):
+        if not order.only_exits:
+            scene.desk.skip(copy, SkipReason.STALE, "its terms were never learnt")
+        return order.only_exits
+    if scene.at < order.first_seen + _FRAME_WAIT:
+        scene.wake(order.first_seen + _FRAME_WAIT)
+    else:
+        scene.state.ask_books.add(LEADER)
+    scene.wake(order.first_seen + _TERMS_WAIT)
+    scene.wake(order.first_seen + timedelta(seconds=rules_of(scene.state).max_age_seconds))
+    return False
+
+
+def _unknown_instrument(scene: Scene) -> tuple[SkipReason, str]:
+    security = scene.holding.key.security
+    where = f"{security.exchange_segment} {security.security_id}"
+    if scene.instrument is None:
+        return SkipReason.UNKNOWN_INSTRUMENT, f"{where} is not in the instrument master"
+    return SkipReason.UNKNOWN_INSTRUMENT, f"the multiplier of {where} is not known"
+
+
+def _judge_entry(scene: Scene, order: LeaderOrder, copy: Copy) -> None:
+    """Give an order that opens its lots, or the reason why it gets none."""
+    if _is_to_be_judged(scene, order, copy):
+        opens = scene.parts(order).opens
+        if opens <= 0:
+            return
+        reason = _refusal(scene, order)
+        if reason is not None:
+            scene.desk.skip(copy, *reason)
+            return
+        sized = _sized(scene, order, copy, opens)
+        if sized is None:
+            return
+        over = None
+        if sized.lots:
+            over = _over_limit(scene, order, sized.lots * scene.lot, sized.lots * scene.lot)
+        if over is not None:
+            scene.desk.skip(copy, *over)
+            return
+        _size(scene, order, copy, sized)
+    else:
+        _resize(scene, order, copy)
+
+
+def _is_to_be_judged(scene: Scene, order: LeaderOrder, copy: Copy) -> bool:
+    if copy.lots is None and copy.skip is None:
+        return True
+    if copy.slices or copy.skip is None:
+        return False
+    reason = copy.skip.reason
+    if reason in _FOR_OTHER_TERMS:
+        return copy.judged_ticket is not order.known.ticket
+    if reason is SkipReason.TOKEN:
+        return scene.account.blocked is None and not scene.state.leader_blocked
+    if reason is SkipReason.UNKNOWN_INSTRUMENT:
+        return True
+    return copy.lots is None and reason in (SkipReason.NOTHING_TO_EXIT, SkipReason.BELOW_ONE_LOT)
+
+
+def _refusal(scene: Scene, order: LeaderOrder) -> tuple[SkipReason, str] | None:
+    """What holds the opening part back, apart from its size."""
+    assert scene.instrument is not None
+    known, ticket = order.known, order.known.ticket
+    follower = scene.account.follower
+    age, most = age_of(scene, order), rules_of(scene.state).max_age_seconds
+    if (exposure.is_immediate(order) or known.is_done) and age > most:
+        return SkipReason.STALE, f"first judged {age:.0f} s after it was placed, at most {most} s is copied"
+    if scene.account.halted:
+        return SkipReason.HALTED, "copying is halted"
+    if scene.account.blocked is not None:
+        return SkipReason.TOKEN, f"the broker refuses the account's {scene.account.blocked.lower()}"
+    if scene.state.leader_blocked:
+        return SkipReason.TOKEN, "the broker refuses the leader's access token"
+    return (
+        limits.filtered(follower.filter, ticket, scene.instrument)
+        or _closed_hours(scene, ticket)
+        or limits.bad_terms(ticket, scene.instrument)
+    )
+
+
+def _closed_hours(scene: Scene, ticket: Ticket) -> tuple[SkipReason, str] | None:
+    if not rules_of(scene.state).enforce_hours or ticket.after_market:
+        return None
+    assert scene.state.desk is not None
+    verdict = hours.is_open(scene.state.desk.calendar, ticket.security.exchange_segment, scene.at)
+    return None if verdict.is_open else (SkipReason.MARKET_CLOSED, verdict.text)
+
+
+def _sized(scene: Scene, order: LeaderOrder, copy: Copy, opens: int) -> Sized | None:
+    """Size an entry for the first time; None while the capital it depends on is not known."""
+    sizing_rule, share = scene.account.follower.sizing, scene.share
+    side = order.known.ticket.side
+    carry = share.carry if share.carry_side is side else ZERO
+    assert scene.instrument is not None
+    if sizing_rule.mode is SizingMode.LOTS:
+        detail = f"{sizing_rule.lots} lots per entry"
+        return Sized(scene.name, order.known.order_id, sizing_rule.lots, opens, ZERO, carry, side, detail)
+    if sizing_rule.mode is SizingMode.RISK:
+        return _sized_by_risk(scene, order, opens, carry)
+    factor = _factor(scene)
+    if factor is None:
+        scene.wake(scene.at + timedelta(seconds=1))
+        if age_of(scene, order) > rules_of(scene.state).max_age_seconds:
+            scene.desk.skip(copy, SkipReason.STALE, "the capital that its size depends on is not known")
+        return None
+    exact = sizing.exact_lots(opens, scene.instrument, factor)
+    pool = carry + exact
+    lots = max(floor(pool), 0)
+    detail = f"{opens} / {scene.lot} lots x {factor} = {exact}, carry {carry}: {lots} lots, carry {pool - lots}"
+    return Sized(scene.name, order.known.order_id, lots, opens, exact, pool - lots, side, detail)
+
+
+def _factor(scene: Scene) -> Decimal | None:
+    return sizing.scale(scene.account.follower.sizing, scene.account.funds, scene.state.leader_funds)
+
+
+def _sized_by_risk(scene: Scene, order: LeaderOrder, opens: int, carry: Decimal) -> Sized:
+    rule, ticket = scene.account.follower.sizing, order.known.ticket
+    funds = scene.account.funds
+    capital = rule.capital if rule.capital is not None else (funds.start_of_day if funds is not None else None)
+    price = sizing.price_of(ticket, order.known.last_price or scene.holding.last_price)
+    assert scene.instrument is not None
+    if capital is None or price is None:
+        what = "capital" if capital is None else "price"
+        detail = f"no {what} is known to reckon the risk with"
+        return Sized(scene.name, order.known.order_id, 0, opens, ZERO, carry, ticket.side, detail)
+    lots = sizing.risk_lots(rule, capital, ticket, scene.instrument, price)
+    detail = f"{rule.risk_percent} % of {capital} at {price} a unit: {lots} lots"
+    return Sized(scene.name, order.known.order_id, lots, opens, ZERO, carry, ticket.side, detail)
+
+
+def _over_limit(scene: Scene, order: LeaderOrder, total: int, adds: int) -> tuple[SkipReason, str] | None:
+    ticket = replace(order.known.ticket, quantity=total)
+    return limits.over_limit(scene.state, scene.account, scene.holding, scene.share, ticket, adds, scene.at)
+
+
+def _resize(scene: Scene, order: LeaderOrder, copy: Copy) -> None:
+    """Follow a change of the part that opens: more, less, or given up."""
+    if copy.lots is None or not (copy.lots or copy.exact) or scene.instrument is None:
+        return
+    opens = scene.parts(order).opens
+    grown = copy.judged_ticket is not order.known.ticket or order.opened > copy.opens
+    if opens == copy.opens or (opens > copy.opens and not grown):
+        return
+    sized = _resized(scene, order, copy, opens)
+    if sized is None:
+        return
+    if sized.lots > copy.lots:
+        over = _over_limit(scene, order, sized.lots * scene.lot, (sized.lots - copy.lots) * scene.lot)
+        if over is not None:
+            detail = f"{over[1]}; it stays at {copy.lots} lots"
+            scene.desk.decide(Skip(scene.name, order.known.order_id, over[0], detail))
+            return
+    _size(scene, order, copy, sized)
+
+
+def _size(scene: Scene, order: LeaderOrder, copy: Copy, sized: Sized) -> None:
+    scene.desk.decide(sized)
+    if not sized.lots and not copy.was_sent and not scene.parts(order).closes:
+        scene.desk.skip(copy, SkipReason.BELOW_ONE_LOT, sized.detail)
+
+
+def _resized(scene: Scene, order: LeaderOrder, copy: Copy, opens: int) -> Sized | None:
+    """The lots for another opening quantity: what was rounded off before counts once."""
+    assert scene.instrument is not None
+    assert copy.lots is not None
+    share, side = scene.share, order.known.ticket.side
+    carry = share.carry if share.carry_side is side else ZERO
+    if scene.account.follower.sizing.mode in (SizingMode.LOTS, SizingMode.RISK):
+        lots = copy.lots if opens else 0
+        return Sized(scene.name, order.known.order_id, lots, opens, ZERO, carry, side, f"the order opens {opens}")
+    factor = _factor(scene)
+    if factor is None:
+        return None
+    exact = sizing.exact_lots(opens, scene.instrument, factor)
+    pool = carry + exact - copy.exact
+    lots = max(copy.lots + floor(pool), 0)
+    rest = max(pool - (lots - copy.lots), ZERO)
+    detail = f"now {opens} / {scene.lot} lots x {factor} = {exact}: {lots} lots, carry {rest}"
+    return Sized(scene.name, order.known.order_id, lots, opens, exact, rest, side, detail)

@@ -1,0 +1,128 @@
+"""What holds an entry back: filters, limits, terms that cannot be right.
+
+Each function returns None (nothing against it) or the reason with its numbers.  Exits
+never come here.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from decimal import Decimal
+
+from copytrader.core.model import ZERO, Filter, Instrument, Limits, OrderType, Side, SkipReason, Ticket
+from copytrader.core.sizing import price_of, value
+from copytrader.core.state import Account, Holding, Share, State
+
+Refusal = tuple[SkipReason, str]
+
+
+def filtered(rule: Filter, ticket: Ticket, instrument: Instrument) -> Refusal | None:
+    """Judge an order by the follower's filter."""
+    segment = ticket.security.exchange_segment
+    underlying = instrument.underlying or instrument.symbol
+    if rule.segments and segment not in rule.segments:
+        return SkipReason.FILTERED, f"segment {segment} is not among {_list(rule.segments)}"
+    if rule.products and ticket.product not in rule.products:
+        return SkipReason.FILTERED, f"product {ticket.product} is not among {_list(rule.products)}"
+    if rule.sides and ticket.side not in rule.sides:
+        return SkipReason.FILTERED, f"side {ticket.side} is not among {_list(rule.sides)}"
+    if rule.underlyings and underlying not in rule.underlyings:
+        return SkipReason.FILTERED, f"underlying {underlying} is not among {_list(rule.underlyings)}"
+    if underlying in rule.exclude_underlyings:
+        return SkipReason.FILTERED, f"underlying {underlying} is excluded"
+    return None
+
+
+def _list(values: tuple[str, ...]) -> str:
+    return ", ".join(values)
+
+
+def bad_terms(ticket: Ticket, instrument: Instrument) -> Refusal | None:
+    """Refuse terms that no exchange takes: no price, a trigger on the wrong side, a price off the band."""
+    kind = ticket.order_type
+    if kind in (OrderType.LIMIT, OrderType.STOP_LOSS) and ticket.price <= ZERO:
+        return SkipReason.BAD_TERMS, f"a {kind} order without a price"
+    if kind in (OrderType.STOP_LOSS, OrderType.STOP_LOSS_MARKET) and ticket.trigger_price <= ZERO:
+        return SkipReason.BAD_TERMS, f"a {kind} order without a trigger price"
+    if kind is OrderType.MARKET:
+        return None
+    low, high = instrument.lower_limit, instrument.upper_limit
+    if low is not None and high is not None and ZERO < low < high and not low <= ticket.price <= high:
+        return SkipReason.PRICE_BAND, f"price {ticket.price} is outside the band {low} to {high}"
+    return None
+
+
+def over_limit(
+    state: State, account: Account, holding: Holding, share: Share, ticket: Ticket, adds: int, at: datetime
+) -> Refusal | None:
+    """Judge an entry of `ticket.quantity` units, of which `adds` are new, by the follower's limits."""
+    limits, instrument = account.follower.limits, state.instruments[holding.key.security]
+    return (
+        _over_daily_loss(limits, account, at)
+        or _over_order(limits, ticket, instrument, holding.last_price)
+        or _over_position(limits, share, ticket.side, adds, instrument)
+        or _over_open_positions(limits, state, share)
+        or _over_rate(limits, account, at)
+    )
+
+
+def _over_daily_loss(limits: Limits, account: Account, at: datetime) -> Refusal | None:
+    if limits.max_daily_loss is None or account.loss_day != at.date():
+        return None
+    if account.loss < limits.max_daily_loss:
+        return None
+    return SkipReason.LIMIT_DAILY_LOSS, f"today's loss is {account.loss}, the limit {limits.max_daily_loss}"
+
+
+def _over_order(limits: Limits, ticket: Ticket, instrument: Instrument, last: Decimal | None) -> Refusal | None:
+    lots = ticket.quantity // instrument.lot_size
+    if limits.max_order_lots is not None and lots > limits.max_order_lots:
+        return SkipReason.LIMIT_ORDER_LOTS, f"{lots} lots, the limit is {limits.max_order_lots}"
+    if limits.max_order_value is None:
+        return None
+    price = price_of(ticket, last)
+    if price is None:
+        return SkipReason.LIMIT_ORDER_VALUE, "no price is known to reckon the order's value with"
+    worth = value(ticket, price, instrument)
+    if worth <= limits.max_order_value:
+        return None
+    return (
+        SkipReason.LIMIT_ORDER_VALUE,
+        f"{price} x {ticket.quantity} x {instrument.multiplier} = {worth}, the limit is {limits.max_order_value}",
+    )
+
+
+def _over_position(limits: Limits, share: Share, side: Side, adds: int, instrument: Instrument) -> Refusal | None:
+    if limits.max_position_lots is None:
+        return None
+    working = sum(piece.remaining * piece.asked.side.sign for piece in share.open.values() if piece.role == "ENTRY")
+    after = abs(share.copied + working + adds * side.sign)
+    lots = after // instrument.lot_size
+    if lots <= limits.max_position_lots or after <= abs(share.copied):
+        return None
+    return SkipReason.LIMIT_POSITION_LOTS, f"{lots} lots would be held, the limit is {limits.max_position_lots}"
+
+
+def _over_open_positions(limits: Limits, state: State, share: Share) -> Refusal | None:
+    if limits.max_open_positions is None or share.copied or share.open:
+        return None
+    open_now = sum(
+        1
+        for other in state.holdings.values()
+        if (theirs := other.shares.get(share.follower)) is not None and (theirs.copied or theirs.open)
+    )
+    if open_now < limits.max_open_positions:
+        return None
+    return SkipReason.LIMIT_OPEN_POSITIONS, f"{open_now} positions are open, the limit is {limits.max_open_positions}"
+
+
+def _over_rate(limits: Limits, account: Account, at: datetime) -> Refusal | None:
+    if limits.max_orders_per_minute is None:
+        return None
+    recent = sum(1 for sent in account.entries if sent > at - timedelta(minutes=1))
+    if recent < limits.max_orders_per_minute:
+        return None
+    return (
+        SkipReason.LIMIT_ORDERS_PER_MINUTE,
+        f"{recent} entries within a minute, the limit is {limits.max_orders_per_minute}",
+    )

@@ -1,0 +1,154 @@
+"""What is known of one order, whatever the order of the messages about it.
+
+Dhan's stream has no sequence numbers, repeats nothing after a reconnect, and the
+order book lags behind it.  So sightings are joined, not applied: filled is the
+highest seen, a terminal status never un-happens, the newest terms win.  The result
+does not depend on the order of the sightings, with one exception that is made
+visible: two different sets of terms in the same second (`conflict`), which only the
+order book can settle.
+
+Terms come from `Pending` and `Modified` frames and from the book.  A `Mod-Rejected` frame
+carries the price that was attempted and a `Triggered` one has become a limit order
+without a trigger: neither says what the order's terms are.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import date, datetime
+from decimal import Decimal
+
+from copytrader.core.facts import Source
+from copytrader.core.model import IST, ZERO, Order, OrderKind, OrderStatus, OrderType, RefusalClass, Ticket
+
+_FRAMES_WITH_TERMS = frozenset({OrderStatus.PENDING, OrderStatus.MODIFIED})
+_RANK = {OrderStatus.TRADED: 4, OrderStatus.CANCELLED: 3, OrderStatus.REJECTED: 2, OrderStatus.EXPIRED: 1}
+_CONVERTED = frozenset({OrderType.MARKET, OrderType.STOP_LOSS, OrderType.STOP_LOSS_MARKET})
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """One order as best known.
+
+    `ticket` always names security, side and product; its other terms count only when
+    `has_terms`.  `ended` is the terminal status, None while there is none.
+    """
+
+    order_id: str
+    ticket: Ticket
+    has_terms: bool
+    trade_date: date
+    placed_at: datetime | None
+    terms_at: datetime | None = None
+    conflict: bool = False
+    working: bool = False
+    filled_quantity: int = 0
+    average_price: Decimal = ZERO
+    ended: OrderStatus | None = None
+    correlation_id: str = ""
+    kind: OrderKind = OrderKind.ORDINARY
+    last_price: Decimal | None = None
+    note: str = ""
+    refusal: RefusalClass | None = None
+
+    @property
+    def is_dead(self) -> bool:
+        """It ended without trading to the end."""
+        return self.ended is not None and self.ended.is_dead and not self.is_filled
+
+    @property
+    def is_filled(self) -> bool:
+        return self.ended is OrderStatus.TRADED or (self.has_terms and self.filled_quantity >= self.ticket.quantity)
+
+    @property
+    def is_done(self) -> bool:
+        return self.ended is not None or self.is_filled
+
+    @property
+    def remaining(self) -> int:
+        """What may still trade, in units."""
+        return 0 if self.is_done else max(self.ticket.quantity - self.filled_quantity, 0)
+
+
+def merge(known: Known | None, order: Order, source: Source, at: datetime) -> Known:
+    """Join one more sighting to what is known."""
+    if known is None:
+        known = _first(order, at)
+    status = order.status
+    filled = max(known.filled_quantity, order.filled_quantity)
+    if status is OrderStatus.TRADED:
+        filled = max(filled, order.ticket.quantity)
+    ended = _later_end(known.ended, status)
+    average = order.average_price if order.filled_quantity >= known.filled_quantity and filled else ZERO
+    ticket, has_terms, terms_at, conflict = _terms(known, order, source)
+    return Known(  # field by field: `replace` takes twice as long, and every frame comes through here
+        order_id=known.order_id,
+        ticket=ticket,
+        has_terms=has_terms,
+        trade_date=known.trade_date,
+        placed_at=known.placed_at or order.placed_at,
+        terms_at=terms_at,
+        conflict=conflict,
+        working=known.working or status is not OrderStatus.TRANSIT,
+        filled_quantity=filled,
+        average_price=average or known.average_price,
+        ended=ended,
+        correlation_id=known.correlation_id or order.correlation_id,
+        kind=order.kind if known.kind is OrderKind.ORDINARY else known.kind,
+        last_price=order.last_price or known.last_price,
+        note=order.note or known.note,
+        refusal=order.refusal or known.refusal,
+    )
+
+
+def _first(order: Order, at: datetime) -> Known:
+    placed = order.placed_at or at
+    return Known(order.order_id, order.ticket, False, placed.astimezone(IST).date(), order.placed_at)
+
+
+def _later_end(ended: OrderStatus | None, status: OrderStatus) -> OrderStatus | None:
+    if not status.is_terminal:
+        return ended
+    return status if ended is None or _RANK[status] > _RANK[ended] else ended
+
+
+def _terms(known: Known, order: Order, source: Source) -> tuple[Ticket, bool, datetime | None, bool]:
+    kept = (known.ticket, known.has_terms, known.terms_at, known.conflict)
+    if source is Source.STREAM and order.status not in _FRAMES_WITH_TERMS:
+        return kept
+    if not known.has_terms:
+        return order.ticket, True, order.updated_at, False
+    if order.updated_at is None or (known.terms_at is not None and order.updated_at < known.terms_at):
+        return kept
+    same = _same_terms(known.ticket, order.ticket)
+    if source is not Source.STREAM:
+        if same or _is_conversion(known.ticket, order):
+            return known.ticket, True, order.updated_at, False
+        return order.ticket, True, order.updated_at, False
+    if same:
+        return known.ticket, True, order.updated_at, known.conflict and order.updated_at == known.terms_at
+    if order.updated_at == known.terms_at:
+        return known.ticket, True, known.terms_at, True
+    return order.ticket, True, order.updated_at, False
+
+
+def _same_terms(one: Ticket, other: Ticket) -> bool:
+    return (
+        one.quantity == other.quantity
+        and one.price == other.price
+        and one.trigger_price == other.trigger_price
+        and one.order_type is other.order_type
+        and one.validity is other.validity
+    )
+
+
+def _is_conversion(ticket: Ticket, row: Order) -> bool:
+    """Tell a modification from what Dhan itself makes of a market or a triggered stop-loss order.
+
+    The book shows a triggered stop loss, and a market order under price protection, as
+    a limit order: not a change of the leader's mind.
+    """
+    if ticket.order_type not in _CONVERTED or row.ticket.order_type is not OrderType.LIMIT:
+        return False
+    same_price = ticket.order_type is not OrderType.STOP_LOSS or ticket.price == row.ticket.price
+    return same_price and ticket.quantity == row.ticket.quantity

@@ -1,0 +1,153 @@
+"""What becomes of an order of ours: it fills, it ends, it is refused; and what that means for the account."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from decimal import Decimal
+
+from copytrader.core import exposure
+from copytrader.core.facts import Ended, Filled, Level, Role, Skip
+from copytrader.core.model import IST, LEADER, OrderStatus, RefusalClass, SkipReason, Validity
+from copytrader.core.news import News
+from copytrader.core.state import Account, Slice, State
+
+LOST_TOKEN = frozenset({RefusalClass.TOKEN, RefusalClass.IP})
+
+
+def fill_piece(state: State, account: Account, piece: Slice, at: datetime, news: News) -> None:
+    known = piece.known
+    if known is None or known.filled_quantity <= piece.filled:
+        return
+    new = known.filled_quantity - piece.filled
+    piece.filled = known.filled_quantity
+    holding = state.holding(piece.key)
+    share = state.share(holding, piece.follower)
+    realized = exposure.fill_follower(share, piece.asked.side.sign, new, known.average_price)
+    instrument = state.instruments.get(piece.key.security)
+    _count_realized(account, realized * ((instrument.multiplier if instrument else None) or 1), at, news)
+    share.sweeps_void = 0
+    if share.copied == 0:
+        share.sweeps_failed = 0
+    leader = state.orders.get(piece.leader_order_id)
+    news.notes.append(
+        Filled(
+            piece.follower,
+            piece.leader_order_id,
+            piece.order_id,
+            piece.correlation_id,
+            new,
+            known.filled_quantity,
+            known.average_price,
+            leader.known.average_price if leader is not None else Decimal(0),
+        )
+    )
+
+
+def _count_realized(account: Account, amount: Decimal, at: datetime, news: News) -> None:
+    day = at.astimezone(IST).date()
+    if account.realized_day != day:
+        account.realized_day, account.realized = day, Decimal(0)
+    account.realized += amount
+    count_loss(account, -account.realized, at, news)
+
+
+def count_loss(account: Account, loss: Decimal, at: datetime, news: News) -> None:
+    """Keep the day's worst loss; a limit that it reaches stops entries until tomorrow."""
+    day = at.astimezone(IST).date()
+    if account.loss_day != day:
+        account.loss_day, account.loss = day, Decimal(0)
+    most, before = account.follower.limits.max_daily_loss, account.loss
+    account.loss = max(account.loss, loss)
+    if most is not None and before < most <= account.loss:
+        name = account.follower.name
+        text = f"{name}: today's loss {account.loss} has reached the limit {most}: entries stop, exits go on"
+        news.alert(Level.CRITICAL, text, name, f"loss-{name}")
+
+
+def end_piece(state: State, account: Account, piece: Slice, news: News) -> None:
+    known = piece.known
+    if known is None or piece.ended is not None:
+        return
+    if known.ended is None and not (known.is_filled and piece.filled >= piece.largest):
+        return
+    ended = known.ended or OrderStatus.TRADED
+    if piece.filled >= piece.largest:
+        ended = OrderStatus.TRADED
+    close_piece(state, account, piece, ended)
+    news.notes.append(
+        Ended(piece.follower, piece.leader_order_id, piece.order_id, piece.correlation_id, ended, piece.filled)
+    )
+    if ended is OrderStatus.REJECTED:
+        note_refusal(state, account, piece, known.refusal or RefusalClass.OTHER, known.note, news)
+    elif ended is OrderStatus.CANCELLED and not piece.cancelling and _was_by_hand(state, piece):
+        detail = f"its order {piece.order_id} was cancelled, not by us"
+        news.notes.append(
+            Skip(piece.follower, piece.leader_order_id, SkipReason.DETACHED, detail, piece.correlation_id)
+        )
+        news.alert(Level.WARNING, f"{piece.follower}: {detail}", piece.follower, f"detached-{piece.correlation_id}")
+
+
+def _was_by_hand(state: State, piece: Slice) -> bool:
+    leader = state.orders.get(piece.leader_order_id)
+    working = leader is None or not leader.known.is_dead
+    return working and piece.asked.validity is not Validity.IOC
+
+
+def close_piece(state: State, account: Account, piece: Slice, ended: OrderStatus) -> None:
+    piece.ended = ended
+    piece.in_flight, piece.unknown = None, False
+    account.open.pop(piece.correlation_id, None)
+    share = state.share(state.holding(piece.key), piece.follower)
+    share.open.pop(piece.correlation_id, None)
+    if piece in share.sweeps:
+        share.sweeps.remove(piece)
+        if piece.void:
+            share.sweeps_void += 1
+        elif ended is not OrderStatus.TRADED:
+            share.sweeps_failed += 1
+
+
+def note_refusal(state: State, account: Account, piece: Slice, refusal: RefusalClass, message: str, news: News) -> None:
+    name = account.follower.name
+    reason = SkipReason.REFUSED
+    if refusal in LOST_TOKEN:
+        block(state, name, refusal, message, news)
+        reason = SkipReason.TOKEN
+    elif refusal is RefusalClass.MARGIN:
+        reason = SkipReason.INSUFFICIENT_MARGIN
+    news.notes.append(Skip(name, piece.leader_order_id, reason, message, piece.correlation_id, refusal))
+    level = Level.CRITICAL if piece.role is Role.EXIT else Level.WARNING
+    what = "exit" if piece.role is Role.EXIT else "entry"
+    news.alert(level, f"{name}: {what} refused by the broker: {message}", name, f"refused-{refusal}")
+
+
+def block(state: State, name: str, refusal: RefusalClass, detail: str, news: News) -> None:
+    account = state.accounts.get(name)
+    if account is None:
+        if not state.leader_blocked:
+            news.alert(
+                Level.CRITICAL,
+                f"{name}: the broker refuses the {refusal.lower()}: {detail}; no entry is copied until it is mended: "
+                + _remedy(name, refusal),
+                name,
+                f"token-{name}",
+            )
+        state.leader_blocked = True
+        return
+    if account.blocked is None:
+        what = "access token" if refusal is RefusalClass.TOKEN else "address (static IP)"
+        news.alert(
+            Level.CRITICAL,
+            f"{name}: the broker refuses the {what}: {detail}; nothing more is sent for {name} until it is mended: "
+            + _remedy(name, refusal),
+            name,
+            f"token-{name}",
+        )
+    account.blocked = refusal
+
+
+def _remedy(name: str, refusal: RefusalClass) -> str:
+    if refusal is RefusalClass.TOKEN:
+        return f"copytrader login {name}"
+    where = LEADER if name == LEADER else f"followers.{name}"
+    return f"register the static IP at Dhan, or set {where}.proxy or {where}.source_address"

@@ -1,0 +1,74 @@
+"""The form in which an order goes to the broker, and what becomes of a market order that rests."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+
+from copytrader.core import sizing
+from copytrader.core.facts import Level, Role
+from copytrader.core.model import ZERO, OrderType, SkipReason, Ticket
+from copytrader.core.scene import Scene, rules_of
+from copytrader.core.state import LeaderOrder, Slice
+
+
+def ticket_for(scene: Scene, order: LeaderOrder, quantity: int, *, at_market: bool) -> Ticket:
+    """The leader's terms for the follower's quantity, in a form that the broker takes."""
+    terms = order.known.ticket
+    assert scene.instrument is not None
+    disclosed = sizing.disclosed(terms, quantity, scene.instrument)
+    ticket = replace(terms, quantity=quantity, disclosed_quantity=disclosed)
+    if at_market:
+        return replace(ticket, order_type=OrderType.MARKET, price=ZERO, trigger_price=ZERO, disclosed_quantity=0)
+    if ticket.order_type is OrderType.STOP_LOSS_MARKET:
+        percent = rules_of(scene.state).stop_limit_percent
+        price = sizing.protective_limit(ticket.trigger_price, ticket.side, percent, scene.instrument.tick_size)
+        return replace(ticket, order_type=OrderType.STOP_LOSS, price=price)
+    return ticket
+
+
+def watch_market(scene: Scene, piece: Slice, wanted: Ticket) -> Ticket | None:
+    """A market order that rests: an exit is priced anew, an entry given up (None)."""
+    if wanted.order_type is not OrderType.MARKET:
+        return wanted
+    rules = rules_of(scene.state)
+    since = piece.accepted_at or piece.placed_at
+    wait = timedelta(seconds=rules.market_wait_seconds)
+    if scene.at < since + wait:
+        scene.wake(since + wait)
+        return _as_repriced(piece, wanted)
+    if piece.role is Role.ENTRY:
+        copy = piece.copy
+        if copy is not None:
+            scene.desk.skip(
+                copy, SkipReason.STALE, f"the market order did not fill within {rules.market_wait_seconds} s"
+            )
+        return None
+    return repriced(scene, piece, wanted, rules.reprice_attempts)
+
+
+def _as_repriced(piece: Slice, wanted: Ticket) -> Ticket:
+    if piece.asked.order_type is OrderType.LIMIT:
+        return replace(wanted, order_type=OrderType.LIMIT, price=piece.asked.price)
+    return wanted
+
+
+def repriced(scene: Scene, piece: Slice, wanted: Ticket, attempts: int) -> Ticket:
+    attempt = 1 + sum(1 for ticket in (*piece.asked_before, piece.asked) if ticket.order_type is OrderType.LIMIT)
+    last = scene.holding.last_price
+    if last is None or attempt > attempts:
+        why = "no last price is known" if last is None else f"it was priced anew {attempts} times"
+        text = f"{scene.name}: exit {piece.order_id} still rests ({why}); look after it by hand"
+        if scene.share.alerted != text:
+            scene.share.alerted = text
+            scene.desk.alert(Level.CRITICAL, text, scene.name, f"rests-{piece.correlation_id}")
+        return _as_repriced(piece, wanted)
+    assert scene.instrument is not None
+    price = sizing.chasing_limit(last, wanted.side, attempt, scene.instrument.tick_size)
+    return replace(wanted, order_type=OrderType.LIMIT, price=price)
+
+
+def began_at_market(piece: Slice) -> bool:
+    """A late exit stays a market order, whatever the leader's order was."""
+    first = piece.asked_before[0] if piece.asked_before else piece.asked
+    return piece.role is Role.EXIT and first.order_type is OrderType.MARKET

@@ -1,0 +1,139 @@
+"""One follower's part in one holding, while it is planned, and what every part of planning uses."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from copytrader.core import exposure
+from copytrader.core.budget import Rank
+from copytrader.core.facts import Alert, Cancel, Command, Decision, Level, Skip, Verb
+from copytrader.core.fold import evolve
+from copytrader.core.model import CopyRules, Instrument, SkipReason
+from copytrader.core.state import Account, Copy, Holding, LeaderOrder, Share, Slice, State
+
+RETRY_PAUSES = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0)
+
+
+@dataclass(slots=True)
+class Want:
+    """A command that would close a gap, if the budget allows it."""
+
+    rank: Rank
+    command: Command
+    order: LeaderOrder | None = None
+
+
+class Step:
+    """The decisions of one step: each changes the state at once, by the same door as a recorded one."""
+
+    def __init__(self, state: State, at: datetime) -> None:
+        self.state = state
+        self.at = at
+        self.decisions: list[Decision] = []
+
+    def decide(self, decision: Decision) -> None:
+        evolve(self.state, decision, self.at)
+        self.decisions.append(decision)
+
+    def alert(self, level: Level, text: str, account: str, key: str) -> None:
+        self.decide(Alert(level, text, account, key))
+
+    def skip(self, copy: Copy, reason: SkipReason, detail: str) -> None:
+        """Record a reason, once for the same reason."""
+        if copy.skip is not None and copy.skip.reason is reason:
+            return
+        self.decide(Skip(copy.follower, copy.leader.known.order_id, reason, detail))
+        if reason is SkipReason.LIMIT_ORDERS_PER_MINUTE:
+            text = f"{copy.follower}: entries stop for a while: {detail}"
+            self.alert(Level.CRITICAL, text, copy.follower, f"pace-{copy.follower}")
+
+
+@dataclass(slots=True)
+class Scene:
+    """One follower's part in one holding, while it is planned."""
+
+    desk: Step
+    holding: Holding
+    account: Account
+    share: Share
+    instrument: Instrument | None
+    surplus: int = 0
+    room: dict[int, int] = field(default_factory=dict)
+    _parts: dict[int, exposure.Parts] = field(default_factory=dict)
+    _leaving: dict[int, bool] = field(default_factory=dict)
+
+    @property
+    def state(self) -> State:
+        return self.desk.state
+
+    @property
+    def at(self) -> datetime:
+        return self.desk.at
+
+    @property
+    def lot(self) -> int:
+        return self.instrument.lot_size if self.instrument is not None else 1
+
+    @property
+    def name(self) -> str:
+        return self.account.follower.name
+
+    def parts(self, order: LeaderOrder) -> exposure.Parts:
+        """How an order of the leader divides; nothing changes that while a follower is planned."""
+        found = self._parts.get(order.number)
+        if found is None:
+            found = self._parts[order.number] = exposure.parts(self.holding, order)
+        return found
+
+    def is_leaving(self, sign: int) -> bool:
+        found = self._leaving.get(sign)
+        if found is None:
+            found = self._leaving[sign] = exposure.is_leaving(self.holding, sign)
+        return found
+
+    def wake(self, at: datetime) -> None:
+        """Ask to be planned again later; a moment that has passed would only be planned as it is now."""
+        if at > self.at:
+            self.state.wake(at, self.holding.key, self.name)
+
+
+def rules_of(state: State) -> CopyRules:
+    assert state.desk is not None
+    return state.desk.rules
+
+
+def age_of(scene: Scene, order: LeaderOrder) -> float:
+    return (scene.at - (order.known.placed_at or order.first_seen)).total_seconds()
+
+
+def is_late(scene: Scene, order: LeaderOrder) -> bool:
+    return order.known.is_done and age_of(scene, order) > rules_of(scene.state).max_age_seconds
+
+
+def is_due(scene: Scene, piece: Slice) -> bool:
+    """Hold back a repeated attempt for a growing while."""
+    if piece.retry_at is not None and scene.at < piece.retry_at:
+        scene.wake(piece.retry_at)
+        return False
+    return True
+
+
+def want_cancel(scene: Scene, piece: Slice, why: str, *, renew: bool = False) -> Want | None:
+    if not piece.is_open or not piece.order_id or piece.in_flight is not None or scene.account.blocked is not None:
+        return None
+    if piece.cancelling and not is_due(scene, piece):
+        return None
+    return Want(
+        Rank.CANCEL,
+        Cancel(scene.name, piece.leader_order_id, piece.correlation_id, piece.order_id, renew or piece.renew, why),
+    )
+
+
+def is_changing(piece: Slice) -> bool:
+    """Whether the quantity that it has at the broker is not certain."""
+    return piece.in_flight is Verb.MODIFY or piece.unknown or piece.is_doubtful or piece.cancelling
+
+
+def is_unsettled(piece: Slice) -> bool:
+    return piece.in_flight is not None or is_changing(piece)

@@ -1,0 +1,251 @@
+"""What the broker tells of an order, the leader's or a follower's, on the stream or in a book."""
+
+from __future__ import annotations
+
+from datetime import date, datetime, timedelta
+
+from copytrader.core import exposure
+from copytrader.core.facts import Filled, Level, Skip, Source
+from copytrader.core.merge import Known, merge
+from copytrader.core.model import IST, LEADER, ZERO, Order, OrderStatus, OrderType, SkipReason, Ticket
+from copytrader.core.news import News
+from copytrader.core.outcomes import end_piece, fill_piece
+from copytrader.core.state import Account, Holding, Key, LeaderOrder, Slice, State, copy_of
+
+_LAG = timedelta(seconds=1)
+"""The broker's times are whole seconds, and its clock is not ours."""
+
+
+def see(state: State, account: str, order: Order, source: Source, at: datetime, news: News) -> None:
+    if account == LEADER:
+        _see_leader(state, order, source, at, news)
+    elif account in state.accounts:
+        see_follower(state, state.accounts[account], order, source, at, news)
+
+
+def _see_leader(state: State, order: Order, source: Source, at: datetime, news: News) -> None:
+    found = state.orders.get(order.order_id)
+    if found is not None and found.known.is_done and _day_of(order, at) > found.known.trade_date:
+        found = None
+    if found is None and (LEADER, order.order_id) in state.bygone:
+        return
+    before = found.known if found is not None else None
+    known = merge(before, order, source, at)
+    if found is None:
+        state.numbered += 1
+        found = LeaderOrder(known, Key(order.ticket.security, order.ticket.product), state.numbered, at)
+        state.orders[order.order_id] = found
+    elif known == before:
+        return
+    found.known = known
+    holding = state.holding(found.key)
+    holding.active[order.order_id] = found
+    for name in state.accounts:
+        copy_of(found, name)
+        state.share(holding, name)
+    if order.last_price is not None:
+        holding.last_price = order.last_price
+    _fill_leader(holding, found, before, news)
+    exposure.classify(holding, found)
+    if known.conflict:
+        state.ask_books.add(LEADER)
+    for name in state.accounts:
+        news.touch(found.key, name)
+
+
+def _day_of(order: Order, at: datetime) -> date:
+    return (order.placed_at or at).astimezone(IST).date()
+
+
+def _fill_leader(holding: Holding, order: LeaderOrder, before: Known | None, news: News) -> None:
+    known = order.known
+    new = known.filled_quantity - (before.filled_quantity if before is not None else 0)
+    if new <= 0:
+        return
+    exposure.fill_leader(holding, order, new)
+    if known.average_price:
+        holding.last_price = known.average_price
+    news.notes.append(
+        Filled(LEADER, known.order_id, known.order_id, "", new, known.filled_quantity, known.average_price)
+    )
+
+
+def see_follower(state: State, account: Account, order: Order, source: Source, at: datetime, news: News) -> None:
+    name = account.follower.name
+    piece = state.by_order_id.get((name, order.order_id)) or state.slices.get(order.correlation_id)
+    if piece is None or piece.follower != name:
+        if (name, order.order_id) not in state.bygone:
+            _see_foreign(state, account, order, news)
+        return
+    if not piece.order_id and not _matches(piece, order):
+        news.alert(
+            Level.CRITICAL,
+            f"{name}: order {order.order_id} bears our name {piece.correlation_id} but differs from what was sent",
+            name,
+            f"mismatch-{order.order_id}",
+        )
+        return
+    if piece.order_id and piece.order_id != order.order_id:
+        news.alert(
+            Level.CRITICAL,
+            f"{name}: two orders bear the name {piece.correlation_id}: {piece.order_id} and {order.order_id}",
+            name,
+            f"twice-{piece.correlation_id}",
+        )
+        return
+    before = piece.known
+    piece.known = merge(before, order, source, at)
+    if piece.known == before and not piece.maybe:
+        return
+    if before is None and _only_confirms(piece, order):
+        return
+    locate(state, piece, order.order_id)
+    _revive(state, account, piece, news)
+    _settle(piece, order, source, at)
+    fill_piece(state, account, piece, at, news)
+    end_piece(state, account, piece, news)
+    _watch_for_hands(piece, order, source, news)
+    news.touch(piece.key, name)
+
+
+def _only_confirms(piece: Slice, order: Order) -> bool:
+    """Whether a sighting says no more than that an order which was accepted works as it was asked for.
+
+    It is the commonest news of all, and nothing follows from it.
+    """
+    settled = piece.order_id and piece.is_open and piece.in_flight is None and not (piece.unknown or piece.maybe)
+    as_asked = order.status is OrderStatus.PENDING and not order.filled_quantity and order.ticket == piece.asked
+    return bool(settled) and as_asked
+
+
+def _matches(piece: Slice, order: Order) -> bool:
+    asked, seen = piece.asked, order.ticket
+    quantities = {asked.quantity, *(ticket.quantity for ticket in piece.asked_before)}
+    return (
+        asked.security == seen.security
+        and asked.side is seen.side
+        and asked.product is seen.product
+        and seen.quantity in quantities
+    )
+
+
+def locate(state: State, piece: Slice, order_id: str) -> None:
+    piece.order_id = order_id
+    state.by_order_id[piece.follower, order_id] = piece
+
+
+def _revive(state: State, account: Account, piece: Slice, news: News) -> None:
+    """An order given up as absent has turned up after all: it is cancelled."""
+    if not (piece.absent and piece.ended is not None):
+        return
+    piece.absent, piece.ended, piece.detached = False, None, True
+    state.holding(piece.key)
+    _reopen(state, account, piece)
+    if piece.copy is not None:
+        piece.copy.closed = SkipReason.ABSENT
+    news.alert(
+        Level.CRITICAL,
+        f"{account.follower.name}: order {piece.order_id}, given up as never arrived, has turned up; cancelling it",
+        account.follower.name,
+        f"late-{piece.correlation_id}",
+    )
+
+
+def _reopen(state: State, account: Account, piece: Slice) -> None:
+    holding = state.holding(piece.key)
+    state.share(holding, piece.follower).open[piece.correlation_id] = piece
+    account.open[piece.correlation_id] = piece
+    if piece.copy is not None:
+        holding.active[piece.leader_order_id] = piece.copy.leader
+
+
+def _settle(piece: Slice, order: Order, source: Source, at: datetime) -> None:
+    """A sighting settles an unanswered command: the order is there, and has these terms or those."""
+    if piece.unknown:
+        piece.unknown, piece.accepted_at = False, at
+    if not piece.maybe or (source is Source.STREAM and order.status is not OrderStatus.MODIFIED):
+        return
+    possible = (piece.asked, *reversed(piece.maybe))
+    real = next((each for each in possible if _has_terms(order.ticket, each)), piece.asked)
+    if real is not piece.asked:
+        piece.late.append(piece.asked)
+    piece.asked = real
+    piece.maybe.clear()
+
+
+def _arrived_late(piece: Slice, seen: Ticket) -> bool:
+    """Whether a modification that was given up has taken effect after all: what it asked for is what there is."""
+    late = next((each for each in piece.late if _has_terms(seen, each)), None)
+    if late is None or _has_terms(seen, piece.asked):
+        return False
+    piece.asked = late
+    piece.late.remove(late)
+    return True
+
+
+def _has_terms(seen: Ticket, asked: Ticket) -> bool:
+    """Whether an order may be what was asked for; a market order takes whatever price the broker gives it."""
+    priced = asked.order_type is OrderType.MARKET or seen.price == asked.price
+    triggered = seen.trigger_price in (asked.trigger_price, ZERO)
+    return priced and triggered and seen.quantity == asked.quantity
+
+
+def _watch_for_hands(piece: Slice, order: Order, source: Source, news: News) -> None:
+    """Somebody changed our order by hand: leave it alone from here on, except to cancel it."""
+    told = source is not Source.STREAM or order.status is OrderStatus.MODIFIED
+    if not told or not piece.is_open or piece.detached or piece.in_flight or piece.unknown or piece.cancelling:
+        return
+    if piece.accepted_at is None or order.updated_at is None or order.updated_at < _whole_second(piece.accepted_at):
+        return
+    if _arrived_late(piece, order.ticket):
+        return
+    asked = [piece.asked, *piece.asked_before]
+    if piece.refused_modify is not None:
+        asked.append(piece.refused_modify)
+    seen = order.ticket
+    same_quantity = any(seen.quantity == ticket.quantity for ticket in asked)
+    same_price = piece.asked.order_type is OrderType.MARKET or any(seen.price == ticket.price for ticket in asked)
+    if same_quantity and same_price:
+        _has_gone_back(piece, order)
+        return
+    piece.detached = True
+    detail = f"its order {piece.order_id} was changed by hand to {seen.quantity} at {seen.price}; it is left alone"
+    news.notes.append(Skip(piece.follower, piece.leader_order_id, SkipReason.DETACHED, detail, piece.correlation_id))
+    news.alert(Level.WARNING, f"{piece.follower}: {detail}", piece.follower, f"detached-{piece.correlation_id}")
+
+
+def _has_gone_back(piece: Slice, order: Order) -> None:
+    """A modification that was not answered took effect after a newer one: the order has its terms now."""
+    assert piece.accepted_at is not None
+    assert order.updated_at is not None
+    if order.updated_at < piece.accepted_at + _LAG or _has_terms(order.ticket, piece.asked):
+        return
+    earlier = (ticket for ticket in reversed(piece.asked_before) if _has_terms(order.ticket, ticket))
+    piece.asked = next(earlier, piece.asked)
+
+
+def _whole_second(at: datetime) -> datetime:
+    return at.replace(microsecond=0)
+
+
+def _see_foreign(state: State, account: Account, order: Order, news: News) -> None:
+    """An order that is not ours, or bears our prefix although we do not know it."""
+    if order.is_ours and order.order_id not in account.strays:
+        account.strays[order.order_id] = order.correlation_id
+        news.alert(
+            Level.CRITICAL,
+            f"{account.follower.name}: order {order.order_id} bears our name {order.correlation_id} "
+            "but the journal does not know it",
+            account.follower.name,
+            f"stray-{order.order_id}",
+        )
+    filled = max(order.filled_quantity, order.ticket.quantity if order.status is OrderStatus.TRADED else 0)
+    new = filled - account.foreign_filled.get(order.order_id, 0)
+    if new <= 0:
+        return
+    account.foreign_filled[order.order_id] = filled
+    key = Key(order.ticket.security, order.ticket.product)
+    share = state.share(state.holding(key), account.follower.name)
+    if share.net is not None:
+        share.net += order.ticket.side.sign * new
+    news.touch(key, account.follower.name)

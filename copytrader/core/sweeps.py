@@ -1,0 +1,198 @@
+"""What hangs on no leader order: sweeps, which close what the leader's position no longer justifies, and strays.
+
+A sweep is the last resort: it goes when the follower has held too much for a while, no exit is about to close it,
+and no answer is awaited on that side.  It closes no more than is held, and is given up after three refusals.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import date, timedelta
+
+from copytrader.core import exposure, hours, sizing
+from copytrader.core.budget import Rank
+from copytrader.core.exposure import side_of
+from copytrader.core.facts import Cancel, Command, Level, Modify, Place, Role
+from copytrader.core.model import ZERO, LateExits, OrderType, Product, Side, Ticket, Validity
+from copytrader.core.names import correlation_id
+from copytrader.core.pricing import repriced
+from copytrader.core.scene import RETRY_PAUSES, Scene, Want, is_due, is_unsettled, rules_of, want_cancel
+from copytrader.core.state import Slice
+
+_SWEEP_WAIT = timedelta(seconds=1)
+_SWEEP_PAUSES = (timedelta(seconds=1), timedelta(seconds=5), timedelta(seconds=60))
+_CLOSED_PAUSE = timedelta(seconds=60)
+
+
+def plan_strays(scene: Scene) -> list[Want]:
+    """Open orders of ours whose leader order is gone: adopted ones, and those turned up late."""
+    wants = []
+    for piece in scene.share.open.values():
+        if piece.copy is None and piece.cancelling:
+            want = want_cancel(scene, piece, "no leader order stands behind it")
+            if want is not None:
+                wants.append(want)
+    return wants
+
+
+def plan_closed(scene: Scene) -> list[Want]:
+    """While nothing is copied: go on cancelling what was to be cancelled."""
+    wants = []
+    for piece in scene.share.open.values():
+        if piece.copy is not None and (piece.cancelling or piece.copy.closed is not None):
+            want = want_cancel(scene, piece, "copying has stopped")
+            if want is not None:
+                wants.append(want)
+    return wants
+
+
+def surplus_of(scene: Scene) -> int:
+    """What a sweep should close now, in units: held beyond what the leader's position justifies, for a while."""
+    share = scene.share
+    if not scene.state.copying and not share.flatten:
+        return 0
+    if share.flatten:
+        too_much = max(abs(share.copied) - sum(piece.remaining for piece in share.sweeps), 0)
+    else:
+        too_much = exposure.excess(scene.holding, share, scene.lot)
+    if too_much <= 0:
+        share.excess_since = None
+        return 0
+    if share.excess_since is None:
+        share.excess_since = scene.at
+    scene.wake(share.excess_since + _SWEEP_WAIT)
+    return too_much if scene.at >= share.excess_since + _SWEEP_WAIT or share.flatten else 0
+
+
+def plan_sweep(scene: Scene, planned: list[Want]) -> list[Want]:
+    """Close what the follower still holds though the leader is out, when nothing else will."""
+    wants = [want for piece in scene.share.sweeps if (want := _chase(scene, piece)) is not None]
+    side = side_of(scene.share.copied)
+    if any(_closes(scene, want.command, side) for want in planned):
+        return wants
+    quantity = _sweepable(scene)
+    if quantity <= 0 or scene.instrument is None:
+        return wants
+    order_id, day = _sweep_anchor(scene)
+    share = scene.share
+    largest = sizing.largest_order(scene.instrument) or quantity
+    made = share.sweeps_made
+    assert scene.state.desk is not None
+    while quantity > 0:
+        part = min(quantity, largest)
+        quantity -= part
+        name = correlation_id(
+            scene.state.desk.leader_client_id, day, order_id, scene.account.follower.client_id, 1000 + made, 0
+        )
+        made += 1
+        ticket = Ticket(
+            scene.holding.key.security, side, scene.holding.key.product, OrderType.MARKET, Validity.DAY, part
+        )
+        why = f"the leader's position justifies {share.due} of the copied {share.copied}"
+        place = Place(scene.name, order_id, name, ticket, Role.EXIT, 1000 + made - 1, sweep=True, why=why)
+        wants.append(Want(Rank.EXIT, place))
+    return wants
+
+
+def _closes(scene: Scene, command: Command, side: Side) -> bool:
+    """Whether a command changes what orders on the closing side will do: a sweep waits for that."""
+    if isinstance(command, Cancel):
+        return scene.state.slices[command.correlation_id].asked.side is side
+    return command.ticket.side is side
+
+
+def _sweep_anchor(scene: Scene) -> tuple[str, date]:
+    last = scene.holding.last_exit
+    if last is not None and last.known.trade_date == scene.state.day:
+        return last.known.order_id, last.known.trade_date
+    key = scene.holding.key
+    assert scene.state.day is not None
+    return f"flat-{key.security.exchange_segment}-{key.security.security_id}-{key.product}", scene.state.day
+
+
+def _sweepable(scene: Scene) -> int:
+    """How much a sweep may close now: not beyond the broker's net, nor what other exits will close."""
+    share, quantity = scene.share, scene.surplus
+    if quantity <= 0 or scene.account.blocked is not None:
+        return 0
+    side = side_of(share.copied)
+    if any(is_unsettled(piece) for piece in share.open.values() if piece.asked.side is side):
+        return 0
+    if rules_of(scene.state).late_exits is LateExits.SKIP and not share.flatten:
+        _say_once(scene, Level.CRITICAL, f"holds {share.copied} though the leader is out, and late exits are off")
+        return 0
+    quantity = min(quantity, abs(share.copied) - exposure.being_closed(scene.holding, share, side))
+    if share.net is not None and scene.holding.key.product not in (Product.CNC, Product.MTF):
+        at_broker = max(share.net * (1 if share.copied > 0 else -1), 0)
+        if at_broker < quantity:
+            _say_once(scene, Level.CRITICAL, f"holds {share.net} at the broker but {share.copied} from copying")
+        quantity = min(quantity, at_broker)
+    if quantity <= 0 or not _sweep_is_due(scene):
+        return 0
+    return quantity
+
+
+def _sweep_is_due(scene: Scene) -> bool:
+    share = scene.share
+    if share.sweeps_failed >= len(_SWEEP_PAUSES):
+        _say_once(
+            scene, Level.CRITICAL, f"holds {share.copied} though the leader is out; the exits failed: close it by hand"
+        )
+        return False
+    if not _is_open_now(scene):
+        scene.wake(scene.at + _CLOSED_PAUSE)
+        _say_once(scene, Level.CRITICAL, f"holds {share.copied} though the leader is out, and the market is closed")
+        return False
+    return _sweep_may_follow(scene)
+
+
+def _sweep_may_follow(scene: Scene) -> bool:
+    """After a sweep that failed, or never reached the broker, the next one waits a while."""
+    share = scene.share
+    pause = _SWEEP_PAUSES[share.sweeps_failed] if share.sweeps_failed else timedelta(0)
+    if share.sweeps_void:
+        pause = max(pause, timedelta(seconds=RETRY_PAUSES[min(share.sweeps_void, len(RETRY_PAUSES)) - 1]))
+    if share.swept_at is None or scene.at >= share.swept_at + pause:
+        return True
+    scene.wake(share.swept_at + pause)
+    return False
+
+
+def _is_open_now(scene: Scene) -> bool:
+    if not rules_of(scene.state).enforce_hours:
+        return True
+    assert scene.state.desk is not None
+    segment = scene.holding.key.security.exchange_segment
+    return hours.is_open(scene.state.desk.calendar, segment, scene.at).is_open
+
+
+def _say_once(scene: Scene, level: Level, text: str) -> None:
+    symbol = scene.instrument.symbol if scene.instrument is not None else scene.holding.key.security.security_id
+    text = f"{scene.name}: {symbol}: {text}"
+    if scene.share.alerted != text:
+        scene.share.alerted = text
+        scene.desk.alert(level, text, scene.name, f"sweep-{symbol}")
+
+
+def _chase(scene: Scene, piece: Slice) -> Want | None:
+    """Price a sweep anew that rests."""
+    if not piece.order_id or piece.in_flight is not None or piece.unknown or piece.cancelling or piece.detached:
+        return None
+    if scene.account.blocked is not None or scene.instrument is None:
+        return None
+    if scene.share.copied * piece.asked.side.sign >= 0:
+        return want_cancel(scene, piece, "nothing is left to close")
+    if (piece.asked_before[0] if piece.asked_before else piece.asked).order_type is not OrderType.MARKET:
+        return None
+    rules = rules_of(scene.state)
+    wanted = replace(piece.asked, order_type=OrderType.MARKET, price=ZERO)
+    since = piece.accepted_at or piece.placed_at
+    wait = timedelta(seconds=rules.market_wait_seconds)
+    if scene.at < since + wait:
+        scene.wake(since + wait)
+        return None
+    wanted = repriced(scene, piece, wanted, rules.reprice_attempts)
+    if (wanted == piece.asked and not piece.is_doubtful) or wanted == piece.refused_modify or not is_due(scene, piece):
+        return None
+    why = "it still rests"
+    return Want(Rank.EXIT, Modify(scene.name, piece.leader_order_id, piece.correlation_id, piece.order_id, wanted, why))

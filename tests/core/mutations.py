@@ -1,0 +1,285 @@
+"""The safety rules of the core, each with a way to break it.
+
+`python -m tests.core.mutate` breaks one after the other in a copy and shows which test notices.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Mutation(NamedTuple):
+    """A rule, and a snippet of a file of `copytrader/core` that without it would read otherwise."""
+
+    rule: str
+    file: str
+    original: str
+    broken: str
+
+
+MUTATIONS = (
+    Mutation(
+        "an unanswered placing is not taken for one that never happened",
+        "answers.py",
+        "            piece.unknown = answer.verb is Verb.PLACE and piece.known is None\n",
+        "            _take_back(state, account, piece, answer.verb)\n",
+    ),
+    Mutation(
+        "what was being sent when the process died is unknown",
+        "days.py",
+        "piece.unknown = piece.unknown or (piece.in_flight is Verb.PLACE and piece.known is None)",
+        "piece.void = piece.in_flight is Verb.PLACE",
+    ),
+    Mutation(
+        "not found is not absent before two minutes have passed",
+        "answers.py",
+        "if at - piece.placed_at < ABSENT_AFTER or piece.not_found < 2:",
+        "if piece.not_found < 2:",
+    ),
+    Mutation(
+        "one reading that does not know an order proves nothing",
+        "answers.py",
+        "or piece.not_found < 2:",
+        "or piece.not_found < 1:",
+    ),
+    Mutation(
+        "an order that turns up late is cancelled",
+        "sightings.py",
+        "    if not (piece.absent and piece.ended is not None):\n        return\n",
+        "    if piece.correlation_id:\n        return\n",
+    ),
+    Mutation(
+        "an order with our name but other terms is not adopted",
+        "sightings.py",
+        "    if not piece.order_id and not _matches(piece, order):",
+        "    if not piece.order_id and not _matches(piece, order) and piece.ended:",
+    ),
+    Mutation(
+        "a refused order is not sent again in another size",
+        "gap.py",
+        "    if any(piece.is_refused and _differs_in_quantity_only(piece.asked, order.known.ticket) for piece in copy.slices):\n",
+        "    if not copy.slices:\n",
+    ),
+    Mutation(
+        "a refused entry does not grow",
+        "fold.py",
+        "    if not copy.is_refused:\n        copy.skip = None\n",
+        "    copy.skip = None\n",
+    ),
+    Mutation(
+        "a failing sweep is given up",
+        "sweeps.py",
+        "    if share.sweeps_failed >= len(_SWEEP_PAUSES):",
+        "    if share.sweeps_failed >= 100 * len(_SWEEP_PAUSES):",
+    ),
+    Mutation(
+        "a refused modification is not repeated",
+        "gap.py",
+        "    if wanted == piece.refused_modify:\n        return None\n",
+        "",
+    ),
+    Mutation(
+        "an unanswered modification is sent again",
+        "gap.py",
+        "    if wanted == piece.asked and not piece.is_doubtful:\n",
+        "    if wanted == piece.asked:\n",
+    ),
+    Mutation(
+        "an order too large that cannot be made smaller is cancelled",
+        "gap.py",
+        "    if wanted == piece.refused_modify and wanted.quantity < piece.largest:",
+        "    if wanted == piece.refused_modify and wanted.quantity < 0:",
+    ),
+    Mutation(
+        "at most 24 modifications of one order",
+        "gap.py",
+        "    if piece.modifications >= MOST_MODIFICATIONS:",
+        "    if piece.modifications >= 10 * MOST_MODIFICATIONS:",
+    ),
+    Mutation(
+        "one command at a time for an order",
+        "gap.py",
+        "    if not piece.order_id or piece.in_flight is not None or piece.unknown or",
+        "    if not piece.order_id or piece.unknown or",
+    ),
+    Mutation(
+        "nothing grows while a sibling's quantity is uncertain",
+        "gap.py",
+        "    if any(piece.is_open and (is_changing(piece) or piece.detached) for piece in copy.slices):\n        return False\n",
+        "",
+    ),
+    Mutation(
+        "a cancel is repeated until the broker reports the end",
+        "scene.py",
+        "    if piece.cancelling and not is_due(scene, piece):",
+        "    if piece.cancelling:",
+    ),
+    Mutation(
+        "the copy of a dead leader order is cancelled",
+        "gap.py",
+        "    return order.known.is_dead or copy.closed is not None",
+        "    return copy.closed is not None",
+    ),
+    Mutation(
+        "an order ends when the broker says so, not when it has filled what was asked last",
+        "outcomes.py",
+        "    if known.ended is None and not (known.is_filled and piece.filled >= piece.largest):",
+        "    if known.ended is None and piece.filled < piece.asked.quantity:",
+    ),
+    Mutation(
+        "what the leader's position does not justify is swept",
+        "sweeps.py",
+        "    share, quantity = scene.share, scene.surplus\n",
+        "    share, quantity = scene.share, 0\n",
+    ),
+    Mutation(
+        "a sweep waits while an answer is awaited on its side",
+        "sweeps.py",
+        "    if any(is_unsettled(piece) for piece in share.open.values() if piece.asked.side is side):\n        return 0\n",
+        "",
+    ),
+    Mutation(
+        "an entry is given up when the leader gets out before it filled",
+        "gap.py",
+        "    granted = min(copy.units - opened, scene.room[sign])\n",
+        "    granted = copy.units - opened\n",
+    ),
+    Mutation(
+        "an exit leaves out what others will close",
+        "exposure.py",
+        "    claimed = excess + being_closed(holding, share, order.known.ticket.side, order) + ahead\n",
+        "    claimed = ahead\n",
+    ),
+    Mutation(
+        "what an entry has filled ahead of the leader's is not there to be closed",
+        "exposure.py",
+        "being_closed(holding, share, order.known.ticket.side, order) + ahead\n",
+        "being_closed(holding, share, order.known.ticket.side, order)\n",
+    ),
+    Mutation(
+        "an exit never exceeds the broker's net position",
+        "exposure.py",
+        "        total = min(total, _without(share.net * sign, copy) + behind + size.cover)\n",
+        "        total += 0\n",
+    ),
+    Mutation(
+        "a sweep never sells what the broker does not hold",
+        "exposure.py",
+        "    return min(copied, max(share.net * sign, 0))\n",
+        "    return copied\n",
+    ),
+    Mutation(
+        "an exit is a fraction of what is held, not the leader's quantity",
+        "exposure.py",
+        "        total = _fraction(holding, order, size, lot_size)\n",
+        "        total = held\n",
+    ),
+    Mutation(
+        "an entry is rounded down",
+        "judging.py",
+        "    lots = max(floor(pool), 0)\n    detail",
+        "    lots = max(floor(pool + Decimal('0.999')), 0)\n    detail",
+    ),
+    Mutation(
+        "what was rounded off is carried to the next entry",
+        "judging.py",
+        "    pool = carry + exact\n",
+        "    pool = exact\n",
+    ),
+    Mutation(
+        "carry ends when the leader is flat",
+        "fold.py",
+        "            if share.carry:\n",
+        "            if share.carry and share.flatten:\n",
+    ),
+    Mutation(
+        "what a leader's entry opened and is closed again is not due",
+        "exposure.py",
+        "        order.standing = _tidy(order.standing * factor)\n",
+        "        order.standing = _tidy(order.standing)\n",
+    ),
+    Mutation(
+        "a terminal status never un-happens",
+        "merge.py",
+        "    if not status.is_terminal:\n        return ended\n",
+        "    if not status.is_terminal:\n        return None\n",
+    ),
+    Mutation(
+        "filled is the highest seen",
+        "merge.py",
+        "    filled = max(known.filled_quantity, order.filled_quantity)\n",
+        "    filled = order.filled_quantity\n",
+    ),
+    Mutation(
+        "only Pending and Modified frames, and the book, tell an order's terms",
+        "merge.py",
+        "    if source is Source.STREAM and order.status not in _FRAMES_WITH_TERMS:\n        return kept\n",
+        "",
+    ),
+    Mutation(
+        "the newest terms win",
+        "merge.py",
+        "order.updated_at < known.terms_at",
+        "order.updated_at.year < known.terms_at.year",
+    ),
+    Mutation(
+        "an order of ours is never a leader's order",
+        "judging.py",
+        "        return SkipReason.OWN_COPY,",
+        "        return None if known else SkipReason.OWN_COPY,",
+    ),
+    Mutation(
+        "an old market entry is not copied",
+        "judging.py",
+        "    if (exposure.is_immediate(order) or known.is_done) and age > most:",
+        "    if known.is_done and age > 100 * most:",
+    ),
+    Mutation(
+        "halted, nothing is opened",
+        "gap.py",
+        "    if scene.account.halted and not exits:",
+        "    if scene.account.halted and exits:",
+    ),
+    Mutation(
+        "without a token nothing is sent",
+        "gap.py",
+        "    if scene.account.blocked is not None or copy.closed is not None:",
+        "    if copy.closed is not None:",
+    ),
+    Mutation(
+        "an order changed by hand is left alone",
+        "sightings.py",
+        "    piece.detached = True\n    detail",
+        "    piece.detached = False\n    detail",
+    ),
+    Mutation(
+        "an instrument that nobody knows is not copied",
+        "judging.py",
+        "    if scene.instrument is None or scene.instrument.multiplier is None:",
+        "    if scene.instrument is not None and scene.instrument.multiplier is None:",
+    ),
+    Mutation(
+        "every open order can be cancelled within the rate limits",
+        "budget.py",
+        "        reserve = open_orders + 1 if rank is Rank.ENTRY",
+        "        reserve = 0 if rank is Rank.ENTRY",
+    ),
+    Mutation(
+        "the broker's rate limits are kept",
+        "budget.py",
+        "        if second <= _RESERVE_SECOND[rank]:\n            return False\n",
+        "",
+    ),
+    Mutation(
+        "what is held for a day is forgotten with the day",
+        "days.py",
+        "        if holding.key.product not in _CARRIED:",
+        "        if holding.key.product in _CARRIED:",
+    ),
+    Mutation(
+        "what survives is changed by facts alone",
+        "sightings.py",
+        "        copy_of(found, name)\n        state.share(holding, name)\n",
+        "        copy_of(found, name)\n",
+    ),
+)

@@ -1,0 +1,701 @@
+"""Answers that prove little or nothing, and what the engine makes of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import timedelta
+from fractions import Fraction
+from random import Random
+
+import pytest
+
+from copytrader.core.facts import (
+    Accepted,
+    Adopted,
+    BookRead,
+    Cancel,
+    Command,
+    Event,
+    Halted,
+    Modify,
+    NotFound,
+    NotSent,
+    OrderSeen,
+    Place,
+    Refused,
+    Resumed,
+    Source,
+    Started,
+    Throttled,
+    Ticked,
+    TokenRenewed,
+    Unanswered,
+    Verb,
+)
+from copytrader.core.model import (
+    LEADER,
+    Desk,
+    Order,
+    OrderStatus,
+    OrderType,
+    Position,
+    Product,
+    RefusalClass,
+    Side,
+)
+from tests.core.play import NIFTY, D, Held, Play, follower, quiet, ticket
+
+Answer = Callable[[Command], Event | None]
+
+
+def unanswered(play: Play, *verbs: type[Command]) -> Answer:
+    """Lose these requests: nobody knows what became of them, and nothing did."""
+    names = {Place: Verb.PLACE, Modify: Verb.MODIFY, Cancel: Verb.CANCEL}
+
+    def answer(command: Command) -> Event | None:
+        if isinstance(command, verbs):
+            return Unanswered(play.now, command.account, command.correlation_id, names[type(command)])
+        return None
+
+    return answer
+
+
+def refused(play: Play, refusal: RefusalClass, *verbs: type[Command]) -> Answer:
+    names = {Place: Verb.PLACE, Modify: Verb.MODIFY, Cancel: Verb.CANCEL}
+
+    def answer(command: Command) -> Event | None:
+        if isinstance(command, verbs):
+            verb = names[type(command)]
+            return Refused(play.now, command.account, command.correlation_id, verb, refusal, "DH-906", "no")
+        return None
+
+    return answer
+
+
+def places(play: Play) -> list[Place]:
+    return [each for each in play.decisions if isinstance(each, Place)]
+
+
+def modifies(play: Play) -> list[Modify]:
+    return [each for each in play.decisions if isinstance(each, Modify)]
+
+
+def lose(play: Play, seconds: int = 125) -> None:
+    """Look an unanswered order up until it is given up."""
+    end = play.now + timedelta(seconds=seconds)
+    while play.now < end:
+        play.waits(20)
+        for piece in play.state.unknowns():
+            play.feed(NotFound(play.now, piece.follower, piece.correlation_id))
+
+
+# --- A placing without an answer --------------------------------------------------------
+
+
+@pytest.mark.parametrize("source", list(Source))
+def test_an_order_that_was_placed_without_an_answer_is_found_and_kept(source: Source) -> None:
+    play = Play()
+    play.answer = unanswered(play, Place)
+    play.places("L1")
+    play.answer = None
+    held = play.takes(places(play)[0])
+
+    play.feed(OrderSeen(play.now, "asha", held.seen(), source))
+    play.modifies("L1", price=D(101))
+
+    assert len(places(play)) == 1
+    assert held.ticket.price == D(101)
+    assert not play.state.unknowns()
+
+
+def test_an_order_that_never_arrived_is_given_up_after_two_minutes_and_not_sent_again() -> None:
+    play = Play()
+    play.answer = unanswered(play, Place)
+    play.places("L1")
+    play.answer = None
+    (piece,) = play.state.unknowns()
+
+    for _ in range(7):
+        play.waits(17)
+        play.feed(NotFound(play.now, "asha", piece.correlation_id))
+    assert not play.skips("ABSENT")
+    lose(play)
+    play.modifies("L1", price=D(101))
+
+    assert [each.reason for each in play.skips()] == ["ABSENT"]
+    assert len(places(play)) == 1
+
+
+def test_one_reading_that_does_not_know_it_proves_nothing_however_late() -> None:
+    play = Play()
+    play.answer = unanswered(play, Place)
+    play.places("L1")
+    (piece,) = play.state.unknowns()
+
+    play.waits(300)
+    play.feed(NotFound(play.now, "asha", piece.correlation_id))
+
+    assert not play.skips("ABSENT")
+
+
+def test_an_order_that_turns_up_after_it_was_given_up_is_cancelled() -> None:
+    play = Play()
+    play.answer = unanswered(play, Place)
+    play.places("L1")
+    play.answer = None
+    lose(play)
+    held = play.takes(places(play)[0])
+
+    play.feed(BookRead(play.now, "asha", (held.seen(),)))
+
+    assert held.status is OrderStatus.CANCELLED
+    assert len(places(play)) == 1
+
+
+def test_a_late_order_that_filled_is_closed_again() -> None:
+    play = Play()
+    play.answer = unanswered(play, Place)
+    play.trades("L1", 4)
+    play.answer = None
+    lose(play)
+    play.trades("L2", -4)
+    held = play.takes(places(play)[0])
+    play.fills_follower(held, held.ticket.quantity)
+    play.drain()
+    play.waits(3)
+    play.fills()
+
+    assert play.lots() == 0
+
+
+def test_an_unanswered_exit_is_given_up_and_then_swept_for_what_is_still_held() -> None:
+    play = Play()
+    play.trades("L1", 4)
+    play.answer = unanswered(play, Place)
+    play.trades("L2", -4)
+    play.answer = None
+    assert len(places(play)) == 2
+    lose(play)
+    play.waits(3)
+    play.fills()
+
+    assert play.lots() == 0
+    assert len({each.correlation_id for each in places(play)}) == len(places(play)) == 3
+
+
+def test_the_leader_cancels_while_the_placing_is_unknown_and_the_cancel_follows_when_it_is_found() -> None:
+    play = Play()
+    play.answer = unanswered(play, Place)
+    play.places("L1")
+    play.answer = None
+    play.cancels("L1")
+    held = play.takes(places(play)[0])
+
+    play.feed(OrderSeen(play.now, "asha", held.seen(), Source.LOOKUP))
+
+    assert held.status is OrderStatus.CANCELLED
+
+
+def test_the_order_is_seen_before_its_placing_is_answered() -> None:
+    play = Play()
+    play.answer = lambda command: quiet(play) if isinstance(command, Place) else None
+    play.places("L1")
+    play.answer = None
+    held = play.takes(places(play)[0])
+    play.feed(OrderSeen(play.now, "asha", held.seen(), Source.STREAM))
+    play.feed(Unanswered(play.now, "asha", held.correlation_id, Verb.PLACE))
+
+    assert not play.state.unknowns()
+    play.cancels("L1")
+    assert held.status is OrderStatus.CANCELLED
+
+
+def test_an_order_with_our_name_but_other_terms_is_not_taken_for_ours() -> None:
+    play = Play()
+    play.answer = unanswered(play, Place)
+    play.places("L1")
+    play.answer = None
+    held = play.takes(replace(places(play)[0], ticket=ticket(Side.SELL, 75)))
+
+    play.feed(OrderSeen(play.now, "asha", held.seen(), Source.LOOKUP))
+
+    assert play.state.unknowns()
+    assert [each.text for each in play.alerts() if "differs" in each.text]
+
+
+# --- A modification, a cancel without an answer -------------------------------------------
+
+
+def test_an_unanswered_modification_is_sent_again_until_it_is_answered() -> None:
+    play = Play()
+    play.places("L1", ticket(quantity=300))
+    play.answer = unanswered(play, Modify)
+    play.modifies("L1", price=D(101))
+    play.answer = None
+
+    play.waits(40)
+
+    assert play.of()[0].ticket.price == D(101)
+    assert len(modifies(play)) == 2
+
+
+def test_an_unanswered_modification_that_took_effect_is_not_taken_for_a_hand_s() -> None:
+    play = Play()
+    play.places("L1", ticket(quantity=300))
+    play.answer = unanswered(play, Modify)
+    play.modifies("L1", price=D(101))
+    play.answer = None
+    (held,) = play.of()
+    held.ticket, held.status, held.updated = modifies(play)[0].ticket, OrderStatus.PENDING, play.now
+    play.reads_book("asha")
+    play.waits(40)
+
+    assert not play.skips("DETACHED")
+    assert len(modifies(play)) == 1
+
+
+def test_a_modification_lost_and_then_refused_leaves_the_terms_in_doubt_and_the_order_is_made_anew() -> None:
+    """Of two attempts to make it smaller one is lost and one refused: it may have its old size still."""
+    play = Play()
+    play.places("L1", ticket(quantity=450))
+    play.answer = unanswered(play, Modify)
+    play.modifies("L1", quantity=150)
+    play.answer = refused(play, RefusalClass.OTHER, Modify)
+    play.waits(5)
+    play.answer = None
+    play.waits(5)
+
+    assert [(each.ticket.quantity, each.is_open) for each in play.of()] == [(225, False), (75, True)]
+
+
+def test_a_refused_modification_of_the_price_is_not_tried_again() -> None:
+    play = Play()
+    play.places("L1")
+    play.answer = refused(play, RefusalClass.PRICE_BAND, Modify)
+    play.modifies("L1", price=D(900))
+    play.waits(60)
+
+    assert len(modifies(play)) == 1
+    assert play.of()[0].is_open
+
+
+@pytest.mark.parametrize("refusal", [RefusalClass.TRANSIT, RefusalClass.OTHER])
+def test_a_refused_cancel_is_repeated_until_the_broker_reports_the_end(refusal: RefusalClass) -> None:
+    play = Play()
+    play.places("L1")
+    play.answer = refused(play, refusal, Cancel)
+    play.cancels("L1")
+    play.waits(100)
+    assert play.of()[0].is_open
+    play.answer = None
+    play.waits(31)
+
+    assert play.of()[0].status is OrderStatus.CANCELLED
+    tries = [each for each in play.decisions if isinstance(each, Cancel)]
+    assert 5 <= len(tries) <= 12
+
+
+def test_an_accepted_cancel_is_not_the_end() -> None:
+    play = Play()
+    play.places("L1")
+    name = places(play)[0].correlation_id
+    play.answer = lambda command: Accepted(play.now, "asha", name, Verb.CANCEL, "F1")
+    play.cancels("L1")
+    play.answer = None
+    play.waits(5)
+
+    assert play.of()[0].status is OrderStatus.CANCELLED
+
+
+def test_a_modification_down_to_what_has_filled_does_not_end_an_order_that_the_broker_keeps() -> None:
+    """The modification was refused: the order still has its old quantity."""
+    play = Play()
+    play.places("L1", ticket(quantity=300))
+    (held,) = play.of()
+    play.answer = lambda command: quiet(play) if isinstance(command, Modify) else None
+    play.modifies("L1", quantity=150)
+    play.answer = None
+    play.fills_follower(held, 75)
+    play.drain()
+    play.feed(Refused(play.now, "asha", held.correlation_id, Verb.MODIFY, RefusalClass.OTHER, "DH-906", "no"))
+    play.waits(5)
+
+    assert held.status is OrderStatus.CANCELLED
+
+
+# --- Requests that provably had no effect ------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", [NotSent, Throttled])
+def test_what_never_reached_the_broker_is_sent_once_more_under_another_name(
+    kind: type[NotSent | Throttled],
+) -> None:
+    play = Play()
+    play.answer = lambda command: kind(play.now, "asha", command.correlation_id, Verb.PLACE)
+    play.places("L1")
+    play.answer = None
+    play.waits(5)
+
+    assert len(play.of()) == 1
+    assert len({each.correlation_id for each in places(play)}) == 2
+
+
+def test_an_entry_that_never_reaches_the_broker_is_given_up() -> None:
+    play = Play()
+    play.answer = lambda command: NotSent(play.now, "asha", command.correlation_id, Verb.PLACE)
+    play.places("L1")
+    play.waits(600)
+
+    assert len(places(play)) == 6
+    assert [each.reason for each in play.skips()] == ["RATE_BUDGET"]
+
+
+def test_a_market_entry_that_could_not_be_sent_in_time_is_stale() -> None:
+    play = Play()
+    play.answer = lambda command: NotSent(play.now, "asha", command.correlation_id, Verb.PLACE)
+    play.trades("L1", 4)
+    play.waits(60)
+
+    assert [each.reason for each in play.skips()] == ["STALE"]
+
+
+def test_an_exit_that_cannot_be_sent_for_minutes_goes_when_it_can() -> None:
+    """No connection for five minutes: sweeps go on trying, with longer and longer pauses."""
+    play = Play()
+    play.trades("L1", 4)
+    play.answer = lambda command: NotSent(play.now, "asha", command.correlation_id, Verb.PLACE)
+    play.trades("L2", -4)
+    play.waits(300)
+    tried = len(places(play))
+    play.answer = None
+    play.waits(65)
+    play.fills()
+
+    assert play.lots() == 0
+    assert tried <= 25
+
+
+def test_a_refused_exit_is_swept_at_most_three_times() -> None:
+    play = Play()
+    play.trades("L1", 4)
+    play.answer = refused(play, RefusalClass.MARGIN, Place)
+    play.trades("L2", -4)
+    play.waits(600)
+
+    assert len([each for each in places(play) if each.sweep]) == 3
+    assert len(places(play)) == 5
+    assert [each for each in play.alerts() if "close it by hand" in each.text]
+
+
+def test_a_refused_entry_is_never_sent_again() -> None:
+    play = Play()
+    play.answer = refused(play, RefusalClass.MARGIN, Place)
+    play.places("L1", ticket(quantity=300))
+    play.answer = None
+    play.modifies("L1", price=D(101), quantity=450)
+    play.waits(60)
+
+    assert len(places(play)) == 1
+
+
+# --- Tokens --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("refusal", [RefusalClass.TOKEN, RefusalClass.IP])
+def test_without_a_token_entries_are_skipped_and_exits_wait_for_one(refusal: RefusalClass) -> None:
+    play = Play()
+    play.trades("L1", 4)
+    play.answer = refused(play, refusal, Place, Modify, Cancel)
+    play.trades("L2", -4)
+    play.trades("L3", 2)
+    play.waits(120)
+    sent = len(places(play))
+    assert "TOKEN" in {each.reason for each in play.skips()}
+    assert play.lots() == 2
+    play.answer = None
+
+    play.feed(TokenRenewed(play.now, "asha"))
+    play.waits(5)
+    play.fills()
+
+    assert sent == 2
+    assert play.lots() == 0
+
+
+def test_a_stop_loss_refused_for_the_token_rests_as_soon_as_it_is_renewed() -> None:
+    play = Play()
+    play.trades("L1", 4)
+    play.answer = refused(play, RefusalClass.TOKEN, Place)
+    play.places("STOP", ticket(Side.SELL, 300, "90", order_type=OrderType.STOP_LOSS, trigger_price=D(91)))
+    play.waits(60)
+    sent = len(places(play))
+    play.answer = None
+    play.feed(TokenRenewed(play.now, "asha"))
+    play.waits(1)
+
+    assert sent == 2
+    assert [each.ticket.quantity for each in play.of() if each.is_open] == [150]
+
+
+def test_a_resting_entry_skipped_for_the_token_is_placed_when_it_is_renewed() -> None:
+    play = Play()
+    play.feed(Refused(play.now, "asha", "", Verb.PLACE, RefusalClass.TOKEN, "DH-901", "no"))
+    play.state.accounts["asha"].blocked = RefusalClass.TOKEN
+    play.places("L1")
+    assert [each.reason for each in play.skips()] == ["TOKEN"]
+
+    play.feed(TokenRenewed(play.now, "asha"))
+
+    assert [each.ticket.quantity for each in play.of()] == [75]
+
+
+def test_cancels_go_at_once_when_the_token_is_renewed() -> None:
+    play = Play()
+    play.places("L1")
+    play.answer = refused(play, RefusalClass.TOKEN, Cancel)
+    play.cancels("L1")
+    play.waits(30)
+    play.answer = None
+    play.feed(TokenRenewed(play.now, "asha"))
+
+    assert play.of()[0].status is OrderStatus.CANCELLED
+
+
+def test_one_follower_s_token_is_no_other_s() -> None:
+    play = Play(followers=(follower("asha"), follower("bela")))
+    play.state.accounts["asha"].blocked = RefusalClass.TOKEN
+    play.places("L1")
+
+    assert [each.account for each in play.orders.values()] == ["bela"]
+
+
+# --- The operator ----------------------------------------------------------------------------------
+
+
+def test_halted_open_copies_are_cancelled_entries_stop_and_exits_go_on() -> None:
+    play = Play()
+    play.trades("L1", 4)
+    play.places("L2")
+    play.feed(Halted(play.now))
+    assert [each.status for each in play.of()] == [OrderStatus.TRADED, OrderStatus.CANCELLED]
+    play.places("L3")
+    play.trades("L4", -4)
+
+    assert play.lots() == 0
+    assert [each.reason for each in play.skips("HALTED")] == ["HALTED"]
+    play.feed(Resumed(play.now))
+    play.places("L5")
+    assert play.of()[-1].is_open
+
+
+def test_an_entry_that_waited_for_its_turn_does_not_go_once_halted() -> None:
+    play = Play()
+    for number in range(12):
+        play.places(f"L{number}")
+    sent = len(play.of())
+    play.feed(Halted(play.now))
+    play.waits(30)
+
+    assert len(play.of()) == sent < 12
+    assert play.skips("HALTED")
+
+
+def test_flatten_closes_what_was_copied_and_what_fills_while_it_is_cancelled() -> None:
+    play = Play()
+    play.places("L1", ticket(quantity=300))
+    (held,) = play.of()
+    play.answer = lambda command: quiet(play) if isinstance(command, Cancel) else None
+    play.feed(Halted(play.now, flatten=True))
+    play.answer = None
+    play.fills_follower(held, 150)
+    play.drain()
+    play.waits(5)
+    play.fills()
+
+    assert play.lots() == 0
+    assert len(play.of()) == 2
+
+
+def test_an_order_changed_by_hand_is_left_alone_except_to_cancel_it() -> None:
+    play = Play()
+    play.places("L1", ticket(quantity=300))
+    (held,) = play.of()
+    play.now += timedelta(seconds=2)
+    held.ticket, held.updated = replace(held.ticket, price=D(77)), play.now
+    play.reads_book("asha")
+    play.modifies("L1", price=D(102))
+
+    assert [each.reason for each in play.skips()] == ["DETACHED"]
+    assert held.ticket.price == D(77)
+    play.cancels("L1")
+    assert held.status is OrderStatus.CANCELLED
+
+
+def test_an_order_cancelled_by_hand_is_not_placed_again() -> None:
+    play = Play()
+    play.places("L1")
+    play.dies(play.of()[0])
+    play.modifies("L1", price=D(102))
+
+    assert [each.reason for each in play.skips()] == ["DETACHED"]
+    assert len(play.of()) == 1
+
+
+def test_adopted_orders_are_cancelled_and_their_fills_are_copied_positions() -> None:
+    play = Play()
+    held = Held("F900", "asha", "ct1-aaaaaaaaaaaaaaaaaaaaa", ticket(quantity=150), OrderStatus.PART_TRADED, 75, D(100))
+    play.orders["F900"] = held
+    play.positions["asha"] = 75
+    play.feed(BookRead(play.now, "asha", (held.seen(),), (Position(NIFTY, Product.INTRADAY, 75),)))
+    assert held.is_open
+
+    play.feed(Adopted(play.now, "asha", (held.seen(),)))
+
+    assert held.status is OrderStatus.CANCELLED
+    share = next(iter(play.state.holdings.values())).shares["asha"]
+    assert (share.copied, share.net, share.due) == (75, 75, Fraction(75))
+
+
+# --- Positions and days -------------------------------------------------------------------------------
+
+
+def test_what_the_person_sold_by_hand_is_not_sold_again() -> None:
+    play = Play()
+    play.trades("L1", 4)
+    play.positions["asha"] = 0
+    play.reads_book("asha")
+    play.trades("L2", 2)
+    assert play.positions["asha"] == 75
+    play.waits(10)
+    assert play.positions["asha"] == 75
+    play.trades("L3", -6)
+    play.waits(10)
+    assert play.positions["asha"] == 0
+    play.trades("L4", 4)
+    play.waits(10)
+
+    assert play.positions["asha"] == 150
+
+
+def test_an_exit_never_goes_beyond_what_the_broker_holds_in_an_instrument_first_traded_later() -> None:
+    """The follower was short of its own accord before the leader ever traded the instrument."""
+    play = Play(begin=False)
+    play.positions["asha"] = -75
+    play.starts()
+    play.trades("L1", 2)
+    assert play.positions["asha"] == 0
+    play.trades("L2", -2)
+
+    assert play.positions["asha"] == 0
+
+
+def test_leader_in_and_out_while_nobody_looked_opens_nothing() -> None:
+    """Both orders are fresh, and both are over: the position that the entry opened does not stand any more."""
+    play = Play()
+    play.waits(1)
+    for order_id, side in (("L1", Side.BUY), ("L2", Side.SELL)):
+        terms = ticket(side, 300, "0", order_type=OrderType.MARKET)
+        play.leader[order_id] = Order(order_id, terms, OrderStatus.TRADED, play.now, play.now, 300, D(100))
+    play.reads_leader_book()
+    play.waits(10)
+    play.fills()
+
+    assert play.lots() == 0
+    assert {each.leader_order_id for each in play.skips()} == {"L1", "L2"}
+
+
+def test_a_cancelled_entry_gives_its_carry_back() -> None:
+    play = Play()
+    play.trades("L1", 1)
+    play.places("L2", ticket(quantity=75))
+    play.cancels("L2")
+    play.trades("L3", 1)
+
+    assert play.lots() == 1
+
+
+def test_an_entry_after_the_leader_began_to_get_out_goes_at_once() -> None:
+    play = Play()
+    play.trades("L1", 4)
+    play.trades("L2", -2)
+    play.places("L3", ticket(quantity=300))
+
+    assert play.of()[-1].ticket.quantity == 150
+
+
+def test_what_is_held_for_a_day_is_gone_on_the_next() -> None:
+    play = Play()
+    play.trades("L1", 4)
+    play.leader.clear()
+    play.positions["asha"] = 0
+    play.now += timedelta(days=1)
+    play.feed(Ticked(play.now))
+    play.reads_leader_book(net=0)
+    play.reads_book("asha")
+    play.numbered = 100
+    play.trades("M1", 4)
+    play.waits(10)
+
+    assert play.lots() == 2
+
+
+def test_what_is_carried_overnight_is_closed_when_the_leader_closes_it() -> None:
+    play = Play()
+    carried = ticket(quantity=300, price="0", order_type=OrderType.MARKET, product=Product.MARGIN)
+    play.places("L1", carried)
+    play.leader_fills("L1")
+    play.fills()
+    assert play.lots() == 2
+    play.leader.clear()
+    play.now += timedelta(days=1)
+    position = (Position(NIFTY, Product.MARGIN, 300),)
+    play.feed(Started(play.now, "test", "", Desk("1000000001", play.followers, play.rules)))
+    play.feed(BookRead(play.now, "asha", (), (Position(NIFTY, Product.MARGIN, 150),)))
+    play.feed(BookRead(play.now, LEADER, (), position))
+    play.places("M1", replace(carried, side=Side.SELL))
+    play.leader_fills("M1")
+    play.fills()
+
+    assert play.lots() == 0
+
+
+def test_yesterday_s_rows_are_not_today_s_orders() -> None:
+    play = Play()
+    play.trades("L1", 4)
+    play.trades("L2", -4)
+    play.now += timedelta(days=1)
+    play.feed(Ticked(play.now))
+    play.decisions.clear()
+
+    play.feed(BookRead(play.now, LEADER, tuple(play.leader.values())))
+    play.feed(BookRead(play.now, "asha", tuple(each.seen() for each in play.of())))
+
+    assert play.decisions == []
+
+
+# --- Chance ------------------------------------------------------------------------------------------------
+
+
+def test_sizes_follow_the_rule_exactly_when_nothing_goes_wrong() -> None:
+    """Against a reckoning of its own: entries rounded down with carry, exits by fraction of what is due."""
+    for seed in range(150):
+        random = Random(seed)
+        ratio = random.choice(("0.1", "0.3", "0.5", "0.7", "1", "1.5", "3"))
+        play = Play(followers=(follower(ratio=ratio),))
+        net, due, carry = 0, Fraction(0), Fraction(0)
+        for number in range(random.randint(2, 12)):
+            gets_out = net and random.random() < 0.5
+            lots = -random.randint(1, net) if gets_out else random.randint(1, 5)
+            play.trades(f"L{number}", lots)
+            play.waits(3)
+            if lots > 0:
+                carry += lots * Fraction(ratio)
+                due, carry = due + carry // 1, carry % 1
+            else:
+                due *= Fraction(net + lots, net)
+            net += lots
+            carry = carry if net else Fraction(0)
+            assert abs(play.lots() - due) < 1, (seed, number)
+            assert play.lots() <= net * Fraction(ratio) + 2, (seed, number)
+            assert net or not play.lots(), (seed, number)

@@ -1,0 +1,89 @@
+"""Rate limits are kept, and whatever is open can be cancelled within them (I8)."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from random import Random
+
+import pytest
+
+from copytrader.core.budget import Budget, Rank
+from copytrader.core.facts import Cancel, Place, Throttled, Verb
+from tests.core.play import START, Play, follower, ticket
+
+
+def _most_within(calls: list[datetime], length: timedelta) -> int:
+    most, first = 0, 0
+    for number, call in enumerate(calls):
+        while calls[first] <= call - length:
+            first += 1
+        most = max(most, number - first + 1)
+    return most
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_no_window_of_the_broker_is_overrun(seed: int) -> None:
+    random, budget, at = Random(seed), Budget(), START
+    calls: list[datetime] = []
+    while len(calls) < 1500:
+        at += timedelta(seconds=random.choice((0.001, 0.01, 0.1, 0.5, 3.0)))
+        if budget.allows(random.choice(list(Rank)), random.randint(0, 20), at):
+            budget.count(at)
+            calls.append(at)
+
+    assert _most_within(calls, timedelta(seconds=1)) <= 10
+    assert _most_within(calls, timedelta(minutes=1)) <= 250
+    assert _most_within(calls, timedelta(hours=1)) <= 1000
+
+
+def test_entries_stop_while_every_open_order_can_still_be_cancelled() -> None:
+    budget, at, still_open = Budget(), START, 0
+    for _ in range(3000):
+        at += timedelta(seconds=0.4)
+        if budget.allows(Rank.ENTRY, still_open, at):
+            budget.count(at)
+            still_open += 1
+    assert 400 < still_open < 600
+
+    while still_open:
+        at += timedelta(seconds=0.4)
+        if budget.allows(Rank.CANCEL, still_open, at):
+            budget.count(at)
+            still_open -= 1
+        assert at < START + timedelta(minutes=45)
+
+
+def test_cancels_go_before_entries_when_the_second_is_nearly_full() -> None:
+    budget = Budget()
+    for _ in range(9):
+        budget.count(START)
+
+    assert [rank for rank in Rank if budget.allows(rank, 0, START)] == [Rank.CANCEL]
+
+
+def test_a_leader_gone_wild_leaves_nothing_open_that_cannot_be_cancelled() -> None:
+    play = Play(followers=(follower(ratio="1"),))
+    for number in range(60):
+        play.places(f"L{number}", ticket(quantity=75))
+        play.waits(0.02)
+    play.waits(3)
+    for number in range(60):
+        play.cancels(f"L{number}")
+    play.waits(20)
+
+    assert not [held for held in play.of() if held.is_open]
+    sent = [fact for fact in play.decisions if isinstance(fact, Place | Cancel)]
+    assert len(sent) == 2 * len(play.of())
+
+
+def test_a_throttled_account_pauses_and_leaves_room_for_others() -> None:
+    play = Play()
+    play.answer = lambda command: Throttled(play.now, "asha", command.correlation_id, Verb.PLACE)
+    play.places("L1")
+    play.answer = None
+    play.waits(0.9)
+    assert play.of() == []
+    play.waits(1)
+
+    assert len(play.of()) == 1
+    assert play.state.accounts["asha"].budget.left(play.now)[0] < 9
