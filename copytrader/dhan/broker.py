@@ -1,0 +1,227 @@
+"""One account at Dhan: commands in, facts out; books, positions and funds as values.
+
+A reading that fails raises.  It is never an empty book and never a flat position,
+because what is unknown must not look like nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
+from typing import TypeVar
+
+from copytrader.core.facts import Command, Modify, NotSent, Place
+from copytrader.core.model import Funds, Order, Position, Product, RefusalClass, Security, Ticket
+from copytrader.dhan import requests, wire
+from copytrader.dhan.answers import (
+    Complaint,
+    Outcome,
+    classify_refusal,
+    explain,
+    outcome,
+    read_complaint,
+    verb_of,
+)
+from copytrader.dhan.transport import Reply, Request, Transport
+from copytrader.failure import ExitCode, Failure
+
+_log = logging.getLogger(__name__)
+_T = TypeVar("_T")
+
+
+class BrokerError(Failure):
+    """Dhan did not give what was asked for; the text says why and holds no secret."""
+
+
+class TokenError(BrokerError):
+    """Dhan does not accept the account's token or the address it is used from."""
+
+    code = ExitCode.TOKEN
+
+    def __init__(self, detail: str, refusal: RefusalClass = RefusalClass.TOKEN) -> None:
+        super().__init__(detail)
+        self.refusal = refusal
+
+
+class Broker:
+    """One account, over any transport.
+
+    `clock_offset` is Dhan's clock minus ours as the last answer showed it (to about a
+    second), None before the first.  `holdings_problem` says why the last `positions`
+    came without holdings, "" where they are included.
+    """
+
+    def __init__(self, client_id: str, transport: Transport, clock: Callable[[], datetime]) -> None:
+        requests.load()
+        self.client_id = client_id
+        self.clock_offset: timedelta | None = None
+        self.holdings_problem = ""
+        self._transport = transport
+        self._clock = clock
+
+    async def send(self, command: Command) -> Outcome:
+        """Sends the command once and tells what the reply proves."""
+        try:
+            request = self._request(command)
+        except ValueError as error:
+            verb = verb_of(command)
+            return NotSent(self._clock(), command.account, command.correlation_id, verb, str(error))
+        reply = await self._exchange(request)
+        return outcome(command, reply, self._clock())
+
+    async def orders(self) -> tuple[tuple[Order, ...], tuple[str, ...]]:
+        """Today's order book, and a line for each row that cannot be read."""
+        body = await self._read(requests.orders())
+        return self._parsed("order book", lambda: wire.read_orders(body, self.client_id))
+
+    async def order(self, order_id: str) -> Order | None:
+        """One order by its id; None where the book does not have it."""
+        body = await self._read(requests.order(order_id))
+        found = self._parsed("order", lambda: wire.read_order(body, self.client_id))
+        if found is not None and found.order_id != order_id:
+            raise BrokerError("order: Dhan answered with another order")
+        return found
+
+    async def find(self, correlation_id: str) -> Order | None:
+        """The order that bears our name for it; None proves little: Dhan misses orders in transit."""
+        reply = await self._exchange(requests.by_correlation(correlation_id))
+        complaint = _complaint(reply)
+        if reply.status == 404 and complaint.code == "DH-906" and not _is_access(reply, complaint):
+            return None
+        body = _body(reply)
+        found = self._parsed("look-up", lambda: wire.read_order(body, self.client_id))
+        if found is not None and found.correlation_id != correlation_id:
+            raise BrokerError("look-up: Dhan answered with another order")
+        return found
+
+    async def trades(self) -> tuple[tuple[wire.Trade, ...], tuple[str, ...]]:
+        """Today's fills, and a line for each row that cannot be read."""
+        body = await self._read(requests.trades())
+        return self._parsed("trade book", lambda: wire.read_trades(body))
+
+    async def positions(self) -> tuple[Position, ...]:
+        """Net positions, shares in the demat account added to CNC."""
+        positions, holdings = await asyncio.gather(self._positions(), self._holdings())
+        return _with_holdings(positions, holdings)
+
+    async def funds(self) -> Funds:
+        body = await self._read(requests.funds())
+        return self._parsed("funds", lambda: wire.read_funds(body))
+
+    async def profile(self) -> wire.Profile:
+        body = await self._read(requests.profile())
+        return self._parsed("profile", lambda: wire.read_profile(body))
+
+    async def ip(self) -> wire.IpSettings:
+        body = await self._read(requests.ip())
+        return self._parsed("static IP", lambda: wire.read_ip(body))
+
+    async def margin(self, ticket: Ticket) -> wire.Margin:
+        """What the ticket would cost."""
+        try:
+            request = requests.margin(self.client_id, ticket)
+        except ValueError as error:
+            raise BrokerError(f"margin: {error}") from None
+        body = await self._read(request)
+        return self._parsed("margin", lambda: wire.read_margin(body))
+
+    def _request(self, command: Command) -> Request:
+        if isinstance(command, Place):
+            return requests.place(self.client_id, command.ticket, command.correlation_id)
+        if isinstance(command, Modify):
+            return requests.modify(self.client_id, command.order_id, command.ticket)
+        return requests.cancel(command.order_id)
+
+    async def _exchange(self, request: Request) -> Reply:
+        before = self._clock()
+        reply = await self._transport.send(request)
+        self._note_clock(reply, before, self._clock())
+        return reply
+
+    def _note_clock(self, reply: Reply, before: datetime, after: datetime) -> None:
+        """Dhan's Date header has whole seconds, so its clock stood half a second later on average."""
+        try:
+            theirs = parsedate_to_datetime(reply.headers["date"])
+        except (KeyError, ValueError, TypeError, OverflowError):
+            return
+        if theirs.tzinfo is None:
+            theirs = theirs.replace(tzinfo=UTC)
+        self.clock_offset = theirs + timedelta(seconds=0.5) - (before + (after - before) / 2)
+
+    async def _read(self, request: Request) -> object:
+        return _body(await self._exchange(request))
+
+    def _parsed(self, what: str, read: Callable[[], _T]) -> _T:
+        try:
+            return read()
+        except wire.FrameError as error:
+            raise BrokerError(f"{what}: {error}") from None
+
+    async def _positions(self) -> tuple[Position, ...]:
+        body = await self._read(requests.positions())
+        return self._parsed("positions", lambda: wire.read_positions(body, self.client_id))
+
+    async def _holdings(self) -> tuple[Position, ...]:
+        """Shares in the demat account; none, and a `holdings_problem`, where Dhan does not tell."""
+        reply = await self._exchange(requests.holdings())
+        problem = ""
+        holdings: tuple[Position, ...] = ()
+        # Dhan reports an empty demat account as an internal error.
+        if _complaint(reply).code != "DH-1111":
+            try:
+                body = _body(reply)
+                holdings = self._parsed("holdings", lambda: wire.read_holdings(body))
+            except TokenError:
+                raise
+            except BrokerError as error:
+                problem = str(error)
+        if problem and problem != self.holdings_problem:
+            _log.warning("client %s: positions without holdings: %s", self.client_id, problem)
+        self.holdings_problem = problem
+        return holdings
+
+
+def _complaint(reply: Reply) -> Complaint:
+    try:
+        return read_complaint(wire.parse_body(reply.body))
+    except wire.FrameError:
+        return Complaint()
+
+
+def _is_access(reply: Reply, complaint: Complaint) -> bool:
+    refusal = classify_refusal(reply.status, complaint.code, complaint.message)
+    return refusal in (RefusalClass.TOKEN, RefusalClass.IP)
+
+
+def _body(reply: Reply) -> object:
+    """The JSON of a good answer; anything else raises."""
+    if reply.status is None:
+        raise BrokerError(reply.detail)
+    complaint = _complaint(reply)
+    words = " ".join(part for part in (complaint.code, complaint.message) if part)
+    if not 200 <= reply.status < 300:
+        detail = f"Dhan answered with status {reply.status}" + (f": {words}" if words else "")
+        if 400 <= reply.status < 500 and _is_access(reply, complaint):
+            refusal = classify_refusal(reply.status, complaint.code, complaint.message)
+            raise TokenError(f"{detail.rstrip('.')}. {explain(refusal)}", refusal)
+        raise BrokerError(detail)
+    try:
+        return wire.parse_body(reply.body)
+    except wire.FrameError as error:
+        raise BrokerError(f"Dhan's answer cannot be read: {error}") from None
+
+
+def _with_holdings(positions: tuple[Position, ...], holdings: tuple[Position, ...]) -> tuple[Position, ...]:
+    merged: dict[tuple[Security, Product], Position] = {}
+    for position in (*positions, *holdings):
+        key = (position.security, position.product)
+        before = merged.get(key)
+        if before is None:
+            merged[key] = position
+        else:
+            merged[key] = replace(before, net_quantity=before.net_quantity + position.net_quantity)
+    return tuple(merged.values())

@@ -1,0 +1,547 @@
+"""Frames and bodies: what is read from them, and that nothing odd is ever read as an order."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import random
+import time
+from collections.abc import Callable
+from datetime import datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from copytrader.core.model import IST, OrderKind, OrderStatus, OrderType, Product, Security, Side, Validity
+from copytrader.dhan import wire
+from copytrader.dhan.wire import FrameError, NotAnOrder, parse_body, read_frame, read_order, read_orders
+from tests.dhan.support import CLIENT, frame, row
+
+
+def order_of(**changes: Any) -> Any:
+    return read_frame(frame(**changes), CLIENT)
+
+
+def test_a_pending_frame_gives_the_whole_order() -> None:
+    order = order_of()
+
+    assert order.order_id == "212260907000001"
+    assert order.status is OrderStatus.PENDING
+    assert order.kind is OrderKind.ORDINARY
+    assert order.ticket.security == Security("NSE_FNO", "54321")
+    assert order.ticket.side is Side.BUY
+    assert order.ticket.product is Product.MARGIN
+    assert order.ticket.order_type is OrderType.LIMIT
+    assert order.ticket.validity is Validity.DAY
+    assert order.ticket.quantity == 130
+    assert order.ticket.price == Decimal("188.1")
+    assert order.ticket.trigger_price == 0
+    assert not order.ticket.after_market
+    assert order.placed_at == datetime(2026, 9, 7, 10, 29, 58, tzinfo=IST)
+    assert order.updated_at == datetime(2026, 9, 7, 10, 29, 59, tzinfo=IST)
+    assert order.filled_quantity == 0
+    assert order.correlation_id == ""
+    assert order.platform == "FAST"
+    assert order.last_price == Decimal("190.55")
+    assert order.note == "CONFIRMED"
+
+
+@pytest.mark.parametrize(
+    ("exchange", "segment", "expected"),
+    [
+        ("NSE", "E", "NSE_EQ"),
+        ("NSE", "D", "NSE_FNO"),
+        ("NSE", "C", "NSE_CURRENCY"),
+        ("BSE", "E", "BSE_EQ"),
+        ("BSE", "D", "BSE_FNO"),
+        ("BSE", "C", "BSE_CURRENCY"),
+        ("MCX", "M", "MCX_COMM"),
+    ],
+)
+def test_exchange_and_segment_make_the_exchange_segment(exchange: str, segment: str, expected: str) -> None:
+    assert order_of(exchange=exchange, segment=segment).ticket.security.exchange_segment == expected
+
+
+@pytest.mark.parametrize(
+    ("code", "product", "kind"),
+    [
+        ("C", Product.CNC, OrderKind.ORDINARY),
+        ("I", Product.INTRADAY, OrderKind.ORDINARY),
+        ("M", Product.MARGIN, OrderKind.ORDINARY),
+        ("F", Product.MTF, OrderKind.ORDINARY),
+        ("V", Product.CO, OrderKind.COVER),
+        ("B", Product.BO, OrderKind.BRACKET),
+    ],
+)
+def test_product_codes_are_products_and_tell_brackets_and_covers(code: str, product: Product, kind: OrderKind) -> None:
+    order = order_of(product=code)
+    assert (order.ticket.product, order.kind) == (product, kind)
+
+
+@pytest.mark.parametrize(
+    ("code", "expected"),
+    [
+        ("LMT", OrderType.LIMIT),
+        ("MKT", OrderType.MARKET),
+        ("SL", OrderType.STOP_LOSS),
+        ("SLM", OrderType.STOP_LOSS_MARKET),
+    ],
+)
+def test_order_type_codes_are_order_types(code: str, expected: OrderType) -> None:
+    assert order_of(orderType=code).ticket.order_type is expected
+
+
+@pytest.mark.parametrize(
+    ("word", "expected"),
+    [
+        ("Pending", OrderStatus.PENDING),
+        ("PENDING", OrderStatus.PENDING),
+        ("Part-Traded", OrderStatus.PART_TRADED),
+        ("PART_TRADED", OrderStatus.PART_TRADED),
+        ("Mod-Rejected", OrderStatus.MOD_REJECTED),
+        ("Modified", OrderStatus.MODIFIED),
+        ("Triggered", OrderStatus.TRIGGERED),
+        ("Cancelled", OrderStatus.CANCELLED),
+        ("Rejected", OrderStatus.REJECTED),
+        ("Expired", OrderStatus.EXPIRED),
+        ("Transit", OrderStatus.TRANSIT),
+        ("Traded", OrderStatus.TRADED),
+    ],
+)
+def test_statuses_are_read_in_title_and_upper_case(word: str, expected: OrderStatus) -> None:
+    assert order_of(status=word).status is expected
+
+
+def test_a_frame_in_the_documented_casing_reads_the_same() -> None:
+    data = json.loads(frame())["Data"]
+    documented = json.dumps({"Data": {k[0].upper() + k[1:]: v for k, v in data.items()}, "Type": "order_alert"})
+    assert read_frame(documented, CLIENT) == order_of()
+
+
+def test_bare_data_and_bytes_read_the_same() -> None:
+    data = json.loads(frame())["Data"]
+    assert read_frame(json.dumps(data), CLIENT) == order_of()
+    assert read_frame(frame().encode(), CLIENT) == order_of()
+
+
+def test_what_dhan_leaves_out_is_zero() -> None:
+    order = order_of(orderType="MKT", price=None, refLtp=None, reasonDescription=None)
+    assert order.ticket.price == 0
+    assert order.last_price is None
+    assert order.note == ""
+
+
+def test_fills_are_cumulative_and_an_average_alone_fills_nothing() -> None:
+    assert order_of(status="Part-Traded", tradedQty=65, avgTradedPrice=188).filled_quantity == 65
+    order = order_of(avgTradedPrice=3270)
+    assert (order.filled_quantity, order.average_price) == (0, 3270)
+
+
+def test_a_forever_child_is_no_after_market_order() -> None:
+    order = order_of(orderPlatform="FOVR", offMktFlag="1", algoOrdNo=32132609031621, correlationId="NR")
+    assert order.kind is OrderKind.FOREVER_CHILD
+    assert not order.ticket.after_market
+    older = order_of(orderPlatform=None, offMktFlag="1", algoOrdNo=32132609031621, correlationId="NR")
+    assert older.kind is OrderKind.FOREVER_CHILD
+
+
+def test_an_after_market_order_is_one() -> None:
+    assert order_of(offMktFlag="1").ticket.after_market
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"legNo": 2},
+        {"legNo": 3},
+        {"remarks": "Super Order"},
+        {"status": "Active"},
+        {"status": "Dummy"},
+        {"orderPlatform": "VTT SL"},
+        {"correlationId": "SQROFF-1"},
+    ],
+)
+def test_super_orders_are_recognised(changes: dict[str, Any]) -> None:
+    assert order_of(**changes).kind is OrderKind.SUPER
+
+
+def test_correlation_ids_are_kept_and_sentinels_are_not() -> None:
+    assert order_of(correlationId="ct1-x").is_ours
+    assert order_of(correlationId="NR").correlation_id == ""
+    assert order_of(correlationId=None).correlation_id == ""
+
+
+def test_no_time_is_no_time() -> None:
+    assert order_of(lastUpdatedTime="0001-01-01 00:00:00").updated_at is None
+    assert order_of(orderDateTime=None).placed_at is None
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"clientId": "1000000009"},
+        {"clientId": None},
+        {"orderNo": None},
+        {"orderNo": "../positions"},
+        {"orderNo": "٣"},
+        {"securityId": ""},
+        {"exchange": "XYZ"},
+        {"segment": None},
+        {"product": "Z"},
+        {"txnType": "X"},
+        {"orderType": "FOO"},
+        {"validity": None},
+        {"status": "Sleeping"},
+        {"status": None},
+        {"quantity": None},
+        {"quantity": 0},
+        {"quantity": -5},
+        {"quantity": True},
+        {"quantity": 75.0},
+        {"quantity": "75"},
+        {"quantity": 10**20},
+        {"quantity": [75]},
+        {"tradedQty": 131},
+        {"tradedQty": -1},
+        {"tradedQty": 1.5},
+        {"price": -1},
+        {"price": "188"},
+        {"price": True},
+        {"price": 1e12},
+        {"price": 1e-20},
+        {"triggerPrice": {}},
+        {"orderDateTime": "yesterday"},
+        {"orderDateTime": 5},
+        {"orderDateTime": "9999-01-01 00:00:00"},
+        {"correlationId": 7},
+    ],
+)
+def test_an_odd_field_refuses_the_frame(changes: dict[str, Any]) -> None:
+    with pytest.raises(FrameError):
+        order_of(**changes)
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        "",
+        "hello",
+        "[]",
+        "null",
+        '"order_alert"',
+        frame()[:-5],
+        frame().replace("188.1", "NaN"),
+        frame().replace("188.1", "Infinity"),
+        frame().replace("188.1", "1e999"),
+        frame().replace("188.1", "1e99999999999999999999"),
+        frame().replace("188.1", "1" * 6000),
+        frame().replace("188.1", "0." + "1" * 500),
+        frame().replace('"quantity": 130', '"quantity": 130, "Quantity": 65'),
+        '{"Data": ' * 70 + "1" + "}" * 70,
+        "[" * 100_000,
+        '{"Type": "order_alert", "Data": null}',
+        '{"Type": "order_alert", "Data": {}}',
+        '{"Type": "order_alert"}',
+        b"\xff\xfe",
+        frame(note="x" * 70_000),
+    ],
+)
+def test_an_odd_text_refuses_the_frame(raw: str | bytes) -> None:
+    with pytest.raises(FrameError):
+        read_frame(raw, CLIENT)
+
+
+def test_remarks_may_come_twice_as_in_dhans_own_sample() -> None:
+    raw = frame().replace('"remarks": " "', '"Remarks": "Super Order", "remarks": "NR"')
+    assert read_frame(raw, CLIENT).kind is OrderKind.SUPER
+
+
+@pytest.mark.parametrize("raw", ["2", '{"Type": "heartbeat"}', '{"Type": "trade_alert", "Data": {}}', "{}", '{"a": 1}'])
+def test_a_frame_about_something_else_is_not_an_order(raw: str) -> None:
+    with pytest.raises(NotAnOrder):
+        read_frame(raw, CLIENT)
+
+
+def test_error_texts_are_bounded_and_printable() -> None:
+    for changes in ({"status": "\x1b]0;evil\x07" + "x" * 5000}, {"orderDateTime": "\x00" * 5000}):
+        with pytest.raises(FrameError) as caught:
+            order_of(**changes)
+        assert len(str(caught.value)) < 200
+        assert str(caught.value).isprintable()
+
+
+def test_texts_from_the_broker_are_bounded_and_printable() -> None:
+    order = order_of(reasonDescription="\x1b[31mred\x00\ud800" + "y" * 1000, orderPlatform="A\nB", correlationId="a\tb")
+    assert len(order.note) <= 300
+    assert (order.note + order.platform + order.correlation_id).isprintable()
+
+
+def test_mutated_frames_raise_nothing_but_our_own() -> None:
+    rng = random.Random(7)
+    tokens = ["NaN", "-1", "1e999", "9" * 20, "null", '"', "{", "[", "\\u0000", "\\ud800", "true", '""', "0.1", "٣"]
+    good = frame()
+    read = 0
+    for _ in range(20_000):
+        text = list(good)
+        for _ in range(rng.randint(1, 5)):
+            at = rng.randrange(len(text))
+            chance = rng.random()
+            if chance < 0.3:
+                text[at] = chr(rng.randrange(0x250))
+            elif chance < 0.6:
+                del text[at : at + rng.randint(1, 20)]
+                text = text or ["x"]
+            else:
+                text[at:at] = rng.choice(tokens)
+        try:
+            order = read_frame("".join(text), CLIENT)
+        except (FrameError, NotAnOrder):
+            continue
+        read += 1
+        assert 1 <= order.ticket.quantity <= wire.MAX_QUANTITY
+        assert 0 <= order.filled_quantity <= order.ticket.quantity
+        assert 0 <= order.ticket.price <= wire.MAX_PRICE
+    assert read > 0
+
+
+def test_reading_a_frame_is_fast() -> None:
+    raw = frame()
+
+    def once() -> float:
+        began = time.perf_counter()
+        for _ in range(500):
+            read_frame(raw, CLIENT)
+        return (time.perf_counter() - began) / 500
+
+    assert min(once() for _ in range(5)) < 120e-6  # twice the target, for a busy machine
+
+
+# --- REST ----------------------------------------------------------------------------
+
+
+def test_a_book_row_gives_the_whole_order() -> None:
+    (order,), problems = read_orders(parse_body(json.dumps([row(afterMarketOrder=True, amoTime="OPEN_30")])), CLIENT)
+
+    assert problems == ()
+    assert order.ticket.price == Decimal("188.1")
+    assert order.ticket.after_market
+    assert order.ticket.amo_time == "OPEN_30"
+    assert order.correlation_id == ""
+    assert order.note == "", "CONFIRMED is no reason"
+    assert order.placed_at == datetime(2026, 9, 7, 10, 29, 58, tzinfo=IST)
+    assert order.kind is OrderKind.ORDINARY
+
+
+def test_the_reason_is_read_where_the_order_ended() -> None:
+    (order,), _ = read_orders([row(orderStatus="REJECTED", omsErrorDescription="RMS:1:Insufficient Funds")])
+    assert order.status is OrderStatus.REJECTED
+    assert order.note == "RMS:1:Insufficient Funds"
+
+
+def test_a_bad_row_is_a_problem_and_the_others_are_read() -> None:
+    orders, problems = read_orders([row(), row(orderId="7", quantity=-1), 5, row(orderStatus="INACTIVE")], CLIENT)
+    assert len(orders) == 1
+    assert problems[0].startswith("row 2 (order 7): quantity")
+    assert len(problems) == 3
+
+
+def test_rows_of_another_client_are_problems() -> None:
+    orders, problems = read_orders([row(dhanClientId="1000000009")], CLIENT)
+    assert (orders, len(problems)) == ((), 1)
+
+
+@pytest.mark.parametrize(
+    ("changes", "kind"),
+    [
+        ({"productType": "BO"}, OrderKind.BRACKET),
+        ({"productType": "CO"}, OrderKind.COVER),
+        ({"legName": "TARGET_LEG"}, OrderKind.SUPER),
+        ({"correlationId": "NR", "afterMarketOrder": True}, OrderKind.FOREVER_CHILD),
+    ],
+)
+def test_a_row_tells_its_kind(changes: dict[str, Any], kind: OrderKind) -> None:
+    (order,), _ = read_orders([row(**changes)])
+    assert order.kind is kind
+    assert not order.ticket.after_market
+
+
+def test_one_order_comes_as_object_or_list_and_an_empty_list_is_none() -> None:
+    assert read_order(row()) == read_order([row()])
+    assert read_order([]) is None
+
+
+@pytest.mark.parametrize("body", [{}, None, "x", [row(), row()], {"errorCode": "DH-906"}, [[]], 3])
+def test_an_odd_look_up_is_never_read_as_absence(body: object) -> None:
+    with pytest.raises(FrameError):
+        read_order(body)
+
+
+@pytest.mark.parametrize("body", [{}, None, 5, {"status": "failed", "data": {"813": "x"}}, {"errorCode": "DH-901"}])
+def test_an_odd_book_is_never_read_as_empty(body: object) -> None:
+    with pytest.raises(FrameError):
+        read_orders(body)
+
+
+def test_data_in_an_envelope_is_unwrapped() -> None:
+    assert read_orders({"status": "success", "data": []}) == ((), ())
+
+
+def position(**changes: Any) -> dict[str, Any]:
+    return {
+        "dhanClientId": CLIENT,
+        "tradingSymbol": "NIFTY-Sep2026-25000-CE",
+        "securityId": "54321",
+        "positionType": "SHORT",
+        "exchangeSegment": "NSE_FNO",
+        "productType": "MARGIN",
+        "buyAvg": 0.0,
+        "sellAvg": 190.5,
+        "netQty": -130,
+        "realizedProfit": 0.0,
+        "unrealizedProfit": -12.35,
+        "multiplier": 1,
+    } | changes
+
+
+def test_positions_are_signed() -> None:
+    (found,) = wire.read_positions([position()], CLIENT)
+    assert found.net_quantity == -130
+    assert found.sell_average == Decimal("190.5")
+    assert found.unrealized == Decimal("-12.35")
+
+
+def test_rounding_noise_and_large_sums_do_not_spoil_a_reading() -> None:
+    noisy = position(netQty=65.0, multiplier=1.0, realizedProfit=1.4210854715202004e-14, buyAvg=-1e-15)
+    (found,) = wire.read_positions(parse_body(json.dumps([noisy])))
+    assert found.net_quantity == 65
+    assert found.multiplier == 1
+    assert wire.read_funds({"sodLimit": 2_500_000_000, "availabelBalance": 0}).start_of_day == 2_500_000_000
+
+
+@pytest.mark.parametrize("changes", [{"netQty": None}, {"netQty": 1.5}, {"securityId": None}, {"dhanClientId": "9"}])
+def test_one_bad_position_spoils_the_reading(changes: dict[str, Any]) -> None:
+    with pytest.raises(FrameError):
+        wire.read_positions([position(), position(**changes)], CLIENT)
+
+
+def test_holdings_are_cnc_positions() -> None:
+    holding = {"exchange": "ALL", "securityId": "10001", "totalQty": 3, "dpQty": 1, "t1Qty": 2, "avgCostPrice": 251.05}
+    (found,) = wire.read_holdings([holding])
+    assert (found.security, found.product, found.net_quantity) == (Security("NSE_EQ", "10001"), Product.CNC, 3)
+
+
+def test_funds_have_dhans_spelling_and_must_be_there() -> None:
+    assert wire.read_funds({"sodLimit": 500.5, "availabelBalance": -3}).available == -3
+    with pytest.raises(FrameError):
+        wire.read_funds({"sodLimit": 500.5})
+
+
+@pytest.mark.parametrize("segments", ["E, D, C, M, ", "Equity, Derivative, Currency, Commodity"])
+def test_a_profile_tells_whose_token_it_is(segments: str) -> None:
+    body = {"dhanClientId": CLIENT, "tokenValidity": "08/09/2026 09:15", "activeSegment": segments}
+    profile = wire.read_profile(body)
+    assert profile.client_id == CLIENT
+    assert profile.token_valid_until == datetime(2026, 9, 8, 9, 15, tzinfo=IST)
+    assert profile.segments == ("Equity", "Derivative", "Currency", "Commodity")
+
+
+def test_trades_are_read_with_the_best_time_they_have() -> None:
+    trade = {
+        "orderId": "2",
+        "exchangeTradeId": "169",
+        "transactionType": "SELL",
+        "exchangeSegment": "NSE_FNO",
+        "productType": "MARGIN",
+        "securityId": "54321",
+        "tradingSymbol": "X",
+        "tradedQuantity": 65,
+        "tradedPrice": 3394.025,
+        "createTime": "NA",
+        "updateTime": "NA",
+        "exchangeTime": "2026-09-03T09:45:17",
+    }
+    (found,), problems = wire.read_trades([trade, trade | {"tradedQuantity": 0}])
+    assert found.price == Decimal("3394.025")
+    assert found.traded_at == datetime(2026, 9, 3, 9, 45, 17, tzinfo=IST)
+    assert len(problems) == 1
+
+
+def test_addresses_and_the_error_that_comes_as_a_list() -> None:
+    body = {"primaryIP": "192.0.2.1", "secondaryIP": None, "ordersAllowed": True}
+    assert wire.read_ip(body) == wire.IpSettings("192.0.2.1", "", "", "", orders_allowed=True)
+    with pytest.raises(FrameError, match="nothing set"):
+        wire.read_ip([{"message": "nothing set", "status": "ERROR"}])
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        read_orders,
+        read_order,
+        wire.read_positions,
+        wire.read_holdings,
+        wire.read_funds,
+        wire.read_profile,
+        wire.read_ip,
+        wire.read_margin,
+        wire.read_trades,
+    ],
+)
+def test_values_of_the_wrong_kind_raise_nothing_but_our_own(read: Callable[[object], object]) -> None:
+    rng = random.Random(13)
+    odd: list[object] = [None, True, -1, 10**40, 1.5, Decimal("1e30"), "", "x", "\ud800", [], [1], {}, {"a": []}]
+    extra = {"tradedQuantity": 1, "tokenValidity": "", "sodLimit": 1, "availabelBalance": 1, "totalMargin": 1}
+    whole = row() | position() | extra | {"totalQty": 1, "ordersAllowed": None, "activeSegment": "E", "primaryIP": "x"}
+    for _ in range(3000):
+        one = {key: rng.choice(odd) if rng.random() < 0.1 else value for key, value in whole.items()}
+        for body in (one, [one], {"status": "success", "data": one}, rng.choice(odd)):
+            with contextlib.suppress(FrameError):
+                read(body)
+
+
+# --- Captures ------------------------------------------------------------------------
+
+
+def captures() -> list[Path]:
+    folder = Path(os.environ.get("COPYTRADER_CAPTURES") or Path(__file__).parents[3] / "shared" / "payloads")
+    return sorted(path for path in folder.glob("*.json*") if "PARTIAL" not in path.name)
+
+
+def captured(prefix: str) -> list[Path]:
+    found = [path for path in captures() if path.name.startswith(prefix)]
+    if not found:
+        pytest.skip("no captures here")
+    return found
+
+
+def test_every_captured_frame_is_read() -> None:
+    count = 0
+    for path in captured("ws_"):
+        text = path.read_text()
+        frames = [json.loads(line) for line in text.splitlines()] if path.suffix == ".jsonl" else json.loads(text)
+        for one in frames if isinstance(frames, list) else [frames]:
+            order = read_frame(json.dumps({"Data": one["Data"], "Type": "order_alert"}), CLIENT)
+            assert order.kind is (OrderKind.FOREVER_CHILD if "FOVR" in path.name else OrderKind.ORDINARY)
+            assert not order.ticket.after_market
+            count += 1
+    assert count >= 70
+
+
+def test_every_captured_body_is_read() -> None:
+    by_name = {path.name: parse_body(path.read_bytes()) for path in captured("rest_")}
+    for name in ("rest_orders_list.json", "rest_update_pair_0.json"):
+        orders, problems = read_orders(by_name[name], CLIENT)
+        assert orders
+        assert not problems
+    assert read_order(by_name["rest_order_by_id_is_a_list.json"], CLIENT) is not None
+    assert wire.read_holdings(by_name["rest_holdings.json"])[0].net_quantity == 2
+    assert wire.read_funds(by_name["rest_fundlimit.json"]).available > 0
+    assert wire.read_profile(by_name["rest_profile.json"]).client_id == CLIENT
+    assert wire.read_margin(by_name["rest_margincalculator.json"]).total == 1000
+    for name in ("rest_trades_today.json", "rest_trade_history.json", "rest_trades_history_2026-09.json"):
+        trades, problems = wire.read_trades(by_name[name])
+        assert trades
+        assert not problems
