@@ -1,0 +1,34 @@
+"""Why a journal cannot be used, in one line: what, where, what to do."""
+
+from __future__ import annotations
+
+import sqlite3
+
+from copytrader.failure import Failure
+
+
+class JournalError(Failure):
+    """The journal cannot be opened, read or written; nothing was half written."""
+
+
+_MEANINGS = {
+    "SQLITE_FULL": "the disk is full; free space, nothing was recorded",
+    "SQLITE_BUSY": "another program has held it locked for too long; close that program",
+    "SQLITE_LOCKED": "another program has held it locked for too long; close that program",
+    "SQLITE_READONLY": "it cannot be written; check the permissions of the file and its directory",
+    "SQLITE_CANTOPEN": "it cannot be opened; check the permissions of the file and its directory",
+    "SQLITE_PERM": "it cannot be opened; check the permissions of the file and its directory",
+    "SQLITE_NOTADB": "it is not a database; name another file in `journal`",
+    "SQLITE_CORRUPT": "it is damaged; restore a backup",
+    "SQLITE_IOERR": "the disk failed; check the disk and its free space, nothing was recorded",
+    "SQLITE_AUTH": "only reading is allowed here",
+}
+
+
+def explained(where: str, error: sqlite3.Error) -> JournalError:
+    """Return what an error of SQLite means for the user."""
+    name = getattr(error, "sqlite_errorname", "") or ""
+    for prefix, meaning in _MEANINGS.items():
+        if name.startswith(prefix):
+            return JournalError(f"{where}: {meaning} ({error})")
+    return JournalError(f"{where}: {error}")

@@ -1,0 +1,121 @@
+"""Where a journal may live, and who may read it.
+
+The database, its `-wal` and its `-shm` belong to their owner alone: SQLite gives the two the
+mode of the first, so the first is created 0600 before SQLite sees it.  A journal's file
+is never opened here once it exists: closing any descriptor of it would drop the locks that
+SQLite holds on it in this process.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+from copytrader.journal.errors import JournalError
+
+_NETWORK = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "ncpfs", "afs", "9p", "ceph", "glusterfs", "fuse.sshfs"})
+_PRIVATE = 0o600
+
+
+def for_writing(path: Path) -> Path:
+    """Return the real path of a journal, its file there and private."""
+    real = _local(path)
+    if not os.access(real.parent, os.W_OK | os.X_OK):
+        raise JournalError(f"{real.parent} is not writable; the journal needs to write there, also beside its file")
+    _create(real)
+    _keep_private(real)
+    return real
+
+
+def for_reading(path: Path) -> Path:
+    """Return the real path of a journal that exists."""
+    real = _local(path)
+    if not real.exists():
+        raise JournalError(f"{real}: there is no journal yet; `copytrader follow` creates it")
+    _require_regular(real)
+    return real
+
+
+def for_backup(path: Path) -> Path:
+    """Return the real path of a copy that is yet to be made."""
+    real = Path(os.path.realpath(path))
+    if real.exists():
+        raise JournalError(f"{real} exists already; a backup overwrites nothing, name another file")
+    if not os.access(real.parent, os.W_OK | os.X_OK):
+        raise JournalError(f"{real.parent} is not writable; name another place for the backup")
+    return real
+
+
+def unfinished(real: Path) -> Path:
+    """Create the private file that a copy is written to until it is whole."""
+    partial = real.with_name(f".{real.name}.{os.getpid()}.partial")
+    partial.unlink(missing_ok=True)
+    _create(partial)
+    return partial
+
+
+def finish(partial: Path, real: Path) -> None:
+    """Give a whole copy its name, durably, unless the name was taken meanwhile."""
+    descriptor = os.open(partial, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+        os.link(partial, real)
+    except FileExistsError as error:
+        raise JournalError(f"{real} exists already; a backup overwrites nothing, name another file") from error
+    finally:
+        os.close(descriptor)
+
+
+def file_system(path: Path, mounts: str) -> str:
+    """Return the type of the file system that holds a path, given the text of /proc/mounts."""
+    found = (0, "")
+    for line in mounts.splitlines():
+        _, point, kind, *_ = line.split()
+        point = point.encode().decode("unicode_escape")
+        if path.is_relative_to(point) and len(point) >= found[0]:
+            found = (len(point), kind)
+    return found[1]
+
+
+def _local(path: Path) -> Path:
+    real = Path(os.path.realpath(path))
+    if not real.parent.is_dir():
+        raise JournalError(f"{real.parent} is no directory; create it, or name another place in `journal`")
+    kind = file_system(real.parent, _mounts())
+    if kind in _NETWORK:
+        raise JournalError(f"{real} is on a network file system ({kind}), where SQLite loses commits; use a local disk")
+    return real
+
+
+def _mounts() -> str:
+    """Return the mounted file systems, nothing where the system does not list them in /proc."""
+    try:
+        return Path("/proc/mounts").read_text(errors="replace")
+    except FileNotFoundError:
+        return ""
+
+
+def _create(real: Path) -> None:
+    try:
+        os.close(os.open(real, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC, _PRIVATE))
+    except FileExistsError:
+        return
+    except OSError as error:
+        raise JournalError(f"{real} cannot be created: {error.strerror}; name another place in `journal`") from error
+
+
+def _keep_private(real: Path) -> None:
+    found = _require_regular(real)
+    if found.st_uid != os.geteuid():
+        raise JournalError(f"{real} belongs to another user; name another file in `journal`")
+    for name in (real, Path(f"{real}-wal"), Path(f"{real}-shm")):
+        if name.exists() and stat.S_IMODE(name.stat().st_mode) != _PRIVATE:
+            name.chmod(_PRIVATE)
+
+
+def _require_regular(real: Path) -> os.stat_result:
+    found = real.stat()
+    if not stat.S_ISREG(found.st_mode):
+        raise JournalError(f"{real} is not a file; name another place in `journal`")
+    return found

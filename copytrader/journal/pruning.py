@@ -1,0 +1,102 @@
+"""Moving old facts out of a journal, so that what stays still proves itself.
+
+The facts up to one are copied into an archive, a journal of its own, before they leave.  What stays begins with the
+fact after them, which still follows the hash of the last one that left: the table `pruned` keeps it.
+Whoever calls this holds the lock of the journal, and has checked that nothing which stays needs what goes.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from datetime import datetime
+from pathlib import Path
+
+from copytrader.journal import chain, files, schema
+from copytrader.journal.errors import JournalError, explained
+from copytrader.journal.rows import timestamp
+
+_KEPT = "facts_are_kept"
+
+
+def base(connection: sqlite3.Connection) -> tuple[int, str]:
+    """Return the last fact that was moved into an archive and its hash; (0, "") where none was."""
+    there = connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'pruned'").fetchone()
+    if there is None:
+        return 0, chain.GENESIS
+    found = connection.execute("SELECT through, hash FROM pruned ORDER BY through DESC LIMIT 1").fetchone()
+    return found or (0, chain.GENESIS)
+
+
+def prune(journal: Path, through: int, archive: Path, at: datetime) -> None:
+    """Take every fact up to `through` out of a journal; `archive`, a copy of the whole journal, becomes their home.
+
+    First the archive is cut to the facts that go and proves itself, then they leave the journal in one
+    commit: when anything fails, the journal is as it was.
+    """
+    try:
+        digest = _keep_only(archive, through)
+        with closing(_connect(files.for_writing(journal))) as connection:
+            schema.make_durable(connection)
+            _remove(connection, through, digest, at, archive.name)
+            connection.execute("VACUUM")
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+    except sqlite3.Error as error:
+        raise explained(str(journal), error) from error
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    connection = sqlite3.connect(f"{path.as_uri()}?mode=rw", uri=True, isolation_level=None)
+    schema.settle(connection)
+    # Answers point to the commands that they answer: within what goes and within what stays, not across.
+    connection.execute("PRAGMA foreign_keys = OFF")
+    return connection
+
+
+def _keep_only(archive: Path, through: int) -> str:
+    """Cut the archive to the facts that leave the journal; return the hash of the last."""
+    with closing(_connect(archive)) as connection:
+        connection.execute("BEGIN IMMEDIATE")
+        trigger = _lift(connection)
+        connection.execute("DELETE FROM facts WHERE seq > ?", (through,))
+        connection.execute("DELETE FROM inbox WHERE taken IS NULL OR taken > ?", (through,))
+        connection.execute(trigger)
+        connection.execute("COMMIT")
+        connection.execute("VACUUM")
+        since, previous = base(connection)
+        rows = connection.execute(_LINKS, (since,))
+        finding = next(iter(chain.check(((row[:9], row[9], row[10]) for row in rows), previous, since)), None)
+        last = connection.execute("SELECT seq, hash FROM facts ORDER BY seq DESC LIMIT 1").fetchone()
+        if finding is not None or last is None or last[0] != through or schema.damage(connection) is not None:
+            raise JournalError(f"{archive}: the archive does not prove itself; nothing was removed from the journal")
+        return str(last[1])
+
+
+_LINKS = """
+SELECT seq, cause, at, kind, follower, leader_order_id, order_id, correlation_id, reason, body, hash
+FROM facts WHERE seq > ? ORDER BY seq
+"""
+
+
+def _remove(connection: sqlite3.Connection, through: int, digest: str, at: datetime, archive: str) -> None:
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        found = connection.execute("SELECT hash FROM facts WHERE seq = ?", (through,)).fetchone()
+        if found is None or found[0] != digest:
+            raise JournalError(f"the archive {archive} is of another journal; nothing was removed")
+        trigger = _lift(connection)
+        connection.execute("INSERT INTO pruned VALUES (?, ?, ?, ?)", (through, digest, timestamp(at), archive))
+        connection.execute("DELETE FROM inbox WHERE taken <= ?", (through,))
+        connection.execute("DELETE FROM facts WHERE seq <= ?", (through,))
+        connection.execute(trigger)
+        connection.execute("COMMIT")
+    finally:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+
+
+def _lift(connection: sqlite3.Connection) -> str:
+    """Drop, within a transaction, the trigger that keeps facts; return the statement that puts it back."""
+    (statement,) = connection.execute("SELECT sql FROM sqlite_master WHERE name = ?", (_KEPT,)).fetchone()
+    connection.execute(f"DROP TRIGGER {_KEPT}")
+    return str(statement)

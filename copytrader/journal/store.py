@@ -1,0 +1,463 @@
+"""The journal: every fact once, in order, durable before anything is sent.
+
+One append-only table holds what happened and what was decided.  The outbox is not a second
+table but a question to it: which commands have no outcome yet?  There is one writer, which
+holds the lock of `copytrader.lock`; readers come and go beside it and hold it up
+no longer than one short query.  Other programs speak to the writer through the inbox.
+
+This module must not decide anything, read a clock, or touch the database's files other than
+through SQLite.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
+from datetime import date
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, cast
+
+from copytrader.core.facts import Decision, Event, Fact
+from copytrader.crash import crash_point
+from copytrader.journal import chain, files, pruning, schema
+from copytrader.journal.chain import Finding
+from copytrader.journal.codec import EVENT_KINDS, CodecError, decode, encode
+from copytrader.journal.errors import JournalError, explained
+from copytrader.journal.rows import COLUMNS, INSERT, Row, day_bounds, names, timestamp
+
+Step = tuple[Event, Sequence[Decision], int | None]
+"""An event, what was decided upon it, and the seq of the fact that caused it."""
+
+_MEMORY = ":memory:"
+_PAGE = 1000
+_THESE = COLUMNS + "FROM facts WHERE seq IN (SELECT value FROM json_each(?)) ORDER BY seq"  # noqa: S608  # constants
+_SEQS = "SELECT seq FROM facts WHERE "
+_LEADER_ORDER = (
+    "SELECT leader_order_id FROM facts WHERE correlation_id = ? AND leader_order_id IS NOT NULL ORDER BY seq LIMIT 1"
+)
+_READING = frozenset({sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_FUNCTION, sqlite3.SQLITE_RECURSIVE})
+_REACHING_OUT = frozenset({"load_extension", "readfile", "writefile", "edit", "fts3_tokenizer", "zipfile", "lsdir"})
+_READING_PRAGMAS = frozenset(
+    {"quick_check", "integrity_check", "table_info", "table_xinfo", "index_list", "index_info"}
+)
+_BARE_PRAGMAS = frozenset({"application_id", "user_version", "data_version"})
+
+
+class Journal:
+    """A journal that is open.  `path` is its real path, None in memory."""
+
+    def __init__(self, connection: sqlite3.Connection, path: Path | None, tail: tuple[int, str]) -> None:
+        self.path = path
+        self._connection = connection
+        self._tail: tuple[int, str] | None = tail
+
+    @classmethod
+    def open(cls, path: Path | str, *, read_only: bool = False) -> Self:
+        """Open a journal; for writing, create it where there is none and check all of it where there is.
+
+        Raises JournalError with what is wrong, where, and what to do.
+        """
+        if str(path) == _MEMORY:
+            return cls._in_memory()
+        with _errors(str(path)):
+            return cls._reading(Path(path)) if read_only else cls._writing(Path(path))
+
+    def record(
+        self, event: Event, decisions: Sequence[Decision] = (), cause: int | None = None, *, word: int | None = None
+    ) -> tuple[int, ...]:
+        """Record an event and everything decided upon it, or nothing; durable when this returns.
+
+        Returns the event's seq, then those of its decisions, whose cause is the event.  `word` is the
+        operator's word that the event is: it is marked as taken in the same commit.
+        """
+        return self._commit([(event, decisions, cause)], word)[0]
+
+    def record_many(self, steps: Sequence[Step]) -> list[tuple[int, ...]]:
+        """Record several events with their decisions in one commit, or nothing."""
+        return self._commit(steps, None)
+
+    def facts(
+        self,
+        since_seq: int = 0,
+        kinds: Collection[str] | None = None,
+        *,
+        day: date | None = None,
+        follower: str | None = None,
+        leader_order_id: str | None = None,
+        order_id: str | None = None,
+        correlation_id: str | None = None,
+        cause: int | None = None,
+    ) -> Iterator[Row]:
+        """Yield the facts after `since_seq` that fit everything given, in order.
+
+        The facts are those that exist when the first is asked for.  Each page is a short query of its
+        own, so that a slow consumer keeps no checkpoint waiting.
+        """
+        equal = {
+            "follower": follower,
+            "leader_order_id": leader_order_id,
+            "order_id": order_id,
+            "correlation_id": correlation_id,
+            "cause": cause,
+        }
+        seqs = self._seqs(since_seq, kinds, day, {name: value for name, value in equal.items() if value is not None})
+        for start in range(0, len(seqs), _PAGE):
+            yield from self._page(seqs[start : start + _PAGE])
+
+    def events(self, since_seq: int = 0) -> Iterator[Row]:
+        """Yield the events alone: what a replay is fed with."""
+        return self.facts(since_seq, EVENT_KINDS)
+
+    def row(self, seq: int) -> Row | None:
+        return next(iter(self._page([seq])), None)
+
+    @property
+    def last_seq(self) -> int:
+        """The seq of the newest fact, 0 where there is none."""
+        with self._errors():
+            return cast(int, self._connection.execute("SELECT coalesce(max(seq), 0) FROM facts").fetchone()[0])
+
+    def outbox(self, since_seq: int = 0) -> list[Row]:
+        """Return the commands whose outcome is not recorded, oldest first; a dry run's are never sent and not here."""
+        with self._errors():
+            found = self._connection.execute(COLUMNS + "FROM outbox WHERE seq > ? ORDER BY seq", (since_seq,))
+            return [Row._make(row) for row in found]
+
+    def query(self, sql: str, parameters: Sequence[Any] = ()) -> tuple[tuple[str, ...], list[tuple[Any, ...]]]:
+        """Return the column names and rows of one SELECT; of a journal opened read-only nothing else is possible."""
+        with self._errors():
+            cursor = self._connection.execute(sql, tuple(parameters))
+            return tuple(column[0] for column in cursor.description or ()), cursor.fetchall()
+
+    def verify(self, since: int = 0, digests: Collection[str] = ()) -> list[Finding]:
+        """Check the file, the schema and the chain after fact `since`; no finding means that nothing was altered.
+
+        Facts cut off at the end leave a chain that is whole: only a digest noted elsewhere shows that.
+        """
+        with self._errors():
+            damage = schema.damage(self._connection)
+            if damage:
+                return [Finding(None, f"the file is damaged: {damage}")]
+            findings = [Finding(None, f"{name} is missing") for name in schema.missing_objects(self._connection)]
+            since = max(since, pruning.base(self._connection)[0])
+            findings += chain.check(_links(self._connection, since), _hash_of(self._connection, since), since)
+            return findings + [self._unknown(digest) for digest in digests if not self._knows(digest)]
+
+    def digest(self, day: date) -> str | None:
+        """Return the hash of the day's last fact, which vouches for every fact up to it; None for a day without."""
+        last_of_day = "SELECT hash FROM facts WHERE seq = (SELECT max(seq) FROM facts WHERE at >= ? AND at < ?)"
+        with self._errors():
+            found = self._connection.execute(last_of_day, day_bounds(day)).fetchone()
+        return found[0] if found else None
+
+    def backup(self, target: Path) -> None:
+        """Copy the journal, whole, to a new private file, also while it is being written.
+
+        May be called from another thread: it uses a connection of its own.
+        """
+        if self.path is None:
+            raise JournalError("a journal in memory cannot be backed up")
+        real = files.for_backup(target)
+        unfinished = files.unfinished(real)
+        with _errors(str(real)):
+            try:
+                with closing(_connect(self.path, "ro")) as source, closing(_connect(unfinished, "rw")) as copy:
+                    source.backup(copy)
+                    copy.execute("PRAGMA journal_mode = DELETE").fetchall()
+                files.finish(unfinished, real)
+            finally:
+                unfinished.unlink(missing_ok=True)
+
+    def checkpoint(self) -> bool:
+        """Move what the WAL holds into the database now, if no reader is in the way; tell whether all was moved."""
+        with self._errors():
+            self._connection.execute("PRAGMA busy_timeout = 0")
+            try:
+                busy, _, _ = self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            finally:
+                self._connection.execute(f"PRAGMA busy_timeout = {schema.BUSY_MILLISECONDS}")
+        return not busy
+
+    def words(self) -> list[tuple[int, Event]]:
+        """Return the operator's words that nobody has taken, oldest first."""
+        with self._errors():
+            found = self._connection.execute(
+                "SELECT id, kind, body FROM inbox WHERE taken IS NULL ORDER BY id"
+            ).fetchall()
+        return [(word, _event(kind, body, f"word {word} in the inbox")) for word, kind, body in found]
+
+    @staticmethod
+    def leave_word(path: Path | str, event: Event) -> int:
+        """Leave an operator's word for whoever writes the journal, now or at its next start; return the word's id."""
+        with _errors(str(path)):
+            real = files.for_reading(Path(path))
+            with closing(_connect(real, "rw")) as connection:
+                schema.settle(connection)
+                connection.execute("PRAGMA synchronous = FULL")
+                _refuse_foreign(connection, real)
+                cursor = connection.execute(
+                    "INSERT INTO inbox (at, kind, body) VALUES (?, ?, ?)",
+                    (timestamp(event.at), type(event).__name__, encode(event)),
+                )
+                return cast(int, cursor.lastrowid)
+
+    def close(self) -> None:
+        self._connection.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @classmethod
+    def _in_memory(cls) -> Self:
+        connection = sqlite3.connect(_MEMORY, isolation_level=None)
+        schema.settle(connection)
+        schema.prepare(connection)
+        return cls(connection, None, (0, chain.GENESIS))
+
+    @classmethod
+    def _reading(cls, path: Path) -> Self:
+        real = files.for_reading(path)
+        connection = _connect(real, "ro")
+        try:
+            schema.settle(connection)
+            _refuse_foreign(connection, real)
+            schema.show(connection)
+            connection.execute("PRAGMA query_only = ON")
+            # SQLite declares json_each at its first use, which the authorizer would take for a CREATE TABLE.
+            connection.execute("SELECT 1 FROM json_each('[]')").fetchall()
+            connection.set_authorizer(_only_reading)
+            return cls(connection, real, (0, chain.GENESIS))
+        except (sqlite3.Error, JournalError):
+            connection.close()
+            raise
+
+    @classmethod
+    def _writing(cls, path: Path) -> Self:
+        real = files.for_writing(path)
+        _inspect(real)
+        connection = _connect(real, "rw")
+        try:
+            schema.settle(connection)
+            schema.make_durable(connection)
+            schema.prepare(connection)
+            return cls(connection, real, _last(connection))
+        except sqlite3.Error:
+            connection.close()
+            raise
+
+    def _commit(self, steps: Sequence[Step], word: int | None) -> list[tuple[int, ...]]:
+        if not steps:
+            return []
+        with self._errors():
+            tail = self._tail or _last(self._connection)
+            rows, seqs = self._rows(steps, tail)
+            self._tail = None
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                self._connection.executemany(INSERT, rows)
+                if word is not None:
+                    self._take(word, rows[0])
+                crash_point("uncommitted", *steps[0][:1], *steps[0][1])
+                self._connection.execute("COMMIT")
+            finally:
+                self._undo()
+            self._tail = (rows[-1].seq, rows[-1].hash)
+        return seqs
+
+    def _rows(self, steps: Sequence[Step], tail: tuple[int, str]) -> tuple[list[Row], list[tuple[int, ...]]]:
+        """Return the rows that the steps become, and the seqs of each step."""
+        (seq, previous), rows, seqs = tail, list[Row](), list[tuple[int, ...]]()
+        leader_orders: dict[str, str] = {}
+        for event, decisions, cause in steps:
+            at, first = timestamp(event.at), seq + 1
+            for fact in (event, *decisions):
+                seq += 1
+                row = self._row(fact, (seq, cause if seq == first else first, at), previous, leader_orders)
+                previous = row.hash
+                rows.append(row)
+            seqs.append(tuple(range(first, seq + 1)))
+        return rows, seqs
+
+    def _row(self, fact: Fact, place: tuple[int, int | None, str], previous: str, leader_orders: dict[str, str]) -> Row:
+        """Return the row of one fact; `leader_orders` remembers, within a commit, whose copy a correlation id names."""
+        follower, leader_order_id, order_id, correlation_id, reason = names(fact)
+        if correlation_id and leader_order_id:
+            leader_orders[correlation_id] = leader_order_id
+        elif correlation_id and follower:
+            leader_order_id = leader_orders.get(correlation_id) or self._leader_order(correlation_id)
+        columns = (*place, type(fact).__name__, follower, leader_order_id, order_id, correlation_id, reason)
+        body = encode(fact)
+        return Row(*columns, body, chain.chain_hash(previous, columns, body))
+
+    def _leader_order(self, correlation_id: str) -> str | None:
+        found = self._connection.execute(_LEADER_ORDER, (correlation_id,)).fetchone()
+        return found[0] if found else None
+
+    def _take(self, word: int, row: Row) -> None:
+        taken = self._connection.execute("UPDATE inbox SET taken = ? WHERE id = ? AND taken IS NULL", (row.seq, word))
+        if taken.rowcount != 1:
+            raise JournalError(f"{self._where}: word {word} was taken already; nothing was recorded")
+
+    def _undo(self) -> None:
+        """Roll back what was not committed, unless SQLite has already done so, as it does when the disk is full."""
+        with suppress(sqlite3.Error):
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+
+    def _seqs(
+        self, since: int, kinds: Collection[str] | None, day: date | None, equal: dict[str, str | int]
+    ) -> list[int]:
+        clauses, parameters = ["seq > ?"], list[str | int]([since])
+        for name, value in equal.items():
+            clauses.append(f"{name} = ?")
+            parameters.append(value)
+        if kinds is not None:
+            clauses.append(f"kind IN ({', '.join('?' * len(kinds))})")
+            parameters += kinds
+        if day is not None:
+            clauses.append("at >= ? AND at < ?")
+            parameters += day_bounds(day)
+        with self._errors():
+            found = self._connection.execute(_SEQS + " AND ".join(clauses) + " ORDER BY seq", parameters)
+            return [seq for (seq,) in found]
+
+    def _page(self, seqs: Sequence[int]) -> list[Row]:
+        with self._errors():
+            found = self._connection.execute(_THESE, (json.dumps(seqs),))
+            return [Row._make(row) for row in found]
+
+    def _knows(self, digest: str) -> bool:
+        return self._connection.execute("SELECT 1 FROM facts WHERE hash = ?", (digest,)).fetchone() is not None
+
+    def _unknown(self, digest: str) -> Finding:
+        return Finding(None, f"no fact has the digest {digest}: facts were cut off or written anew")
+
+    @property
+    def _where(self) -> str:
+        return _MEMORY if self.path is None else str(self.path)
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        with _errors(self._where):
+            yield
+
+
+@contextmanager
+def _errors(where: str) -> Iterator[None]:
+    """Turn what SQLite says into one line for the user."""
+    try:
+        yield
+    except sqlite3.IntegrityError as error:
+        raise JournalError(f"{where}: {_conflict(error)}; nothing was recorded") from error
+    except sqlite3.Error as error:
+        raise explained(where, error) from error
+    except OSError as error:
+        raise JournalError(
+            f"{error.filename or where}: {error.strerror}; check the path and its permissions"
+        ) from error
+
+
+def _conflict(error: sqlite3.IntegrityError) -> str:
+    if error.sqlite_errorname == "SQLITE_CONSTRAINT_PRIMARYKEY":
+        return "another process has written to it; stop one of the two"
+    if error.sqlite_errorname == "SQLITE_CONSTRAINT_FOREIGNKEY":
+        return "the cause of a fact is not in it"
+    return str(error)
+
+
+def _connect(path: Path, mode: str) -> sqlite3.Connection:
+    """Open an existing database; the file's name is quoted, so that no `?mode=` in it is obeyed."""
+    return sqlite3.connect(f"{path.as_uri()}?mode={mode}", uri=True, isolation_level=None)
+
+
+def _refuse_foreign(connection: sqlite3.Connection, path: Path) -> None:
+    objection = schema.objections(connection)
+    if objection:
+        raise JournalError(f"{path}: {objection}")
+
+
+def _inspect(path: Path) -> None:
+    """Refuse a file that must not be written to, before any connection that could alter it is made.
+
+    A connection that may write would, when it closes, move a WAL into the database even if
+    the WAL belongs to another one; a reading connection never does.
+    """
+    with closing(_connect(path, "ro")) as connection:
+        schema.settle(connection)
+        if schema.is_empty(connection):
+            return
+        _refuse_foreign(connection, path)
+        damage = schema.damage(connection) or _foreign_wal(connection, path) or _broken_chain(connection)
+    if damage:
+        raise JournalError(f"{path} is damaged: {damage}; move it and its -wal away and restore a backup")
+
+
+def _foreign_wal(connection: sqlite3.Connection, path: Path) -> str | None:
+    """Compare the first fact with what the file says without its WAL: a fact never changes, so they must agree.
+
+    The file alone may be between two checkpoints and not readable: then it tells nothing.
+    """
+    with suppress(sqlite3.Error), closing(sqlite3.connect(f"{path.as_uri()}?immutable=1", uri=True)) as alone:
+        bare = alone.execute("SELECT hash FROM facts WHERE seq = 1").fetchone()
+        pruned = pruning.base(connection)[0] > 0
+        if bare is not None and not pruned and bare[0] != _hash_of(connection, 1):
+            return "the -wal file beside it belongs to another database"
+    return None
+
+
+def _broken_chain(connection: sqlite3.Connection) -> str | None:
+    missing = schema.missing_objects(connection)
+    if missing:
+        return f"{missing[0]} is missing"
+    since, previous = pruning.base(connection)
+    finding = next(iter(chain.check(_links(connection, since), previous, since)), None)
+    return finding.what if finding else None
+
+
+def _links(connection: sqlite3.Connection, since: int) -> Iterator[chain.Link]:
+    for row in connection.execute(COLUMNS + "FROM facts WHERE seq > ? ORDER BY seq", (since,)):
+        yield row[:9], row[9], row[10]
+
+
+def _hash_of(connection: sqlite3.Connection, seq: int) -> str:
+    through, digest = pruning.base(connection)
+    if seq == through:
+        return digest
+    found = connection.execute("SELECT hash FROM facts WHERE seq = ?", (seq,)).fetchone()
+    return found[0] if found else chain.GENESIS
+
+
+def _last(connection: sqlite3.Connection) -> tuple[int, str]:
+    found = connection.execute("SELECT seq, hash FROM facts ORDER BY seq DESC LIMIT 1").fetchone()
+    return found or (0, chain.GENESIS)
+
+
+def _event(kind: str, body: str, where: str) -> Event:
+    if kind not in EVENT_KINDS:
+        raise JournalError(f"{where} is no event: {kind}")
+    try:
+        return cast(Event, decode(kind, body))
+    except CodecError as error:
+        raise JournalError(f"{where} cannot be read: {error}") from error
+
+
+def _only_reading(
+    action: int, first: str | None, second: str | None, _database: str | None, _trigger: str | None
+) -> int:
+    """Allow SELECT and looking at the schema, and nothing else: not ATTACH, not a setting, no way to another file."""
+    if action == sqlite3.SQLITE_FUNCTION and str(second).lower() in _REACHING_OUT:
+        return sqlite3.SQLITE_DENY
+    if action in _READING:
+        return sqlite3.SQLITE_OK
+    if action == sqlite3.SQLITE_PRAGMA:
+        reading = first in _READING_PRAGMAS or (first in _BARE_PRAGMAS and second is None)
+        return sqlite3.SQLITE_OK if reading else sqlite3.SQLITE_DENY
+    return sqlite3.SQLITE_DENY
