@@ -1,0 +1,80 @@
+"""What every command ends in: an exit code, and on a mistake one line per mistake on stderr, never a traceback."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING, Any
+
+import typer
+from typer.core import TyperGroup
+from typer.exceptions import TyperException
+
+from copytrader.failure import ExitCode, Failure
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+
+def fail(lines: Iterable[str], code: ExitCode) -> int:
+    """Print what went wrong on stderr and return the exit code."""
+    from copytrader.render import notice
+
+    for line in lines:
+        notice(line)
+    return int(code)
+
+
+class Guard(TyperGroup):
+    """The root of all commands: the one place where errors become lines and exit codes."""
+
+    def main(
+        self,
+        args: Sequence[str] | None = None,
+        prog_name: str | None = None,
+        complete_var: str | None = None,
+        standalone_mode: bool = True,
+        windows_expand_args: bool = True,
+        **extra: Any,
+    ) -> Any:
+        def run() -> object:
+            return super(Guard, self).main(args, prog_name, complete_var, False, windows_expand_args, **extra)
+
+        if not standalone_mode:
+            return run()
+        sys.exit(_ended(run))
+
+    def invoke(self, ctx: Any) -> Any:
+        # Caught here, an interrupt gets our words; the group above knows it as exit code 130 only.
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            raise Failure("interrupted") from None
+
+
+def _ended(run: Callable[[], object]) -> int:
+    try:
+        code = run()
+        sys.stdout.flush()
+    except BrokenPipeError:
+        return _nobody_reads()
+    except Failure as failure:
+        return fail(failure.lines, failure.code)
+    except TyperException as error:
+        return fail([f"{error.format_message()} (see --help)"], ExitCode.USAGE)
+    except typer.Abort:
+        return fail(["interrupted"], ExitCode.FAILED)
+    except OSError as error:
+        return fail([_worded(error)], ExitCode.FAILED)
+    return code if isinstance(code, int) else ExitCode.FINE
+
+
+def _nobody_reads() -> int:
+    """The reader of the pipe has left: nothing more is written, not even by the interpreter at its end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return int(ExitCode.FAILED)
+
+
+def _worded(error: OSError) -> str:
+    what = error.strerror or str(error) or type(error).__name__
+    return f"{error.filename}: {what}" if error.filename else what

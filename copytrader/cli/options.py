@@ -1,0 +1,29 @@
+"""Options that several commands have, spelt and explained alike."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def _given_anywhere(ctx: typer.Context, value: Path | None) -> Path | None:
+    """Let `copytrader --config F follow` mean `copytrader follow --config F`."""
+    above = ctx.parent
+    while value is None and above is not None:
+        value, above = above.params.get("config"), above.parent
+    return value
+
+
+ConfigPath = Annotated[
+    Path | None,
+    typer.Option(
+        "--config",
+        metavar="PATH",
+        callback=_given_anywhere,
+        help="The configuration; else $COPYTRADER_CONFIG, ./copytrader.toml, the user's config directory.",
+    ),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+AsCsv = Annotated[bool, typer.Option("--csv", help="Print comma-separated rows.")]

@@ -1,0 +1,115 @@
+"""One line of plain words for each thing worth telling: what `follow` prints where there is no screen."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from decimal import Decimal
+
+from copytrader.core.facts import (
+    Alert,
+    Cancel,
+    Connected,
+    Decision,
+    Disconnected,
+    Ended,
+    Event,
+    Filled,
+    Modify,
+    OrderSeen,
+    Place,
+    Skip,
+    Unanswered,
+)
+from copytrader.core.model import LEADER, OrderStatus, OrderType, Security, Ticket
+from copytrader.core.state import State
+
+_PAISA = Decimal("0.01")
+_WORTH = {
+    OrderStatus.PENDING: "placed",
+    OrderStatus.MODIFIED: "modified",
+    OrderStatus.CANCELLED: "cancelled",
+    OrderStatus.REJECTED: "rejected",
+    OrderStatus.TRIGGERED: "triggered",
+    OrderStatus.MOD_REJECTED: "was refused a modification of",
+    OrderStatus.EXPIRED: "saw expire",
+}
+
+
+def lines(event: Event, decisions: Sequence[Decision], state: State) -> Iterator[str]:
+    """Tell an event and what was decided on it, without times and without colour."""
+    told = _event(event, state)
+    if told:
+        yield told
+    for decision in decisions:
+        told = _decision(decision, state)
+        if told:
+            yield told
+
+
+def _event(event: Event, state: State) -> str:
+    match event:
+        case OrderSeen(account=account, order=order) if account == LEADER and order.status in _WORTH:
+            return f"leader {_WORTH[order.status]} {terms(order.ticket, state)} (order {order.order_id})"
+        case Connected(account=account):
+            return f"{account}: order stream connected"
+        case Disconnected(account=account, detail=detail):
+            return f"{account}: order stream lost: {detail}"
+        case Unanswered(account=account, verb=verb, detail=detail):
+            return f"{account}: {verb.lower()} not answered: {detail}; looking it up"
+        case _:
+            return ""
+
+
+def _decision(decision: Decision, state: State) -> str:
+    match decision:
+        case Place(account=account, ticket=ticket):
+            return f"  {account}: place {terms(ticket, state)}"
+        case Modify(account=account, ticket=ticket, order_id=order_id):
+            return f"  {account}: modify {order_id} to {terms(ticket, state)}"
+        case Cancel(account=account, order_id=order_id):
+            return f"  {account}: cancel {order_id}"
+        case Skip(account=account, reason=reason, detail=detail):
+            return f"  {account}: not copied, {reason}: {detail}"
+        case Filled(account=account) as filled:
+            who = "leader" if account == LEADER else f"  {account}"
+            return f"{who}: filled {filled.filled_quantity} at {price(filled.average_price)} (order {filled.order_id})"
+        case Ended(status=status) if status is not OrderStatus.TRADED:
+            return f"  {decision.account}: order {decision.order_id} is {status.lower()}"
+        case Alert(level=level, text=text):
+            return f"{level}: {text}"
+        case _:
+            return ""
+
+
+def left_open(state: State) -> Iterator[str]:
+    """Tell what stays behind when nobody copies any more: each follower's open orders and copied positions."""
+    for name, account in state.accounts.items():
+        for piece in account.open.values():
+            order = f"order {piece.order_id}" if piece.order_id else piece.correlation_id
+            filled = f", {piece.filled} filled" if piece.filled else ""
+            unknown = ", not known whether it exists" if piece.unknown else ""
+            yield f"{name}: open: {terms(piece.asked, state)} ({order}{filled}{unknown})"
+        for key, holding in state.holdings.items():
+            share = holding.shares.get(name)
+            if share is not None and share.copied:
+                yield f"{name}: holds {share.copied:+} {symbol(key.security, state)} {key.product} from copying"
+
+
+def symbol(security: Security, state: State) -> str:
+    instrument = state.instruments.get(security)
+    return instrument.symbol if instrument is not None else f"{security.exchange_segment} {security.security_id}"
+
+
+def terms(ticket: Ticket, state: State) -> str:
+    """Say an order's terms as a trader would: BUY 75 NIFTY … LIMIT 186.00."""
+    text = f"{ticket.side} {ticket.quantity} {symbol(ticket.security, state)} {ticket.order_type}"
+    if ticket.order_type is not OrderType.MARKET:
+        text += f" {price(ticket.price)}"
+    if ticket.trigger_price:
+        text += f" trigger {price(ticket.trigger_price)}"
+    return text
+
+
+def price(amount: Decimal) -> str:
+    """Say a price alike wherever it came from: 107, never 107.0, and an average to the paisa."""
+    return f"{amount.quantize(_PAISA).normalize():f}"

@@ -1,0 +1,209 @@
+"""The one place that draws: rows as a table, JSON or CSV on stdout, notices on stderr.
+
+A broker's text may hold anything, so whatever reaches a terminal or a spreadsheet is
+made harmless here.  Nothing here decides anything.
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+import json
+import re
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import date, datetime
+from decimal import Decimal
+from enum import Enum, StrEnum
+from pathlib import Path
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+Row = Mapping[str, object]
+
+
+class Format(StrEnum):
+    TABLE = "table"
+    JSON = "json"
+    CSV = "csv"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Column:
+    """A column of a table: a row's key, and what stands above it where the key would not do."""
+
+    key: str
+    title: str = ""
+
+
+def rows(items: Sequence[Row], columns: Sequence[Column], form: Format = Format.TABLE) -> None:
+    """Show rows on stdout.  JSON and CSV hold every key of the rows, a table the columns named."""
+    match form:
+        case Format.JSON:
+            document(items)
+        case Format.CSV:
+            _csv(items, columns)
+        case Format.TABLE:
+            _table(items, columns)
+
+
+def document(value: object) -> None:
+    """Print one JSON document on stdout."""
+    print(json.dumps(plain(value), allow_nan=False, indent=2))
+
+
+def line(text: str) -> None:
+    """Print one line of data on stdout."""
+    print(clean(text))
+
+
+def notice(text: str) -> None:
+    """Say something to the user beside the data, on stderr."""
+    print(clean(text), file=sys.stderr, flush=True)
+
+
+def csv_row(values: Iterable[object]) -> list[str]:
+    """Return a row's cells as CSV has them, harmless to a terminal and a spreadsheet."""
+    return [_csv_cell(value) for value in values]
+
+
+def flush() -> None:
+    """Hand what was printed to whoever waits for it at the other end of a pipe."""
+    sys.stdout.flush()
+
+
+def plain(value: object) -> object:
+    """Turn a value of ours into what JSON has; a number stays a number where JSON's readers get it exactly."""
+    match value:
+        case None | bool() | int() | str() if not isinstance(value, Enum):
+            return value
+        case Enum():
+            return plain(value.value)
+        case Decimal():
+            return _json_number(value)
+        case float():
+            return value
+        case datetime():
+            return _aware(value).isoformat()
+        case date():
+            return value.isoformat()
+        case Path():
+            return str(value)
+        case Mapping():
+            return {str(key): plain(item) for key, item in value.items()}
+        case Sequence() | set() | frozenset():
+            return [plain(item) for item in value]
+        case _ if dataclasses.is_dataclass(value) and not isinstance(value, type):
+            return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+        case _:
+            raise TypeError(f"no JSON for {type(value).__name__}")
+
+
+_ESCAPES = re.compile(
+    r"""
+    (?: \x1b\[ | \x9b ) [0-?]* [ -/]* [@-~]         # CSI: colours, cursor
+    | (?: \x1b[\]PX^_] | [\x9d\x90\x98\x9e\x9f] )  # OSC, DCS and their like: titles, links
+      [^\x07\x1b\x9c]* (?: \x07 | \x1b\\ | \x9c )?
+    | \x1b [ -/]* [0-~]                            # the short ones
+    """,
+    re.VERBOSE,
+)
+# C0 and C1 controls, and the marks that turn the direction of text or break its line.
+_CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]+")
+
+
+def clean(text: str) -> str:
+    """Make foreign text one line that cannot steer a terminal."""
+    return _CONTROLS.sub(" ", _ESCAPES.sub("", text))
+
+
+def _json_number(value: Decimal) -> int | float | str:
+    if not value.is_finite():
+        return str(value)
+    if value == value.to_integral_value():
+        return int(value)
+    return float(value) if Decimal(repr(float(value))) == value else str(value)
+
+
+def _aware(value: datetime) -> datetime:
+    if value.tzinfo is None:
+        raise ValueError("a time without an offset says nothing")
+    return value
+
+
+def _table(items: Sequence[Row], columns: Sequence[Column]) -> None:
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    for column in columns:
+        numbers = any(_is_number(row.get(column.key)) for row in items)
+        title = column.title or column.key.replace("_", " ")
+        table.add_column(title, justify="right" if numbers else "left", overflow="fold")
+    for row in items:
+        table.add_row(*(Text(_cell(row.get(column.key))) for column in columns))
+    print(_drawn(table))
+
+
+def _drawn(table: Table) -> str:
+    """Draw at the terminal's width; into a pipe nothing is folded, since nobody sees an edge there."""
+    console = Console(highlight=False, markup=False, emoji=False)
+    if not console.is_terminal:
+        console.width = max(console.width, console.measure(table).maximum, 10_000)
+    with console.capture() as captured:
+        console.print(table)
+    return "\n".join(text.rstrip() for text in captured.get().splitlines())
+
+
+def _cell(value: object) -> str:
+    match value:
+        case None:
+            return ""
+        case bool():
+            return "yes" if value else "no"
+        case Decimal():
+            return f"{value:f}"
+        case datetime():
+            return _aware(value).strftime("%Y-%m-%d %H:%M:%S")
+        case list() | tuple():
+            return ", ".join(_cell(item) for item in value)
+        case Enum():
+            return _cell(value.value)
+        case _:
+            return clean(str(value))
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float | Decimal) and not isinstance(value, bool)
+
+
+def _csv(items: Sequence[Row], columns: Sequence[Column]) -> None:
+    keys = list(dict.fromkeys([*(column.key for column in columns), *(key for row in items for key in row)]))
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(keys)
+    writer.writerows([_csv_cell(row.get(key)) for key in keys] for row in items)
+    print(out.getvalue(), end="")
+
+
+def _csv_cell(value: object) -> str:
+    simple = plain(value)
+    match simple:
+        case None:
+            return ""
+        case bool():
+            return "true" if simple else "false"
+        case _ if isinstance(value, Decimal):
+            return f"{value:f}"
+        case int() | float():
+            return str(simple)
+        case str():
+            return _no_formula(clean(simple))
+        case _:
+            return json.dumps(simple)
+
+
+def _no_formula(text: str) -> str:
+    """Keep a spreadsheet from running text as a formula."""
+    return f"'{text}" if text.lstrip().startswith(("=", "+", "-", "@")) else text

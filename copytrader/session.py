@@ -1,0 +1,234 @@
+"""Puts a copying session together from a configuration: locks, journal, instruments, connections.
+
+The parts are made here and handed to the copier; whoever runs the session (a command, the
+demonstration, a program of the user's) says only how it wants to watch.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, closing, contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+
+from copytrader import __version__, calendar, tokens
+from copytrader.beside import attended
+from copytrader.config import Config
+from copytrader.copier import Account, Broker, Copier, Watcher
+from copytrader.core.facts import Cancel, Modify, Place
+from copytrader.core.model import IST, LEADER, Calendar
+from copytrader.dhan.broker import Broker as DhanBroker
+from copytrader.dhan.master import InstrumentStore, MasterError
+from copytrader.dhan.stream import OrderStream
+from copytrader.dhan.transport import HttpTransport
+from copytrader.failure import ExitCode, Failure
+from copytrader.journal import Journal
+from copytrader.lock import hold
+from copytrader.logfile import kept
+from copytrader.paper import DryRun
+from copytrader.renewal import Renewal
+from copytrader.summary import Tally
+from copytrader.tokens import Credential
+
+_log = logging.getLogger(__name__)
+
+
+def now() -> datetime:
+    """The time as every fact has it: Indian, aware."""
+    return datetime.now(IST)
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    dry_run: bool = False
+    adopt: bool = False
+
+
+def credentials(config: Config) -> dict[str, Credential]:
+    """Return each served account's token; raise with a line for each that has none."""
+    found: dict[str, Credential] = {}
+    missing = []
+    for name in (LEADER, *config.enabled):
+        token = config.token(name)
+        if token is None:
+            where = LEADER if name == LEADER else f"followers.{name}"
+            missing.append(f"{where}.access_token is missing: get one with `copytrader login {name}`")
+        else:
+            found[name] = Credential(token)
+    if missing:
+        raise Failure(*missing, code=ExitCode.TOKEN)
+    return found
+
+
+@asynccontextmanager
+async def connected(config: Config, tokens_of: dict[str, Credential]) -> AsyncIterator[dict[str, Account]]:
+    """Open a connection for each account, each by its own way out."""
+    async with contextlib.AsyncExitStack() as stack:
+        accounts = {}
+        for name, token in tokens_of.items():
+            section = config.account(name)
+            proxy = section.proxy.get_secret_value()
+            transport = HttpTransport(
+                config.dhan.api_url,
+                section.client_id,
+                token,
+                proxy=proxy,
+                source_address=section.source_address,
+            )
+            await stack.enter_async_context(transport)
+            stream = OrderStream(
+                config.dhan.order_update_url,
+                section.client_id,
+                token,
+                proxy=proxy,
+                source_address=section.source_address,
+            )
+            broker: Broker = DhanBroker(section.client_id, transport, now)
+            accounts[name] = Account(name, section.client_id, broker, stream)
+        yield accounts
+
+
+async def sync_instruments(config: Config, store: InstrumentStore, say: Callable[[str], None]) -> None:
+    """Read the master anew unless it is today's; an old one is used with a warning, none is refused later."""
+    today = now().date()
+    if store.is_fresh(today, config.dhan.instruments_url):
+        return
+    try:
+        report = await store.sync(config.dhan.instruments_url, today)
+    except MasterError as error:
+        say(f"instruments: {error}; going on with the rows of {store.synced_on() or 'nowhere'}")
+        return
+    say(f"instruments: {report.rows:,} rows, {report.changed:,} changed")
+    for change in report.changes:
+        say(f"instruments: {change.symbol}: {change.what} was {change.old}, is {change.new}")
+
+
+def calendar_of(config: Config, say: Callable[[str], None]) -> Calendar:
+    """Return the trading calendar; an unknown year is said, because entries would be held back."""
+    if config.copy_rules.market_hours == "off":
+        return Calendar()
+    year = now().year
+    built = calendar.build(config.calendar, (year, year + 1))
+    if year not in built.years:
+        say(f"the holidays of {year} are not known: entries are held back; give them in copy.calendar")
+    return built
+
+
+@contextmanager
+def locked(config: Config, purpose: str) -> Iterator[None]:
+    """Be the one writer of the journal and the one sender for each follower."""
+    ids = [section.client_id for section in config.enabled.values()]
+    with hold(config.journal, ids, tokens.state_dir(), purpose):
+        yield
+
+
+async def run(
+    config: Config,
+    options: Options,
+    say: Callable[[str], None],
+    watch: Callable[[Copier], Watcher] | None = None,
+    stop: asyncio.Event | None = None,
+) -> None:
+    """Copy until told to stop.
+
+    `say` gets lines for the user; `watch` is asked for a watcher once the copier exists.
+    Raises `Failure` for whatever makes copying impossible.
+    """
+    config.check_for_follow()
+    tokens_of = credentials(config)
+    stop = stop or asyncio.Event()
+    with locked(config, "follow"), closing(Journal.open(config.journal)) as journal, kept(config.log) as write:
+        say = _both(say, write)
+        market = calendar_of(config, say)
+        with closing(InstrumentStore(config.instruments_path)) as store:
+            await sync_instruments(config, store, say)
+            async with connected(config, tokens_of) as accounts:
+                dry = DryRun(accounts, now) if options.dry_run else None
+                copier = _copier(config, options, journal, store, accounts, market)
+                watcher = watch(copier) if watch is not None else None
+                if dry is not None:
+                    watcher = dry.watching(copier, watcher)
+                with attended(config, copier, _tally(journal), say, write, watcher) as work:
+                    await copier.check_tokens()
+                    announcing = asyncio.ensure_future(_announce(config, options, copier, say))
+                    with _signals(stop):
+                        try:
+                            beside = [*work, Renewal(config, tokens_of, copier, say).keep]
+                            await copier.run(stop, beside if dry is None else [*beside, dry.work])
+                        finally:
+                            announcing.cancel()
+
+
+def _both(say: Callable[[str], None], write: Callable[[str], None]) -> Callable[[str], None]:
+    """Say a line to the user and write it to the log."""
+
+    def both(text: str) -> None:
+        say(text)
+        write(text)
+
+    return both
+
+
+def _tally(journal: Journal) -> Tally:
+    """Count what the journal already has of today."""
+    tally = Tally()
+    for row in journal.facts(day=now().date()):
+        tally.add(row.fact, row.time)
+    return tally
+
+
+def _copier(
+    config: Config,
+    options: Options,
+    journal: Journal,
+    store: InstrumentStore,
+    accounts: dict[str, Account],
+    market: Calendar,
+) -> Copier:
+    unanswered = [(row.seq, row.fact) for row in journal.outbox()]
+    return Copier(
+        journal=journal,
+        facts=[(row.fact, row.time) for row in journal.facts()],
+        desk=config.desk(market),
+        accounts=accounts,
+        instrument=store.get,
+        now=now,
+        poll_seconds=config.copy_rules.poll_seconds,
+        version=__version__,
+        config_digest=config.digest(),
+        dry_run=options.dry_run,
+        adopt=options.adopt,
+        unanswered=[(seq, fact) for seq, fact in unanswered if isinstance(fact, Place | Modify | Cancel)],
+    )
+
+
+async def _announce(config: Config, options: Options, copier: Copier, say: Callable[[str], None]) -> None:
+    await copier.ready.wait()
+    state = copier.state
+    served = [name for name in config.enabled if state.accounts[name].ready and state.accounts[name].blocked is None]
+    unserved = [name for name in config.enabled if name not in served]
+    text = f"copying {config.leader.client_id} to {', '.join(served) or 'nobody yet'}"
+    if options.dry_run:
+        text += " (dry run: nothing is sent)"
+    if unserved:
+        text += f"; not yet to {', '.join(unserved)}"
+    say(text)
+
+
+@contextmanager
+def _signals(stop: asyncio.Event) -> Iterator[None]:
+    loop = asyncio.get_running_loop()
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    for number in numbers:
+        with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):
+            loop.add_signal_handler(number, stop.set)
+    try:
+        yield
+    finally:
+        for number in numbers:
+            with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):
+                loop.remove_signal_handler(number)

@@ -1,0 +1,410 @@
+"""The live screen of `follow`: what the copier knows, drawn a few times a second.
+
+`Watching` notes what happens as it happens and costs a few microseconds an event; `page` turns
+that and the copier's state into lines that fit a terminal; `Screen` puts them there.  Nothing
+here changes anything: the state is read between two events, in the loop that owns
+it, and an `Outlet` writes, so that a terminal that stands still stops nothing.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from functools import cache
+from itertools import islice
+from typing import Protocol, Self
+
+from rich.cells import cell_len, set_cell_size
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.live import Live
+from rich.segment import Segment
+from rich.style import Style
+
+from copytrader import narrate
+from copytrader.core.facts import (
+    Accepted,
+    Alert,
+    Cancel,
+    Connected,
+    Decision,
+    Disconnected,
+    Event,
+    Level,
+    Modify,
+    OrderSeen,
+    Place,
+    Skip,
+    Source,
+)
+from copytrader.core.model import LEADER, Desk, OrderStatus
+from copytrader.core.state import Copy, Holding, LeaderOrder, State
+from copytrader.outlet import Outlet
+from copytrader.render import clean
+
+HOUR = timedelta(seconds=3605)
+"""The length of the window in which the engine counts an hour's calls."""
+CALLS_PER_HOUR = 1000
+REMEMBERED = 1000
+_MESSAGES = 50
+_WIDE = 120
+_STALE_BOOK = timedelta(seconds=30)
+
+Piece = tuple[str, str]
+"""Some text and its style."""
+Line = list[Piece]
+_COPYING: Piece = ("copying", "good")
+
+
+@dataclass(slots=True)
+class Watching:
+    """What the state does not tell: when things happened, how long they took, what was said."""
+
+    now: Callable[[], datetime]
+    sent: deque[float] = field(default_factory=lambda: deque(maxlen=REMEMBERED))
+    answered: deque[float] = field(default_factory=lambda: deque(maxlen=REMEMBERED))
+    turned: dict[str, datetime] = field(default_factory=dict)
+    messages: deque[tuple[datetime, str, str]] = field(default_factory=lambda: deque(maxlen=_MESSAGES))
+
+    def take(self, event: Event, decisions: Sequence[Decision], state: State) -> None:
+        """Note an event and what was decided on it."""
+        match event:
+            case OrderSeen(source=Source.STREAM) if any(
+                isinstance(each, Place | Modify | Cancel) for each in decisions
+            ):
+                self.sent.append((self.now() - event.at).total_seconds())
+            case Accepted(correlation_id=name):
+                piece = state.slices.get(name)
+                if piece is not None and piece.modifications == 0 and not piece.cancelling:
+                    self.answered.append((event.at - piece.placed_at).total_seconds())
+            case Connected(account=account) | Disconnected(account=account):
+                self.turned[account] = event.at
+            case _:
+                pass
+        for decision in decisions:
+            match decision:
+                case Skip(account=account, reason=reason, detail=detail):
+                    self.messages.append((event.at, "warn", f"{account}: not copied, {reason}: {detail}"))
+                case Alert(level=level, text=text):
+                    self.messages.append((event.at, "bad" if level is Level.CRITICAL else "warn", text))
+                case _:
+                    pass
+
+    def note(self, text: str) -> None:
+        """Keep a line that somebody says to the user."""
+        self.messages.append((self.now(), "", text))
+
+    def speed(self) -> str:
+        """Say how long it takes from a leader's frame to the recorded order, and to the broker's answer."""
+        kinds = (("frame to order", self.sent), ("order to answer", self.answered))
+        return ", ".join(f"{what} {_quantiles(seconds)}" for what, seconds in kinds if seconds)
+
+
+def _quantiles(seconds: Iterable[float]) -> str:
+    ordered = sorted(seconds)
+    half, most = (ordered[min(len(ordered) * percent // 100, len(ordered) - 1)] for percent in (50, 99))
+    return f"p50 {_milliseconds(half)} p99 {_milliseconds(most)}"
+
+
+def _milliseconds(seconds: float) -> str:
+    return f"{seconds * 1000:.1f} ms" if seconds < 1 else f"{seconds:.1f} s"
+
+
+# --- The page: pure, from what is known to lines -----------------------------------------
+
+
+class Connection(Protocol):
+    """What the page tells of an account beside its state."""
+
+    connected: bool
+    last_frame: datetime | None
+    last_book: datetime | None
+    trouble: str
+
+
+class Copying(Protocol):
+    """What is shown: a copier, or a recording that is played."""
+
+    state: State
+    desk: Desk
+
+    @property
+    def accounts(self) -> Mapping[str, Connection]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """Everything that a page shows."""
+
+    state: State
+    accounts: Mapping[str, Connection]
+    watching: Watching
+    leader: str
+    dry_run: bool = False
+
+
+def page(known: Known, now: datetime, width: int, height: int) -> list[Line]:
+    """Lay everything out in exactly so many lines, none wider than the terminal."""
+    head = [*_title(known, now, width), *_accounts(known, now, max(3, height // 4))]
+    foot = [*_positions(known, max(2, height // 6)), *_messages(known, max(2, height // 6))]
+    room = height - len(head) - len(foot) - 1
+    body = [[("leader's orders and their copies, newest first", "head")], *islice(_orders(known, width), max(room, 0))]
+    body += [[] for _ in range(room + 1 - len(body))]
+    return [_cut(line, width) for line in (*head, *body, *foot)][:height]
+
+
+def _title(known: Known, now: datetime, width: int) -> Iterator[Line]:
+    standing = ("copying", "good")
+    accounts = known.state.accounts.values()
+    if accounts and all(account.halted for account in accounts):
+        standing = ("HALTED", "alarm")
+    elif not known.accounts[LEADER].connected:
+        standing = ("the leader's stream is lost, copying from the book", "alarm")
+    line = [(f"{known.leader} to {', '.join(known.state.accounts)}: ", ""), standing]
+    if known.dry_run:
+        line.insert(0, ("dry run, nothing is sent: ", "warn"))
+    yield _ends(line, [(f"{now:%H:%M:%S}", "")], width)
+    yield [(known.watching.speed() or "no order copied yet", "dim")]
+
+
+def _accounts(known: Known, now: datetime, most: int) -> Iterator[Line]:
+    """Show the leader and the followers; where there is no room for all, those in trouble first."""
+    yield [(f"{'account':<14}{'stream':<13}{'frame':>8}{'book':>8}{'calls left':>16}  state", "head")]
+    followers = sorted(known.state.accounts, key=lambda name: _standing(known, name) == _COPYING)
+    yield _account(known, LEADER, now)
+    yield from _at_most([_account(known, name, now) for name in followers], most)
+
+
+def _account(known: Known, name: str, now: datetime) -> Line:
+    account = known.accounts[name]
+    stream = ("up " if account.connected else "LOST ") + _age(known.watching.turned.get(name), now)
+    book = _age(account.last_book, now)
+    old = account.last_book is None or now - account.last_book > _STALE_BOOK
+    standing, style = _standing(known, name)
+    line = [
+        (f"{set_cell_size(name, 13):<14}", ""),
+        (f"{stream:<13}", "" if account.connected else "bad"),
+        (f"{_age(account.last_frame, now):>8}", ""),
+        (f"{book:>8}", "warn" if old else ""),
+        (f"{_calls_left(known.state, name, now):>16}", ""),
+        (f"  {standing}", style),
+    ]
+    if account.trouble:
+        line.append((f" {clean(account.trouble)}", "warn"))
+    return line
+
+
+def _standing(known: Known, name: str) -> Piece:
+    if name == LEADER:
+        return ("read", "good") if known.state.leader_ready else ("not read yet", "warn")
+    account = known.state.accounts[name]
+    if account.halted:
+        return "halted", "bad"
+    if account.blocked is not None:
+        return f"blocked: {account.blocked}", "bad"
+    return _COPYING if account.ready else ("not read yet", "warn")
+
+
+def _calls_left(state: State, name: str, now: datetime) -> str:
+    """Return what is left of the hour's calls, without touching the windows, which the engine alone moves."""
+    if name == LEADER:
+        return ""
+    hour = state.accounts[name].budget.windows[2]
+    used = len(hour) - bisect_right(hour, now - HOUR)
+    return f"{CALLS_PER_HOUR - used:,} this hour"
+
+
+def _orders(known: Known, width: int) -> Iterator[Line]:
+    for order in reversed(known.state.orders.values()):
+        line = _leader_order(order, known.state)
+        copies = _copies(order)
+        if width >= _WIDE:
+            gap = max(78 - _length(line), 1)
+            yield [*line, (" " * gap, ""), *copies]
+        else:
+            yield line
+            yield [(" " * 10, ""), *copies]
+
+
+def _leader_order(order: LeaderOrder, state: State) -> Line:
+    known = order.known
+    status, style = "working", "warn"
+    if known.is_filled:
+        status, style = "filled", "good"
+    elif known.ended is not None:
+        status, style = known.ended.lower(), "dim"
+    if known.filled_quantity:
+        of = "" if known.is_filled else f", {known.filled_quantity} filled"
+        status += f"{of} at {narrate.price(known.average_price)}" if known.average_price else of
+    terms = clean(narrate.terms(known.ticket, state))
+    return [(f"{order.first_seen:%H:%M:%S}  ", "dim"), (terms, ""), (f"  {status}", style)]
+
+
+def _copies(order: LeaderOrder) -> Line:
+    line: Line = []
+    for name, copy in order.copies.items():
+        text, style = _copy(copy)
+        line += [(" · " if line else "", "dim"), (f"{name} ", ""), (text, style)]
+    return line or [("no copy yet", "dim")]
+
+
+def _copy(copy: Copy) -> Piece:
+    """Say in a few words how one follower's copy stands."""
+    if not copy.slices:
+        return (copy.skip.reason, "warn") if copy.skip is not None else ("waiting", "dim")
+    filled = f", {copy.filled} filled" if copy.filled else ""
+    if any(piece.unknown for piece in copy.slices):
+        return f"{copy.total} UNKNOWN{filled}", "bad"
+    if copy.is_open:
+        word = "sending" if any(piece.is_open and not piece.order_id for piece in copy.slices) else "open"
+        return f"{copy.total} {word}{filled}", "warn"
+    ended = [piece.ended for piece in copy.slices]
+    if all(each is OrderStatus.TRADED for each in ended):
+        return f"{copy.filled} filled", "good"
+    last = copy.slices[-1]
+    return f"{last.asked.quantity} {(last.ended or OrderStatus.CANCELLED).lower()}{filled}", (
+        "bad" if last.ended is OrderStatus.REJECTED else "dim"
+    )
+
+
+def _positions(known: Known, most: int) -> Iterator[Line]:
+    rows = [
+        [(f"  {clean(narrate.symbol(key.security, known.state))} {key.product}  ", ""), *_shares(holding)]
+        for key, holding in known.state.holdings.items()
+        if any(share.copied for share in holding.shares.values())
+    ]
+    yield [("held from copying" if rows else "nothing is held from copying", "head")]
+    yield from _at_most(rows, most)
+
+
+def _shares(holding: Holding) -> Line:
+    """Say who holds how much; where the leader's own position is not known, nothing is said of it."""
+    leader = [] if holding.leader_net is None else [(f"leader {holding.leader_net:+}", "dim")]
+    held = [(f"  {share.follower} {share.copied:+}", "") for share in holding.shares.values() if share.copied]
+    return [*leader, *held]
+
+
+def _messages(known: Known, most: int) -> Iterator[Line]:
+    """Show the newest last, and always as many lines, so that nothing above them moves."""
+    messages = list(known.watching.messages)[-most:]
+    yield [("alerts and skips" if messages else "no alerts, no skips", "head")]
+    for at, style, text in messages:
+        yield [(f"  {at:%H:%M:%S} ", "dim"), (clean(text), style)]
+    yield from ([] for _ in range(most - len(messages)))
+
+
+def _at_most(rows: Sequence[Line], most: int) -> Iterator[Line]:
+    """Show as many rows as there is room for, and how many are not shown."""
+    if len(rows) <= most:
+        yield from rows
+        return
+    yield from rows[: most - 1]
+    yield [(f"  and {len(rows) - most + 1} more", "dim")]
+
+
+def _age(since: datetime | None, now: datetime) -> str:
+    if since is None:
+        return "-"
+    seconds = max(int((now - since).total_seconds()), 0)
+    if seconds < 100:
+        return f"{seconds} s"
+    return f"{seconds // 60} min" if seconds < 6000 else f"{seconds // 3600} h"
+
+
+def _length(line: Line) -> int:
+    return sum(cell_len(text) for text, _ in line)
+
+
+def _ends(left: Line, right: Line, width: int) -> Line:
+    """Put one part of a line to the left edge and one to the right."""
+    left = _cut(left, width - _length(right) - 1)
+    return [*left, (" " * (width - _length(left) - _length(right)), ""), *right]
+
+
+def _cut(line: Line, width: int) -> Line:
+    """End a line at the terminal's edge, with a mark where something is missing."""
+    if _length(line) <= width:
+        return line
+    kept: Line = []
+    room = max(width - 1, 0)
+    for text, style in line:
+        size = min(cell_len(text), room)
+        kept.append((set_cell_size(text, size), style))
+        room -= size
+    return [*kept, ("…", "dim")]
+
+
+# --- The terminal ---------------------------------------------------------------------------
+
+_STYLES = {
+    "": "none",
+    "dim": "dim",
+    "head": "bold",
+    "good": "green",
+    "warn": "yellow",
+    "bad": "bold red",
+    "alarm": "bold white on red",
+}
+
+
+@cache
+def _style(name: str) -> Style:
+    return Style.parse(_STYLES[name])
+
+
+class Screen:
+    """Draws pages on the terminal's other screen, so that what was there before comes back at the end."""
+
+    def __init__(self, copier: Copying, watching: Watching, outlet: Outlet, *, dry_run: bool) -> None:
+        self.watching = watching
+        self._copier = copier
+        self._outlet = outlet
+        self._dry_run = dry_run
+        self._console = Console(file=_Pipe(outlet), force_terminal=True, highlight=False)  # type: ignore[arg-type]
+        self._live = Live(
+            console=self._console, screen=True, auto_refresh=False, redirect_stdout=False, redirect_stderr=False
+        )
+
+    def __enter__(self) -> Self:
+        self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._live.stop()
+
+    def draw(self) -> None:
+        """Draw anew, unless the terminal has not taken the page before."""
+        if not self._outlet.is_idle:
+            return
+        copier = self._copier
+        known = Known(copier.state, copier.accounts, self.watching, copier.desk.leader_client_id, self._dry_run)
+        width, height = self._console.size
+        self._live.update(_Page(page(known, self.watching.now(), width, height)), refresh=True)
+
+
+@dataclass(frozen=True, slots=True)
+class _Page:
+    lines: Sequence[Line]
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        for line in self.lines:
+            yield from (Segment(text, _style(style)) for text, style in line)
+            yield Segment.line()
+
+
+class _Pipe:
+    """What rich takes for a file: one write for each page."""
+
+    encoding = "utf-8"
+
+    def __init__(self, outlet: Outlet) -> None:
+        self._outlet = outlet
+
+    def write(self, text: str) -> int:
+        self._outlet.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        """Nothing waits here."""

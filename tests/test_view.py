@@ -1,0 +1,480 @@
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import io
+import json
+import os
+import pty
+import re
+import signal
+import struct
+import subprocess
+import sys
+import termios
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import datetime, timedelta
+from decimal import Decimal
+from fcntl import ioctl
+from pathlib import Path
+from typing import Any, Self
+
+import pytest
+
+from copytrader import narrate
+from copytrader.copier import Account
+from copytrader.core.facts import Alert, Connected, Level, OrderSeen, Place, Source
+from copytrader.core.model import LEADER, OrderStatus, OrderType, Side, Ticket
+from copytrader.core.state import State
+from copytrader.display import Form, form_for
+from copytrader.outlet import Outlet
+from copytrader.view import Known, Line, Watching, page
+from tests.core.play import START, Play, follower, instrument, ticket
+from tests.e2e.stage import ROOT, Stage
+
+TEAM = (follower("asha", "0.5"), follower("ravi", "1"))
+NOW = START + timedelta(seconds=30)
+D = Decimal
+
+
+def now() -> datetime:
+    return NOW
+
+
+def known(state: State, watching: Watching | None = None, *, connected: bool = True, dry_run: bool = False) -> Known:
+    """What the copier would show of a state, every stream up and every book just read."""
+    # The page reads of an account's connections only what is plain data.
+    accounts = {name: Account(name, "", None, None) for name in (LEADER, *state.accounts)}  # type: ignore[arg-type]
+    for account in accounts.values():
+        account.connected, account.last_book, account.last_frame = connected, NOW - timedelta(seconds=2), NOW
+    return Known(state, accounts, watching or Watching(now), "1000000001", dry_run)
+
+
+def text(lines: list[Line]) -> list[str]:
+    return ["".join(piece for piece, _ in line).rstrip() for line in lines]
+
+
+def shown(state: State, watching: Watching | None = None, *, width: int = 80, height: int = 24, **options: Any) -> str:
+    return "\n".join(text(page(known(state, watching, **options), NOW, width, height)))
+
+
+@pytest.fixture
+def play() -> Play:
+    """A leader with one order filled, one working, one cancelled."""
+    play = Play(TEAM)
+    play.places("L1", ticket(quantity=300))
+    play.leader_fills("L1")
+    play.fills()
+    play.places("L2", ticket(quantity=150, price="90"))
+    play.places("L3", ticket(quantity=75, price="80"))
+    play.cancels("L3")
+    return play
+
+
+# --- the page ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [(40, 10), (80, 24), (100, 30), (160, 50), (300, 100), (20, 4)])
+def test_a_page_fills_the_terminal_and_never_leaves_it(play: Play, size: tuple[int, int]) -> None:
+    width, height = size
+    lines = text(page(known(play.state), NOW, width, height))
+
+    assert len(lines) == height
+    assert max(map(len, lines)) <= width
+
+
+def test_letters_that_take_two_cells_do_not_leave_the_terminal() -> None:
+    play = Play(TEAM, row=instrument(symbol="株" * 60))
+    play.places("L1")
+
+    lines = page(known(play.state), NOW, 80, 24)
+
+    assert max(sum(2 if letter == "株" else 1 for letter in line) for line in text(lines)) <= 80
+
+
+def test_leader_orders_stand_newest_first_with_each_copy_below(play: Play) -> None:
+    lines = shown(play.state).splitlines()
+    start = lines.index("leader's orders and their copies, newest first")
+
+    assert [line[10:] for line in lines[start + 1 : start + 7]] == [
+        "BUY 75 NIFTY-Dec2026-24000-PE LIMIT 80  cancelled",
+        "asha BELOW_ONE_LOT · ravi 75 cancelled",
+        "BUY 150 NIFTY-Dec2026-24000-PE LIMIT 90  working",
+        "asha 75 open · ravi 150 open",
+        "BUY 300 NIFTY-Dec2026-24000-PE LIMIT 100  filled at 100",
+        "asha 150 filled · ravi 300 filled",
+    ]
+
+
+def test_a_wide_terminal_has_them_on_one_line(play: Play) -> None:
+    assert re.search(r"LIMIT 90  working +asha 75 open · ravi 150 open$", shown(play.state, width=160), re.MULTILINE)
+
+
+def test_copied_positions_are_shown_with_the_leaders(play: Play) -> None:
+    assert "  NIFTY-Dec2026-24000-PE INTRADAY  leader +300  asha +150  ravi +300" in shown(play.state)
+    assert "nothing is held from copying" in shown(Play(TEAM).state)
+
+
+def test_a_partial_fill_a_rejection_and_an_unknown_fate_are_told_apart() -> None:
+    play = Play(TEAM)
+    play.places("L1", ticket(quantity=300))
+    asha, ravi = play.of("asha")[0], play.of("ravi")[0]
+    play.fills_follower(asha, 75)
+    play.drain()
+    play.rejects(ravi)
+    assert "asha 150 open, 75 filled · ravi 300 rejected" in shown(play.state)
+
+    play.state.slices[asha.correlation_id].unknown = True
+    assert "asha 150 UNKNOWN, 75 filled" in shown(play.state)
+
+
+def test_what_stops_an_account_is_said(play: Play) -> None:
+    assert shown(play.state).startswith("1000000001 to asha, ravi: copying ")
+    assert "the leader's stream is lost" in shown(play.state, connected=False)
+    assert shown(play.state, dry_run=True).startswith("dry run, nothing is sent: ")
+
+    play.state.accounts["asha"].halted = True
+    assert re.search(r"^asha .* halted$", shown(play.state), re.MULTILINE)
+    play.state.accounts["ravi"].halted = True
+    assert "HALTED" in shown(play.state).splitlines()[0]
+
+
+def test_of_many_followers_those_in_trouble_come_first() -> None:
+    play = Play(tuple(follower(f"f{number:02}") for number in range(50)))
+    play.state.accounts["f49"].halted = True
+
+    lines = shown(play.state).splitlines()
+
+    assert lines[4].startswith("f49")
+    assert "  and 45 more" in lines
+
+
+def test_the_calls_left_are_read_and_not_touched(play: Play) -> None:
+    budget = play.state.accounts["ravi"].budget
+    calls = len(budget.windows[2])
+    late = NOW + timedelta(hours=2)
+    page_later = text(page(known(play.state), late, 80, 24))
+
+    assert f"{1000 - calls} this hour" in shown(play.state)
+    assert any(line.startswith("ravi") and "1,000 this hour" in line for line in page_later)
+    assert len(budget.windows[2]) == calls > 0
+
+
+def test_how_long_it_took_is_told_in_the_middle_and_at_the_edge() -> None:
+    watching = Watching(now)
+    assert watching.speed() == ""
+    watching.sent.extend(number / 100_000 for number in range(1, 101))
+    watching.answered.append(2.5)
+
+    assert watching.speed() == "frame to order p50 0.5 ms p99 1.0 ms, order to answer p50 2.5 s p99 2.5 s"
+
+
+def test_a_watched_frame_is_timed_from_its_arrival_to_the_order() -> None:
+    play = Play(TEAM)
+    watching = Watching(now)
+    play.now = NOW - timedelta(milliseconds=4)
+    decisions = play.places("L1")
+
+    watching.take(play.events[-5], decisions, play.state)
+    watching.take(Connected(NOW, "asha"), (), play.state)
+
+    assert list(watching.sent) == [0.004]
+    assert watching.turned == {"asha": NOW}
+
+
+def test_skips_and_alerts_are_shown_as_one_harmless_line_each(play: Play) -> None:
+    watching = Watching(now)
+    alert = Alert(Level.CRITICAL, "\x1b[2Jred\nsecond line", "asha")
+    watching.take(Connected(NOW, "asha"), [*play.skips(), alert], play.state)
+    watching.note("word of the operator")
+
+    lines = shown(play.state, watching).splitlines()
+
+    assert "  10:00:30 red second line" in lines
+    assert any("asha: not copied, BELOW_ONE_LOT: 75 / 75 lots x 0.5" in line for line in lines)
+    assert "  10:00:30 word of the operator" in lines
+
+
+def test_watching_an_event_costs_less_than_50_microseconds(play: Play) -> None:
+    watching = Watching(now)
+    order = play.state.orders["L1"].known
+    place = next(each for each in play.decisions if isinstance(each, Place))
+    event = next(each for each in play.events if isinstance(each, OrderSeen) and each.source is Source.STREAM)
+    assert order.order_id == "L1"
+
+    def once() -> float:
+        started = time.perf_counter()
+        for _ in range(1000):
+            watching.take(event, [place, place], play.state)
+            list(narrate.lines(event, [place, place], play.state))
+        return (time.perf_counter() - started) / 1000
+
+    assert min(once() for _ in range(5)) < 50e-6
+
+
+# --- what stays behind ---------------------------------------------------------------
+
+
+def test_open_orders_and_copied_positions_are_told_follower_by_follower(play: Play) -> None:
+    assert list(narrate.left_open(play.state)) == [
+        "asha: open: BUY 75 NIFTY-Dec2026-24000-PE LIMIT 90 (order F3)",
+        "asha: holds +150 NIFTY-Dec2026-24000-PE INTRADAY from copying",
+        "ravi: open: BUY 150 NIFTY-Dec2026-24000-PE LIMIT 90 (order F4)",
+        "ravi: holds +300 NIFTY-Dec2026-24000-PE INTRADAY from copying",
+    ]
+    assert list(narrate.left_open(Play(TEAM).state)) == []
+
+
+def test_terms_read_as_on_the_ticket() -> None:
+    terms: Ticket = ticket(Side.SELL, 75, "98.50", order_type=OrderType.STOP_LOSS)
+    terms = replace(terms, trigger_price=D("100.0"))
+
+    assert narrate.terms(terms, State()) == "SELL 75 NSE_FNO 45463 STOP_LOSS 98.5 trigger 100"
+    assert OrderStatus.TRADED.is_terminal
+
+
+# --- writing that waits for nobody ----------------------------------------------------
+
+
+@contextlib.contextmanager
+def piped() -> Iterator[tuple[int, io.TextIOWrapper]]:
+    reader, writer = os.pipe()
+    with os.fdopen(writer, "w", encoding="utf-8") as stream:
+        yield reader, stream
+    with contextlib.suppress(OSError):
+        os.close(reader)
+
+
+def test_a_reader_that_stands_still_delays_nobody() -> None:
+    with piped() as (reader, stream):
+        outlet = Outlet(stream)
+        started = time.perf_counter()
+        for number in range(20_000):
+            outlet.write(f"{number} {'x' * 100}\n")
+        outlet.close(patience=0.1)
+
+        assert time.perf_counter() - started < 1
+        assert not outlet.is_idle
+        os.close(reader)
+
+
+def test_lines_left_out_are_counted_when_the_reader_goes_on() -> None:
+    with piped() as (reader, stream):
+        outlet = Outlet(stream)
+        for number in range(20_000):
+            outlet.write(f"{number} {'x' * 20}\n")
+        read = b""
+        while b"left out" not in read:
+            read += os.read(reader, 1 << 16)
+        outlet.close()
+
+    lines = read.decode().splitlines()
+    (left_out,) = (int(line.split()[0].replace(",", "")) for line in lines if "were left out" in line)
+    assert len(lines) - 1 + left_out == 20_000
+    assert lines[0].startswith("0 ")
+
+
+def test_a_reader_that_left_is_no_error() -> None:
+    with piped() as (reader, stream):
+        outlet = Outlet(stream)
+        os.close(reader)
+        outlet.write("one\n")
+        outlet.write("two\n")
+        outlet.close()
+
+        assert outlet.is_broken
+
+
+def test_a_stream_without_a_file_is_written_to_all_the_same() -> None:
+    stream = io.StringIO()
+    outlet = Outlet(stream)
+    outlet.write("one\n")
+    outlet.close()
+
+    assert (stream.getvalue(), outlet.is_idle) == ("one\n", True)
+
+
+# --- follow --------------------------------------------------------------------------
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_the_screen_is_for_terminals_that_can_have_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "screen-256color")
+    assert form_for(Terminal(), plain=False, as_json=False) is Form.LIVE
+    assert form_for(Terminal(), plain=True, as_json=False) is Form.PLAIN
+    assert form_for(Terminal(), plain=False, as_json=True) is Form.JSON
+    assert form_for(io.StringIO(), plain=False, as_json=False) is Form.PLAIN
+    monkeypatch.setenv("TERM", "dumb")
+    assert form_for(Terminal(), plain=False, as_json=False) is Form.PLAIN
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_follow_well_and_tells_what_is_open(tmp_path: Path, number: signal.Signals) -> None:
+    async def session() -> None:
+        async with Stage(tmp_path) as stage:
+            follow = await stage.follows()
+            stage.leader.place("NSE_FNO", "40001", "BUY", 150)
+            stage.leader.place("NSE_FNO", "40002", "BUY", 300, "LIMIT", D(118))
+            await stage.until(lambda: len(stage.orders()) == 2 and stage.copied() == 75)
+            await follow.says("asha: filled 75")
+            follow.process.send_signal(number)
+
+            assert await follow.ends() == 0
+            assert follow.out == []
+            assert [line for line in follow.err if line.startswith("copying")] == ["copying 1000000001 to asha"]
+            told = follow.err[follow.err.index("copying 1000000001 to asha") + 1 :]
+            ended = next(at for at, line in enumerate(told) if line.startswith("stopped; nobody looks after these"))
+            summary = "follow was stopped. "
+            odd = [line for line in told[:ended] if not re.match(r"\d\d:\d\d:\d\d |" + summary, line)]
+            assert odd == []
+            (order,) = (order for order in stage.orders() if order.is_open)
+            symbols = [stage.exchange.instruments[("NSE_FNO", number)].symbol for number in ("40001", "40002")]
+            assert told[ended + 1 :] == [
+                f"  asha: open: BUY 150 {symbols[1]} LIMIT 118 (order {order.order_id})",
+                f"  asha: holds +75 {symbols[0]} MARGIN from copying",
+            ]
+
+    asyncio.run(session())
+
+
+def test_json_prints_every_fact_of_the_session_and_no_more(tmp_path: Path) -> None:
+    async def session() -> None:
+        async with Stage(tmp_path) as stage:
+            first = await stage.follows()
+            assert await first.stops() == 0
+            assert first.err[-1] == "stopped; no copy is open and nothing is held from copying"
+            follow = await stage.follows("--json")
+            stage.leader.place("NSE_FNO", "40001", "BUY", 150)
+            await stage.until(lambda: stage.copied() == 75)
+            assert await follow.stops() == 0
+
+            facts = [json.loads(line) for line in follow.out]
+            names = [
+                "seq",
+                "cause",
+                "at",
+                "kind",
+                "follower",
+                "leader_order_id",
+                "order_id",
+                "correlation_id",
+                "reason",
+            ]
+            assert {tuple(fact) for fact in facts} == {(*names, "body")}
+            assert [fact["seq"] for fact in facts] == [*range(facts[0]["seq"], facts[0]["seq"] + len(facts))]
+            assert (facts[0]["kind"], facts[-1]["kind"]) == ("Started", "Stopped")
+            (place,) = (fact for fact in facts if fact["kind"] == "Place")
+            assert place["correlation_id"] == stage.orders()[0].correlation_id
+            assert place["body"]["ticket"]["quantity"] == 75
+
+    asyncio.run(session())
+
+
+def test_a_reader_of_the_facts_that_leaves_does_not_end_the_copying(tmp_path: Path) -> None:
+    async def session() -> None:
+        async with Stage(tmp_path) as stage:
+            follow = await stage.runs("follow", "--json")
+            assert follow.process.stdout is not None
+            follow.process.stdout._transport.close()  # type: ignore[attr-defined]
+            await follow.says("^copying")
+            stage.leader.place("NSE_FNO", "40001", "BUY", 150)
+            await stage.until(lambda: stage.copied() == 75)
+            follow.process.send_signal(signal.SIGTERM)
+
+            assert await asyncio.wait_for(follow.process.wait(), 10) == 0
+
+    asyncio.run(session())
+
+
+class Tty:
+    """A command on a terminal of its own, and everything that it wrote there."""
+
+    def __init__(self, folder: Path, *arguments: str, columns: int = 80) -> None:
+        self.master, terminal = pty.openpty()
+        ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+        env = {**os.environ, "PYTHONPATH": str(ROOT), "TERM": "screen-256color"}
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "copytrader", *arguments],
+            cwd=folder,
+            env=env,
+            stdin=terminal,
+            stdout=terminal,
+            stderr=terminal,
+            start_new_session=True,
+        )
+        os.close(terminal)
+        self.text = ""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.kill()
+        self.process.wait()
+        os.close(self.master)
+
+    async def reads(self, pattern: str, seconds: float = 10) -> None:
+        end = time.monotonic() + seconds
+        while not re.search(pattern, self.text):
+            assert time.monotonic() < end, f"{pattern!r} never came: {self.text[-2000:]!r}"
+            self.text += await asyncio.to_thread(self._read)
+
+    async def ends(self) -> int:
+        self.process.send_signal(signal.SIGTERM)
+        while more := await asyncio.to_thread(self._read):
+            self.text += more
+        return self.process.wait(10)
+
+    def _read(self) -> str:
+        try:
+            return os.read(self.master, 1 << 16).decode()
+        except OSError as error:
+            if error.errno == errno.EIO:  # the other end is closed
+                return ""
+            raise
+
+
+def test_on_a_terminal_follow_has_a_screen_and_gives_it_back(tmp_path: Path) -> None:
+    async def session() -> None:
+        async with Stage(tmp_path) as stage:
+            with Tty(tmp_path, "follow", "--config", str(stage.config)) as terminal:
+                await terminal.reads("\x1b\\[\\?1049h")
+                stage.leader.place("NSE_FNO", "40002", "BUY", 300, "LIMIT", D(118))
+                await terminal.reads("asha .*150 open")
+                assert await terminal.ends() == 0
+
+            before, screen, after = re.split("\x1b\\[\\?1049[hl]", terminal.text)
+            assert before.splitlines()[-1].startswith("copying 1000000001 to asha") or "\ncopying" in before
+            assert "leader's orders and their copies" in screen
+            assert not re.search(r"^copying", screen + after, re.MULTILINE)
+            assert "stopped; nobody looks after these" in after
+            assert "asha: open: BUY 150" in after
+
+    asyncio.run(session())
+
+
+@pytest.mark.parametrize("form", [["--plain"], []], ids=["plain", "live"])
+def test_a_terminal_that_stands_still_does_not_stop_the_copying(tmp_path: Path, form: list[str]) -> None:
+    async def session() -> None:
+        async with Stage(tmp_path) as stage:
+            with Tty(tmp_path, "follow", "--config", str(stage.config), *form) as terminal:
+                await terminal.reads("copying 1000000001" if form else "newest first")
+                os.write(terminal.master, b"\x13")  # Ctrl-S: whoever writes there waits
+                await asyncio.sleep(0.3)
+                for number in range(1, 4):
+                    stage.leader.place("NSE_FNO", "40002", "BUY", 300, "LIMIT", D(118))
+                    await stage.until(lambda wanted=number: len(stage.orders()) == wanted)  # type: ignore[misc]
+                    await asyncio.sleep(0.3)
+                os.write(terminal.master, b"\x11")  # Ctrl-Q
+
+                assert await terminal.ends() == 0
+                assert terminal.text.count("  asha: open: BUY 150") == 3
+
+    asyncio.run(session())
