@@ -1,0 +1,315 @@
+"""`copytrader reconcile`: whether the accounts agree, and what would make them."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import textwrap
+from dataclasses import asdict, fields
+from decimal import Decimal
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from copytrader.cli.options import AsCsv, AsJson, ConfigPath
+from copytrader.failure import ExitCode, Failure
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from copytrader.config import Config
+    from copytrader.core.reconcile import Row, Step
+    from copytrader.reconcile import Report, Request
+    from copytrader.render import Column
+
+Fix = Annotated[bool, typer.Option("--fix", help="Show the plan, ask, carry it out and show the result.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="With --fix: show the plan, send nothing.")]
+ReduceOnly = Annotated[bool, typer.Option("--reduce-only", help="Plan exits and cancels, no entries.")]
+OneFollower = Annotated[list[str] | None, typer.Option("--follower", metavar="NAME", help="Only this one; repeatable.")]
+Symbol = Annotated[
+    str, typer.Option("--symbol", metavar="NAME", help="Only this instrument: symbol, security id or underlying.")
+]
+AtLimit = Annotated[
+    bool, typer.Option("--limit/--market", help="Send limits at the last price known, or market orders (the default).")
+]
+Adopt = Annotated[
+    bool, typer.Option("--adopt", help="After a lost journal: take over orders with our prefix, cancel the open ones.")
+]
+Watch = Annotated[
+    float | None, typer.Option("--watch", metavar="SECONDS", min=1, help="Look again and again, until Ctrl-C.")
+]
+Wait = Annotated[float, typer.Option("--wait", metavar="SECONDS", min=1, help="How long --fix waits for fills.")]
+ShowAll = Annotated[bool, typer.Option("--all", help="Show every row, however many are in sync.")]
+
+_MOST_ROWS = 40
+_WIDE = 120
+
+
+def reconcile(
+    config: ConfigPath = None,
+    fix: Fix = False,
+    yes: Yes = False,
+    dry_run: DryRun = False,
+    reduce_only: ReduceOnly = False,
+    follower: OneFollower = None,
+    symbol: Symbol = "",
+    at_limit: AtLimit = False,
+    adopt: Adopt = False,
+    watch: Watch = None,
+    wait: Wait = 30.0,
+    show_all: ShowAll = False,
+    as_json: AsJson = False,
+    as_csv: AsCsv = False,
+) -> ExitCode:
+    """Put leader's and followers' positions side by side, with reasons, and the plan that closes the gap.
+
+    Exits with 0 when all agree, 3 when not, 4 when a token is missing or refused, 5 when an order's outcome is
+    unknown, 6 when a safety rule says no.
+    """
+    import asyncio
+
+    from copytrader import errand, reconcile, render
+    from copytrader.config import load
+    from copytrader.core.reconcile import Scope, Wishes
+
+    if watch is not None and (fix or adopt or as_json or as_csv):
+        raise Failure(
+            "--watch shows a table again and again; it goes with none of --fix, --adopt, --json, --csv",
+            code=ExitCode.USAGE,
+        )
+    settings = load(config)
+    for name in follower or ():
+        errand.known_followers(settings, name)
+    request = reconcile.Request(
+        Scope(frozenset(follower or ()), symbol),
+        Wishes(reduce_only, at_limit),
+        adopt,
+        wait,
+        ask=lambda steps: None if yes else _ask(steps),
+        ask_adopt=lambda orders: None if yes else _ask_adopt(orders),
+    )
+    if watch is not None:
+        return asyncio.run(_watch(settings, request, watch, show_all=show_all))
+    if fix and not dry_run:
+        report = asyncio.run(reconcile.fix(settings, request, render.notice))
+    elif adopt and not dry_run:
+        report = asyncio.run(reconcile.adopt(settings, request, render.notice))
+    else:
+        report = asyncio.run(_once(settings, request))
+    _show(report, show_all=show_all, as_json=as_json, as_csv=as_csv)
+    return report.code
+
+
+async def _once(config: Config, request: Request) -> Report:
+    from copytrader import reconcile, render
+
+    async with reconcile.looking(config, render.notice) as looker:
+        return await looker.look(request)
+
+
+async def _watch(config: Config, request: Request, seconds: float, *, show_all: bool) -> ExitCode:
+    """Draw the table anew every few seconds; on a terminal in place of the last."""
+    import asyncio
+
+    from copytrader import reconcile, render
+
+    async with reconcile.looking(config, render.notice) as looker:
+        while True:
+            report = await looker.look(request)
+            if sys.stdout.isatty():
+                typer.echo("\x1b[H\x1b[2J", nl=False)
+            render.line(f"{report.picture.at:%H:%M:%S}, again every {seconds:g} s; Ctrl-C ends it")
+            _show(report, show_all=show_all)
+            render.flush()
+            try:
+                await asyncio.sleep(seconds)
+            except asyncio.CancelledError:  # Ctrl-C is how it ends
+                return report.code
+
+
+# --- Asking ------------------------------------------------------------------------------
+
+
+def _ask(steps: Sequence[Step]) -> None:
+    """Show the plan on stderr and ask, unless nothing of it would be sent."""
+    from copytrader import render
+    from copytrader.cli.ask import confirm
+
+    sent = [step for step in steps if not step.held_back]
+    if not sent:
+        return
+    for step in steps:
+        render.notice(_told(step))
+    orders = sum(1 for step in sent if step.action != "CANCEL")
+    confirm(f"Send {orders} orders and {len(sent) - orders} cancels?")
+
+
+def _told(step: Step) -> str:
+    what = f"{step.action.lower()} {step.order_id}" if step.action == "CANCEL" else step.action.lower()
+    price = f" {step.price}" if step.price else ""
+    value = f", about Rs {step.value:,.0f}" if step.value is not None else ""
+    held_back = f"; not sent, {step.held_back}" if step.held_back else ""
+    lots = f"{step.lots.normalize():f} lot{'' if step.lots == 1 else 's'}"
+    terms = f"{step.side} {step.quantity} ({lots}) {step.symbol} {step.order_type}{price}"
+    return f"{step.follower}: {what}: {terms}{value}{held_back}"
+
+
+def _ask_adopt(orders: Sequence[str]) -> None:
+    from copytrader import render
+    from copytrader.cli.ask import confirm
+
+    for order in orders:
+        render.notice(order)
+    confirm(f"Take over these {len(orders)} orders, and cancel those that are open?")
+
+
+# --- Showing -----------------------------------------------------------------------------
+
+
+def _show(report: Report, *, show_all: bool = False, as_json: bool = False, as_csv: bool = False) -> None:
+    from copytrader import render
+
+    if as_json:
+        render.document(_document(report))
+    elif as_csv:
+        render.rows([_row(row) for row in report.picture.rows], _csv_columns(), render.Format.CSV)
+    else:
+        _show_rows(report, show_all=show_all)
+        _show_findings(report)
+        _show_done(report)
+        _show_plan(report)
+        _conclude(report)
+
+
+def _document(report: Report) -> dict[str, object]:
+    picture = report.picture
+    return {
+        "in_sync": picture.in_sync,
+        "at": picture.at,
+        "rows": [_row(row) for row in picture.rows],
+        "orders": [asdict(finding) for finding in picture.findings],
+        "plan": [asdict(step) for step in report.plan],
+        "done": [asdict(done) for done in report.done],
+        "accounts": [{"account": each.account, "problem": each.problem} for each in picture.problems],
+    }
+
+
+def _row(row: Row) -> dict[str, object]:
+    return asdict(row)
+
+
+def _csv_columns() -> list[Column]:
+    from copytrader.core.reconcile import Row
+    from copytrader.render import Column
+
+    return [Column(each.name) for each in fields(Row)]
+
+
+def _show_rows(report: Report, *, show_all: bool) -> None:
+    """The table; where it would be long, without the rows that are in sync."""
+    from copytrader import render
+
+    rows = report.picture.rows
+    shown = [row for row in rows if show_all or len(rows) <= _MOST_ROWS or row.state != "in_sync"]
+    if shown:
+        _table(shown)
+    if len(shown) < len(rows):
+        render.line(f"{len(rows) - len(shown):,} rows more are in sync (--all shows them)")
+    for row in shown:
+        if row.why:
+            _say(f"{_who(row.follower, row.symbol)}: {_state(row)}: {row.why}")
+
+
+def _table(rows: Sequence[Row]) -> None:
+    """All columns where there is room; else the follower stands above its rows."""
+    from copytrader import render
+    from copytrader.render import Column
+
+    figures = ["leader", "target", "copied", "own", "drift"]
+    if _width() >= _WIDE:
+        keys = ["follower", "symbol", "product", *figures, "lots", "last", "value", "state"]
+        render.rows([_drawn(row) for row in rows], [Column(key) for key in keys])
+        return
+    lines: list[dict[str, object]] = []
+    for number, row in enumerate(rows):
+        if not number or row.follower != rows[number - 1].follower:
+            lines.append({"symbol": row.follower})
+        lines.append(_drawn(row) | {"symbol": f" {row.symbol}"})
+    render.rows(lines, [Column(key) for key in ("symbol", *figures, "state")])
+
+
+def _drawn(row: Row) -> dict[str, object]:
+    cents = Decimal("0.01")
+    return {
+        "follower": row.follower,
+        "symbol": row.symbol,
+        "product": row.product,
+        "leader": row.leader_quantity,
+        "target": row.target_quantity,
+        "copied": row.copied_quantity,
+        "own": row.own_quantity,
+        "drift": row.drift_quantity,
+        "lots": None if row.drift_lots is None else row.drift_lots.quantize(cents).normalize(),
+        "last": None if row.last_price is None else row.last_price.quantize(cents),
+        "value": None if not row.drift_value else round(row.drift_value),
+        "state": _state(row),
+    }
+
+
+def _state(row: Row) -> str:
+    return row.state.replace("_", " ")
+
+
+def _who(follower: str, symbol: str) -> str:
+    return f"{follower} {symbol}" if symbol else follower
+
+
+def _width() -> int:
+    """The terminal's width; a pipe has none, and gets everything."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else 10_000
+
+
+def _say(text: str) -> None:
+    """Print a line of data, broken between words where the terminal would break it anywhere."""
+    from copytrader import render
+
+    for part in textwrap.wrap(text, _width(), subsequent_indent="    ", drop_whitespace=True) or [""]:
+        render.line(part)
+
+
+def _show_findings(report: Report) -> None:
+    for finding in report.picture.findings:
+        order = finding.order_id or finding.leader_order_id or finding.correlation_id or ""
+        kind = finding.kind.replace("_", " ")
+        _say(f"{_who(finding.follower, finding.symbol)}: order {order}: {kind}: {finding.detail}")
+
+
+def _show_done(report: Report) -> None:
+    for done in report.done:
+        order = f" (order {done.order_id})" if done.order_id else ""
+        filled = f"{done.filled_quantity} of {done.quantity} filled"
+        _say(f"{done.follower}: {done.side} {done.symbol}: {filled}, {done.outcome}{order}")
+
+
+def _show_plan(report: Report) -> None:
+    from copytrader import render
+
+    if report.plan:
+        render.line("The plan that --fix would carry out:" if not report.done else "What is left to do:")
+    for step in report.plan:
+        _say(f"  {_told(step)}")
+
+
+def _conclude(report: Report) -> None:
+    from copytrader import render
+
+    picture = report.picture
+    if picture.in_sync:
+        render.line("in sync" if picture.rows else "in sync: nothing is held and nothing works")
+        return
+    counts: dict[str, int] = {}
+    for row in picture.rows:
+        counts[_state(row)] = counts.get(_state(row), 0) + 1
+    told = ", ".join(f"{count} {state}" for state, count in counts.items())
+    render.line(f"not in sync: {told or 'orders, see above'}")

@@ -1,0 +1,178 @@
+"""Stopping the copying, and starting it again: the operator's word, carried out and watched until it is done.
+
+The word goes into the journal first, durably, so that whatever happens next, the next
+`follow` begins halted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+
+from copytrader import errand, narrate, session
+from copytrader.config import Config
+from copytrader.core import exposure
+from copytrader.core.engine import evolve
+from copytrader.core.facts import Halted, Resumed, Role, Started
+from copytrader.core.model import Calendar
+from copytrader.core.state import Account, Share, Slice, State
+from copytrader.errand import Onlooker, Say
+from copytrader.failure import ExitCode, Failure
+from copytrader.lock import LockHeld
+
+HEARD_WITHIN = 10.0
+DONE_WITHIN = 45.0
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one follower: `open` copies the broker has not confirmed as closed, `held` from copying."""
+
+    follower: str
+    halted: bool = True
+    open: tuple[str, ...] = ()
+    held: tuple[str, ...] = ()
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What became of each follower; `by_follow` where a running follow did it, and not a session of our own."""
+
+    followers: tuple[Outcome, ...]
+    by_follow: bool = False
+    code: ExitCode = ExitCode.FINE
+
+
+async def halt(config: Config, follower: str | None, say: Say, *, flatten: bool) -> Report:
+    """Halt at once: no new entries, open copies cancelled until the broker confirms, positions exited if wanted."""
+    names = errand.known_followers(config, follower)
+    errand.refuse_dry_run(config)
+    word = errand.leave_word(config, Halted(session.now(), follower, flatten, "by hand"))
+    credentials, missing = errand.tokens_of(config, names)
+    try:
+        async with errand.short_session(config, "halt", credentials, say, adopt=True) as own:
+            served = [name for name in names if name in credentials]
+            await own.until(lambda: _is_done(own.copier.state, served, flatten=flatten), DONE_WITHIN)
+            state = own.copier.state
+    except LockHeld as held:
+        if not errand.is_follow(held):
+            raise _only_recorded(held) from None
+        return await _by_follow(config, names, word, flatten=flatten)
+    except Failure as failure:
+        raise _only_recorded(failure) from None
+    return _report(state, names, missing, flatten=flatten)
+
+
+def _only_recorded(failure: Failure) -> Failure:
+    return Failure(
+        *failure.lines,
+        "the halt is recorded, and the next follow begins halted; open copies may still be working at the broker",
+        code=failure.code,
+    )
+
+
+async def _by_follow(config: Config, names: Collection[str], word: int, *, flatten: bool) -> Report:
+    onlooker = Onlooker(config.journal)
+    if not await errand.until(lambda: onlooker.heard(word), HEARD_WITHIN):
+        raise Failure(
+            "the running follow has not heard the word yet; it is in the journal and will be taken",
+            "if follow hangs, stop it and halt again",
+            code=ExitCode.FAILED,
+        )
+    await errand.until(lambda: _is_done(onlooker.look(), names, flatten=flatten), DONE_WITHIN, every=0.2)
+    return _report(onlooker.state, names, {}, flatten=flatten, by_follow=True)
+
+
+def _is_done(state: State, names: Collection[str], *, flatten: bool) -> bool:
+    for name in names:
+        account = state.accounts.get(name)
+        if account is None or account.blocked is not None:
+            continue
+        if not account.halted or _ending(account, flatten=flatten):
+            return False
+        if flatten and any(held and not _is_given_up(share) for _, share, held in _shares(state, name)):
+            return False
+    return True
+
+
+def _ending(account: Account, *, flatten: bool) -> list[Slice]:
+    """Open orders that are to be closed: all but exits that the leader has sent since, or that flatten."""
+    return [
+        piece
+        for piece in account.open.values()
+        if piece.role is Role.ENTRY or piece.cancelling or flatten or (piece.copy is not None and piece.copy.closed)
+    ]
+
+
+def _is_given_up(share: Share) -> bool:
+    return share.sweeps_failed >= 3
+
+
+def _shares(state: State, name: str) -> Iterator[tuple[str, Share, int]]:
+    """Each copied position with its symbol and what of it the broker still shows."""
+    for key, holding in state.holdings.items():
+        share = holding.shares.get(name)
+        if share is not None and share.copied:
+            sign = 1 if share.copied > 0 else -1
+            held = sign * exposure.held(holding, share, sign)
+            yield f"{narrate.symbol(key.security, state)} {key.product}", share, held
+
+
+def _report(
+    state: State, names: Collection[str], missing: dict[str, str], *, flatten: bool, by_follow: bool = False
+) -> Report:
+    outcomes = tuple(_outcome(state, name, missing.get(name, ""), flatten=flatten) for name in names)
+    code = ExitCode.FINE
+    if missing or any(state.accounts[name].blocked for name in names if name in state.accounts):
+        code = ExitCode.TOKEN
+    elif any(each.problem for each in outcomes):
+        code = ExitCode.FAILED
+    elif any(piece.unknown for name in names if name in state.accounts for piece in state.accounts[name].open.values()):
+        code = ExitCode.UNKNOWN_OUTCOME
+    elif any(each.open or (flatten and each.held) for each in outcomes):
+        code = ExitCode.FINDINGS
+    return Report(outcomes, by_follow, code)
+
+
+def _outcome(state: State, name: str, problem: str, *, flatten: bool) -> Outcome:
+    account = state.accounts.get(name)
+    if account is None:
+        return Outcome(name, False, problem=problem or "the journal does not know it yet")
+    if account.blocked is not None:
+        problem = f"the broker refuses the account's {account.blocked.lower()}"
+    elif not problem and not account.ready:
+        problem = "its books cannot be read"
+    ending = _ending(account, flatten=flatten)
+    still_open = tuple(f"{narrate.terms(piece.asked, state)} {piece.order_id}" for piece in ending)
+    held = tuple(f"{held:+} {symbol}" for symbol, _, held in _shares(state, name) if held)
+    return Outcome(name, account.halted, still_open, held, problem)
+
+
+# --- Resuming ----------------------------------------------------------------------------
+
+
+def halted_now(config: Config, follower: str | None) -> tuple[str, ...]:
+    """Return the followers meant that are halted, counting the words that nobody has taken yet."""
+    names = errand.known_followers(config, follower)
+    onlooker = Onlooker(config.journal)
+    state = onlooker.look()
+    evolve(state, Started(session.now(), "", "", config.desk(Calendar()), copying=False), session.now())
+    for event in onlooker.unheard():
+        if isinstance(event, Halted | Resumed):
+            evolve(state, event, event.at)
+    return tuple(name for name in names if state.accounts[name].halted)
+
+
+async def resume(config: Config, follower: str | None) -> bool:
+    """Leave the word; tell whether a running follow has taken it, so that it copies again from now on."""
+    errand.refuse_dry_run(config)
+    word = errand.leave_word(config, Resumed(session.now(), follower, "by hand"))
+    onlooker = Onlooker(config.journal)
+    try:
+        with session.locked(config, "resume"):
+            return False
+    except LockHeld as held:
+        if not errand.is_follow(held):
+            return False
+    return await errand.until(lambda: onlooker.heard(word), HEARD_WITHIN)

@@ -1,0 +1,339 @@
+"""Reading all accounts' books, and carrying out a plan: the shell around `core.reconcile`.
+
+A picture needs no lock and records nothing: the journal is read beside whoever writes it, and the books
+are folded into a copy of the state.  A plan is carried out by the one process that may
+send: by `follow` where it runs, by a short session of our own where it does not.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager, closing
+from dataclasses import dataclass, field
+
+from copytrader import errand, session
+from copytrader.config import Config
+from copytrader.copier import Account
+from copytrader.core import fixing
+from copytrader.core import reconcile as core
+from copytrader.core.facts import Adopted, FixOrdered
+from copytrader.core.model import LEADER, Calendar, Instrument, Order, Security
+from copytrader.core.reconcile import Picture, Reading, Scope, Step, Wishes
+from copytrader.core.state import State
+from copytrader.dhan.broker import BrokerError, TokenError
+from copytrader.dhan.master import InstrumentStore
+from copytrader.errand import Onlooker, Say
+from copytrader.failure import ExitCode, Failure
+from copytrader.lock import LockHeld
+
+UNKNOWN_SETTLES_WITHIN = 135.0
+"""An order whose placing was not answered is known, or given up as absent, by then."""
+HEARD_WITHIN = 10.0
+_TRIES = 4
+_BOOK_PAUSE = 0.25
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """A picture, its plan, and the exit code they make; `done` are the results of a plan carried out."""
+
+    picture: Picture
+    plan: tuple[Step, ...]
+    code: ExitCode
+    done: tuple[Done, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """What became of one order of a plan."""
+
+    follower: str
+    symbol: str
+    side: str
+    quantity: int
+    filled_quantity: int
+    order_id: str
+    outcome: str
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What the operator asked for.  `ask` is shown the plan, and raises where it is not agreed to."""
+
+    scope: Scope = field(default_factory=Scope)
+    wishes: Wishes = field(default_factory=Wishes)
+    adopt: bool = False
+    wait: float = 30.0
+    ask: Callable[[Sequence[Step]], None] = lambda _steps: None
+    ask_adopt: Callable[[Sequence[str]], None] = lambda _orders: None
+
+
+# --- Looking ---------------------------------------------------------------------------------
+
+
+class Looker:
+    """Connections to all accounts, and the journal beside them: takes a picture whenever asked."""
+
+    def __init__(
+        self,
+        config: Config,
+        accounts: Mapping[str, Account],
+        missing: Mapping[str, str],
+        store: InstrumentStore,
+        market: Calendar,
+    ) -> None:
+        self._config = config
+        self._accounts = accounts
+        self._missing = missing
+        self._store = store
+        self._market = market
+        self._onlooker = Onlooker(config.journal)
+        self._rows: dict[Security, Instrument] = {}
+
+    @property
+    def onlooker(self) -> Onlooker:
+        return self._onlooker
+
+    @property
+    def market(self) -> Calendar:
+        return self._market
+
+    async def look(self, request: Request, state: State | None = None) -> Report:
+        """Read every book and compare; `state` is what is known where that is not what the journal tells."""
+        if state is None:
+            state = self._onlooker.look()
+        readings = await self._read_all(request.scope)
+        at = session.now()
+        for security in core.securities(state, readings.values()) - self._rows.keys():
+            row = self._store.get(security)
+            if row is not None:
+                self._rows[security] = row
+        fresh = core.with_books(state, self._config.desk(self._market), readings.values(), self._rows, at)
+        seen = core.picture(fresh, readings, at, request.scope, self._onlooker.reasons)
+        steps = core.plan(seen, request.wishes)
+        return Report(seen, steps, code_of(seen))
+
+    async def _read_all(self, scope: Scope) -> dict[str, Reading]:
+        names = [LEADER, *(name for name in self._config.enabled if not scope.followers or name in scope.followers)]
+        found = await asyncio.gather(*(self._read(name) for name in names))
+        return {reading.account: reading for reading in found}
+
+    async def _read(self, name: str) -> Reading:
+        if name in self._missing:
+            return Reading(name, problem=self._missing[name], refused=True)
+        try:
+            return await _read_book(self._accounts[name])
+        except TokenError as error:
+            return Reading(name, problem=str(error), refused=True)
+        except BrokerError as error:
+            return Reading(name, problem=str(error))
+
+
+async def _read_book(account: Account) -> Reading:
+    """Read orders and positions that belong together: nothing was filled between the readings."""
+    funds = await account.broker.funds()
+    for _ in range(_TRIES):
+        before, _ = await account.broker.orders()
+        positions = await account.broker.positions()
+        orders, problems = await account.broker.orders()
+        if problems:
+            return Reading(account.name, problem=f"a row of its order book cannot be read: {problems[0]}")
+        if _filled(before) == _filled(orders):
+            return Reading(account.name, orders, positions, funds)
+        await asyncio.sleep(_BOOK_PAUSE)
+    return Reading(account.name, problem="its orders fill faster than its positions can be read")
+
+
+def _filled(orders: Sequence[Order]) -> dict[str, int]:
+    return {order.order_id: order.filled_quantity for order in orders if order.filled_quantity}
+
+
+def code_of(seen: Picture) -> ExitCode:
+    """What the picture means for whoever asked."""
+    if any(reading.refused for reading in seen.problems):
+        return ExitCode.TOKEN
+    if any(finding.kind is core.FindingKind.UNKNOWN_OUTCOME for finding in seen.findings):
+        return ExitCode.UNKNOWN_OUTCOME
+    return ExitCode.FINE if seen.in_sync else ExitCode.FINDINGS
+
+
+@asynccontextmanager
+async def looking(config: Config, say: Say) -> AsyncIterator[Looker]:
+    """Connect to every account that has a token; one that has none is unknown."""
+    found, missing = errand.tokens_of(config, (LEADER, *config.enabled))
+    with closing(InstrumentStore(config.instruments_path)) as store:
+        market = session.calendar_of(config, say)
+        await session.sync_instruments(config, store, say)
+        async with session.connected(config, found) as accounts:
+            yield Looker(config, accounts, missing, store, market)
+
+
+# --- Carrying out ------------------------------------------------------------------------------
+
+
+async def fix(config: Config, request: Request, say: Say) -> Report:
+    """Show the plan, ask, check it against fresh books, carry it out and look again."""
+    config.check_for_follow()
+    async with looking(config, say) as looker:
+        try:
+            return await _fix_alone(config, looker, request, say)
+        except LockHeld as held:
+            if not errand.is_follow(held):
+                raise
+        return await _fix_by_follow(config, looker, request, say)
+
+
+async def _fix_alone(config: Config, looker: Looker, request: Request, say: Say) -> Report:
+    """Carry a plan out in a session of our own, which holds the lock from before the first look."""
+    names = request.scope.followers or frozenset(config.enabled)
+    found, _ = errand.tokens_of(config, (LEADER, *(name for name in config.enabled if name in names)))
+    if request.adopt:
+        await _ask_adopt(looker, request)
+    async with errand.short_session(config, "reconcile", found, say, adopt=request.adopt, market=looker.market) as own:
+        copier = own.copier
+
+        def unknown() -> bool:
+            return any(piece.follower in names for piece in copier.state.unknowns())
+
+        if unknown():
+            say("an order's outcome is not known yet: looking it up first")
+            await own.until(lambda: not unknown(), UNKNOWN_SETTLES_WITHIN)
+        agreed = await _agreed(looker, request, lambda: copier.state)
+        if isinstance(agreed, Report):
+            return agreed
+        for word in agreed.words:
+            copier.handle(word)
+        await own.until(lambda: _is_over(copier.state, agreed.words), request.wait)
+        done = tuple(_results(copier.state, agreed.words))
+        return await _looked_again(looker, request, done, copier.state)
+
+
+async def _fix_by_follow(config: Config, looker: Looker, request: Request, say: Say) -> Report:
+    """Hand a plan over to the running follow, and look on until it is carried out."""
+    onlooker = looker.onlooker
+    errand.refuse_dry_run(config)
+    if request.adopt:
+        await _adopt_by_follow(config, looker, request)
+    agreed = await _agreed(looker, request, onlooker.look)
+    if isinstance(agreed, Report):
+        return agreed
+    say("follow is running: it carries the plan out")
+    heard = [errand.leave_word(config, word) for word in agreed.words]
+    if not await errand.until(lambda: all(onlooker.heard(word) for word in heard), HEARD_WITHIN):
+        raise Failure("the running follow did not hear the plan; it is void in a minute", code=ExitCode.UNKNOWN_OUTCOME)
+    await errand.until(lambda: _is_over(onlooker.look(), agreed.words), request.wait, every=0.2)
+    done = tuple(_results(onlooker.look(), agreed.words))
+    return await _looked_again(looker, request, done, None)
+
+
+@dataclass(frozen=True, slots=True)
+class _Agreed:
+    words: tuple[FixOrdered, ...]
+
+
+async def _agreed(looker: Looker, request: Request, state: Callable[[], State]) -> Report | _Agreed:
+    """Show and ask; then look again, and go on only if the plan would be the same."""
+    report = await looker.look(request, state())
+    _refuse_strays(report)
+    sent = [step for step in report.plan if not step.held_back]
+    request.ask(report.plan)
+    if not sent:
+        return report
+    again = await looker.look(request, state())
+    if not core.same(report.plan, again.plan):
+        raise Failure(
+            "the world has moved since the plan was made: nothing was sent", "run it again", code=ExitCode.SAFETY
+        )
+    return _Agreed(core.fixes(again.plan, again.picture.at))
+
+
+def _refuse_strays(report: Report) -> None:
+    strays = [finding for finding in report.picture.findings if finding.kind is core.FindingKind.STRAY]
+    if strays:
+        listed = ", ".join(f"{finding.follower} {finding.order_id}" for finding in strays)
+        raise Failure(
+            f"orders of a copier that this journal does not know: {listed}",
+            "another copier may serve these accounts, or the journal was lost: "
+            "make sure that no other runs, then say --adopt",
+            code=ExitCode.SAFETY,
+        )
+
+
+async def _looked_again(looker: Looker, request: Request, done: tuple[Done, ...], state: State | None) -> Report:
+    """The picture after all is done; what was not, is worse than a drift."""
+    report = await looker.look(request, state)
+    return Report(report.picture, report.plan, report.code, done)
+
+
+def _is_over(state: State, words: Sequence[FixOrdered]) -> bool:
+    """Whether nothing of the plans waits or works any more."""
+    for word in words:
+        account = state.accounts[word.account]
+        if word.plan_id not in account.plans:
+            return False
+        if not all(fixing.is_finished(state, account, each) for each in account.plans[word.plan_id]):
+            return False
+        if any((word.account, order_id) in _open_ids(state, word.account) for order_id in word.cancels):
+            return False
+    return True
+
+
+def _open_ids(state: State, name: str) -> set[tuple[str, str]]:
+    return {(name, piece.order_id) for piece in state.accounts[name].open.values()}
+
+
+def _results(state: State, words: Sequence[FixOrdered]) -> list[Done]:
+    found = []
+    for word in words:
+        account = state.accounts[word.account]
+        for each in account.plans.get(word.plan_id, ()):
+            instrument = state.instruments.get(each.ticket.security)
+            symbol = instrument.symbol if instrument is not None else each.ticket.security.security_id
+            piece = fixing.last_piece(state, account, each)
+            order_id, filled = ("", 0) if piece is None else (piece.order_id, piece.filled)
+            outcome = fixing.outcome(state, account, each)
+            found.append(Done(word.account, symbol, each.ticket.side, each.ticket.quantity, filled, order_id, outcome))
+    return found
+
+
+# --- Adopting ----------------------------------------------------------------------------------
+
+
+async def adopt(config: Config, request: Request, say: Say) -> Report:
+    """Take over the orders with our prefix that the journal does not know, and look."""
+    async with looking(config, say) as looker:
+        try:
+            await _ask_adopt(looker, request)
+            found, _ = errand.tokens_of(config, tuple(config.enabled))
+            async with errand.short_session(config, "reconcile", found, say, adopt=True, market=looker.market) as own:
+                state = own.copier.state
+                await own.until(lambda: not any(_adopted_open(state)), request.wait)
+        except LockHeld as held:
+            if not errand.is_follow(held):
+                raise
+            await _adopt_by_follow(config, looker, request)
+        return await looker.look(request)
+
+
+def _adopted_open(state: State) -> list[str]:
+    return [
+        piece.order_id for account in state.accounts.values() for piece in account.open.values() if piece.cancelling
+    ]
+
+
+async def _ask_adopt(looker: Looker, request: Request) -> dict[str, tuple[Order, ...]]:
+    """Show which orders would be taken over, and ask."""
+    strays = (await looker.look(request)).picture.strays
+    if strays:
+        request.ask_adopt([f"{name} {order.order_id}" for name, orders in strays.items() for order in orders])
+    return strays
+
+
+async def _adopt_by_follow(config: Config, looker: Looker, request: Request) -> None:
+    words = [
+        errand.leave_word(config, Adopted(session.now(), name, orders))
+        for name, orders in (await _ask_adopt(looker, request)).items()
+    ]
+    if words and not await errand.until(lambda: all(map(looker.onlooker.heard, words)), HEARD_WITHIN):
+        raise Failure("the running follow did not hear the word", code=ExitCode.FAILED)

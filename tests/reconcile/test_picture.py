@@ -1,0 +1,265 @@
+"""The target, the drift and the plan, from states that the engine really gets into."""
+
+from __future__ import annotations
+
+import pickle
+from dataclasses import replace
+from datetime import timedelta
+from decimal import Decimal
+
+import pytest
+
+from copytrader.core import reconcile
+from copytrader.core.facts import Halted, Resumed
+from copytrader.core.model import (
+    LEADER,
+    Filter,
+    Funds,
+    OrderType,
+    Position,
+    Product,
+    Side,
+    Sizing,
+    SizingMode,
+)
+from copytrader.core.reconcile import Action, Picture, Reading, Row, RowState, Step, Wishes
+from tests.core.play import NIFTY, Play, follower, ticket
+
+D = Decimal
+
+
+def looked_at(play: Play, **problems: str) -> Picture:
+    """Read the books as they stand in the paper broker's ledger, and compare."""
+    readings = {LEADER: _reading(play, LEADER, tuple(play.leader.values()), play.held_before + play.leader_net())}
+    for each in play.followers:
+        orders = tuple(held.seen() for held in play.orders.values() if held.account == each.name)
+        readings[each.name] = _reading(play, each.name, orders, play.positions[each.name])
+    for name, problem in problems.items():
+        readings[name] = Reading(name, problem=problem)
+    assert play.state.desk is not None
+    fresh = reconcile.with_books(play.state, play.state.desk, readings.values(), {NIFTY: play.row}, play.now)
+    return reconcile.picture(fresh, readings, play.now)
+
+
+def _reading(play: Play, name: str, orders: tuple[object, ...], net: int) -> Reading:
+    positions = (Position(NIFTY, Product.INTRADAY, net, D(100), D(100)),) if net else ()
+    return Reading(name, orders, positions, play.funds.get(name))  # type: ignore[arg-type]
+
+
+def row(play: Play) -> Row:
+    (found,) = looked_at(play).rows
+    return found
+
+
+def planned(play: Play, wishes: Wishes | None = None) -> list[Step]:
+    return list(reconcile.plan(looked_at(play), wishes))
+
+
+def carry_out(play: Play) -> None:
+    """Send the plan through the engine, and let it fill."""
+    for word in reconcile.fixes(planned(play), play.now):
+        play.feed(word)
+    for _ in range(4):
+        play.fills()
+        play.waits(0.5)
+
+
+def while_halted(play: Play, *lots: int) -> None:
+    play.feed(Halted(play.now))
+    for number, each in enumerate(lots):
+        play.trades(f"H{play.numbered}{number}", each)
+    play.feed(Resumed(play.now))
+
+
+@pytest.mark.parametrize("lots", [[1, 1, 1], [5, -2], [4, -1, -1], [3, 3, -5], [-4, 1], [2, -4, 3]])
+@pytest.mark.parametrize("ratio", ["0.1", "0.33", "0.5", "1", "3"])
+def test_what_copying_makes_of_a_session_is_never_called_a_drift(lots: list[int], ratio: str) -> None:
+    play = Play(followers=(follower(ratio=ratio),))
+
+    for number, each in enumerate(lots):
+        play.trades(f"L{number}", each * 3)
+        play.waits(2)
+
+        assert looked_at(play).in_sync, (number, row(play))
+
+
+def test_rounding_exits_by_fractions_is_no_drift_even_where_the_exact_position_is_a_lot_away() -> None:
+    play = Play(followers=(follower(ratio="0.1"),))
+    for number in range(3):
+        play.trades(f"L{number}", 13)
+    assert play.lots() == 3
+
+    play.trades("L3", -7)
+
+    assert looked_at(play).in_sync
+
+
+def test_what_the_leader_held_before_copying_is_not_in_the_target() -> None:
+    play = Play(held_before=750)
+    play.trades("L1", 4)
+    play.trades("L2", -7)
+
+    seen = row(play)
+
+    assert (seen.leader_quantity, seen.target_quantity, seen.copied_quantity) == (525, 75, 75)
+    assert seen.state is RowState.IN_SYNC
+
+
+@pytest.mark.parametrize(
+    "sizing",
+    [
+        Sizing(ratio=D("0.5")),
+        Sizing(SizingMode.CAPITAL, ratio=D(1)),
+        Sizing(SizingMode.LOTS, lots=2),
+        Sizing(SizingMode.RISK, risk_percent=D(5), capital=D(300_000)),
+    ],
+    ids=lambda sizing: str(sizing.mode),
+)
+def test_a_missed_entry_gets_its_size_by_the_rule_and_the_plan_ends_the_drift(sizing: Sizing) -> None:
+    funds = {LEADER: Funds(D(1_000_000), D(0)), "asha": Funds(D(500_000), D(0))}
+    play = Play(followers=(replace(follower(), sizing=sizing),), funds=funds)
+    play.trades("L1", 4)
+    assert play.lots() == 2
+    while_halted(play, 4)
+
+    assert (row(play).target_quantity, row(play).drift_quantity, row(play).state) == (300, -150, RowState.DRIFT)
+    assert "HALTED" in row(play).why
+    carry_out(play)
+
+    assert play.lots() == 4
+    assert looked_at(play).in_sync
+    assert planned(play) == []
+    play.trades("L9", -8)
+    play.waits(5)
+    assert play.lots() == 0
+    assert looked_at(play).in_sync
+
+
+def test_what_a_filter_keeps_out_is_not_missing() -> None:
+    play = Play(followers=(follower(filter=Filter(sides=(Side.SELL,))),))
+    play.trades("L1", 4)
+
+    assert looked_at(play).in_sync
+
+
+def test_a_plan_through_zero_exits_first_and_then_enters() -> None:
+    play = Play(followers=(follower(ratio="1"),))
+    play.trades("L1", 2)
+    flip = replace(play.leader["L1"], order_id="L2", ticket=ticket(Side.SELL, 375), filled_quantity=375)
+    play.leader["L2"] = flip
+
+    assert [(step.action, step.side, step.quantity) for step in planned(play)] == [
+        (Action.EXIT, Side.SELL, 150),
+        (Action.ENTRY, Side.SELL, 225),
+    ]
+    assert [step.action for step in planned(play, Wishes(reduce_only=True))] == [Action.EXIT]
+    (word,) = reconcile.fixes(planned(play), play.now)
+    assert (word.exits, [each.quantity for each in word.tickets]) == (1, [150, 225])
+
+
+def test_a_drift_in_pieces_no_larger_than_the_freeze_quantity() -> None:
+    play = Play(followers=(follower(ratio="1"),))
+    while_halted(play, 50)
+
+    assert [step.quantity for step in planned(play)] == [1800, 1800, 150]
+
+
+def test_limits_are_priced_on_the_tick_at_the_last_price_known() -> None:
+    play = Play()
+    while_halted(play, 4)
+
+    (step,) = planned(play, Wishes(at_limit=True))
+
+    assert (step.order_type, step.price, step.value) == (OrderType.LIMIT, D(100), D(15_000))
+
+
+def test_a_resting_exit_that_would_close_more_than_is_left_is_cancelled_first() -> None:
+    play = Play(followers=(follower(ratio="1"),))
+    play.trades("L1", 4)
+    play.places("S1", ticket(Side.SELL, 300, "80", order_type=OrderType.STOP_LOSS, trigger_price=D(81)))
+    assert [held.is_open for held in play.of()] == [False, True]
+    play.trades("L2", -2, fills=False)
+    exit_copy = play.of()[-1]
+    play.dies(exit_copy)
+    play.now += timedelta(seconds=60)
+
+    steps = planned(play)
+
+    assert [step.action for step in steps] == [Action.CANCEL, Action.EXIT]
+    assert steps[-1].quantity == 150
+
+
+def test_a_copy_whose_leader_order_is_gone_is_an_orphan_and_cancelled() -> None:
+    play = Play()
+    play.places("L1")
+    (copy,) = play.of()
+    play.answer = lambda _command: None
+    play.state.orders["L1"].known = replace(play.state.orders["L1"].known, ended=None)
+    leader = play.leader["L1"]
+    play.leader["L1"] = replace(leader, status=leader.status.CANCELLED)
+
+    seen = looked_at(play)
+
+    assert [(each.kind, each.order_id) for each in seen.findings] == [("orphan", copy.order_id)]
+    assert [(step.action, step.order_id) for step in reconcile.plan(seen)] == [(Action.CANCEL, copy.order_id)]
+    assert not seen.in_sync
+
+
+def test_terms_that_differ_are_found() -> None:
+    play = Play()
+    play.places("L1")
+    leader = play.leader["L1"]
+    play.leader["L1"] = replace(
+        leader, ticket=replace(leader.ticket, price=D(95)), updated_at=play.now + timedelta(seconds=5)
+    )
+
+    (finding,) = looked_at(play).findings
+
+    assert (finding.kind, finding.detail) == ("terms_differ", "its price is 100, the leader's 95; follow modifies it")
+
+
+def test_an_intraday_position_that_no_order_explains_is_unexplained_and_left_alone() -> None:
+    play = Play()
+    play.trades("L1", 4)
+    play.positions["asha"] += 75
+
+    assert row(play).state is RowState.UNEXPLAINED
+    assert "+75 that no order of the day explains" in row(play).why
+    assert planned(play) == []
+
+
+def test_an_account_that_was_not_read_is_unknown_in_every_row_and_has_no_plan() -> None:
+    play = Play(followers=(follower(), follower("ravi")))
+    while_halted(play, 4)
+
+    seen = looked_at(play, ravi="no answer")
+
+    assert {(each.follower, each.state) for each in seen.rows} == {
+        ("asha", RowState.DRIFT),
+        ("ravi", RowState.UNKNOWN),
+    }
+    assert {step.follower for step in reconcile.plan(seen)} == {"asha"}
+    assert {each.state for each in looked_at(play, leader="no answer").rows} == {RowState.UNKNOWN}
+    empty = looked_at(Play(), asha="no answer")
+    assert [(each.follower, each.state) for each in empty.rows] == [("asha", RowState.UNKNOWN)]
+
+
+def test_taking_a_picture_changes_nothing() -> None:
+    play = Play()
+    while_halted(play, 4)
+    before = pickle.dumps(play.state)
+
+    looked_at(play)
+
+    assert pickle.dumps(play.state) == before
+
+
+def test_plans_are_the_same_while_only_prices_and_reasons_change() -> None:
+    play = Play()
+    while_halted(play, 4)
+    steps = planned(play)
+
+    assert reconcile.same(steps, [replace(step, price=D(1), why="other", value=None) for step in steps])
+    assert not reconcile.same(steps, [replace(step, quantity=75) for step in steps])
+    assert reconcile.fixes(steps, play.now) == reconcile.fixes(steps, play.now)
+    assert reconcile.fixes(steps, play.now) != reconcile.fixes(steps, play.now + timedelta(seconds=1))
