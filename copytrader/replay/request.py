@@ -1,0 +1,266 @@
+"""What the user asks a replay for, turned into tracks and steps: which source, which days, which rules.
+
+Where nothing is said, it is the configuration's journal and its newest day, as it was recorded.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import date, datetime, time, timedelta
+from pathlib import Path
+
+from copytrader import calendar
+from copytrader.config import Config, ConfigError, load
+from copytrader.core.model import IST, Calendar, Desk, Instrument, Security
+from copytrader.dhan.master import InstrumentStore
+from copytrader.failure import ExitCode, Failure
+from copytrader.journal import Journal
+from copytrader.paper import FillModel
+from copytrader.replay import frames, rules
+from copytrader.replay.play import AS_CONFIGURED, RECORDED, WHAT_IF, Step, Track, play_events, play_recording
+from copytrader.replay.proof import Progress, Verdict, prove
+from copytrader.replay.recording import Recording, Window, has_facts, last_day, record_of
+from copytrader.replay.summary import ON_PAPER
+
+COLLECT_AFTER = 100_000
+"""Objects made until Python looks for garbage among them."""
+_SQLITE = b"SQLite format 3\x00"
+_CLOCK = re.compile(r"\d\d?:\d\d(:\d\d(\.\d+)?)?")
+_NOBODY = "follower"
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """The options of one replay, as given; `until` is a time or an order."""
+
+    source: Path | None = None
+    config: Path | None = None
+    day: str | None = None
+    since: str | None = None
+    until: str | None = None
+    changes: Mapping[str, str] = field(default_factory=dict)
+    added: Sequence[str] = ()
+    model: FillModel | None = None
+
+    @property
+    def until_order(self) -> str | None:
+        """The order at which to stop; None where `until` is a time."""
+        return None if self.until is None or _is_time(self.until) else self.until
+
+
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """A replay that is ready to be played: iterate over `steps`, then look at the tracks."""
+
+    source: str
+    tracks: Sequence[Track]
+    steps: Iterator[Step]
+    first: int
+    last: int
+    notes: Sequence[str]
+    prove: Callable[[Progress], Verdict] | None = None
+
+
+@contextmanager
+def opened(request: Request) -> Iterator[Replay]:
+    """Open the source and make ready to play it."""
+    with ExitStack() as stack:
+        if request.source is not None and not _is_journal(request.source):
+            yield _of_frames(request, request.source, stack)
+        else:
+            yield _of_journal(request, stack)
+
+
+def proved(request: Request, progress: Progress) -> Verdict:
+    """Check a journal against the engine."""
+    if request.source is not None and not _is_journal(request.source):
+        raise Failure(f"{request.source} holds frames and no decisions: there is nothing to check", code=ExitCode.USAGE)
+    with closing(_journal(request)) as journal:
+        window, _ = _window(request, journal, whole=request.source is not None)
+        return prove(journal, window, progress)
+
+
+def _is_journal(path: Path) -> bool:
+    if not path.exists():
+        raise Failure(f"{path}: no such file; a replay reads a journal or a .jsonl of frames", code=ExitCode.USAGE)
+    with path.open("rb") as file:
+        return file.read(len(_SQLITE)) == _SQLITE
+
+
+def _journal(request: Request) -> Journal:
+    path = request.source if request.source is not None else load(request.config).journal
+    return Journal.open(path, read_only=True)
+
+
+# --- Which days --------------------------------------------------------------------------
+
+
+def _window(request: Request, journal: Journal, *, whole: bool) -> tuple[Window, list[str]]:
+    """Return what is meant, and what the user should know about it."""
+    notes = []
+    until = request.until if request.until_order is None else None
+    day = _day(request.day) if request.day else None
+    if day is None and whole and request.since is None and until is None:
+        return Window(), []
+    if day is None and (_lacks_day(request.since) and _lacks_day(until)):
+        day = datetime.now(IST).date()
+        if not has_facts(journal, day):
+            newest = last_day(journal)
+            if newest is None:
+                raise Failure(f"{journal.path}: nothing is recorded yet; `copytrader follow` does that")
+            if request.source is None:
+                notes.append(f"nothing is recorded today: this is {newest}")
+            day = newest
+    begin = None if day is None else datetime.combine(day, time(), IST)
+    end = None if begin is None else begin + timedelta(days=1)
+    since = begin if request.since is None else _moment(request.since, day, "--since")
+    last = end if until is None else _moment(until, day, "--until", ends=True)
+    return Window(since, last), notes
+
+
+def _lacks_day(text: str | None) -> bool:
+    return text is None or _CLOCK.fullmatch(text) is not None
+
+
+def _is_time(text: str) -> bool:
+    return _CLOCK.fullmatch(text) is not None or re.match(r"\d{4}-\d\d-\d\d", text) is not None
+
+
+def _day(text: str) -> date:
+    try:
+        return datetime.now(IST).date() if text == "today" else date.fromisoformat(text)
+    except ValueError:
+        raise Failure(f"--date must be a day such as 2026-11-23, was {text}", code=ExitCode.USAGE) from None
+
+
+def _moment(text: str, day: date | None, option: str, *, ends: bool = False) -> datetime:
+    """Read a time of day, a day, or both; a day alone ends with its last moment."""
+    try:
+        if _CLOCK.fullmatch(text):
+            assert day is not None
+            return datetime.combine(day, time.fromisoformat(text.rjust(5, "0")), IST)
+        found = datetime.fromisoformat(text)
+    except ValueError:
+        what = f"{option} must be a time such as 10:15 or 2026-11-23T10:15, was {text}"
+        raise Failure(what, code=ExitCode.USAGE) from None
+    found = found.replace(tzinfo=IST) if found.tzinfo is None else found
+    return found + timedelta(days=1) if ends and len(text) == len("2026-11-23") else found
+
+
+# --- A journal ---------------------------------------------------------------------------
+
+
+def _of_journal(request: Request, stack: ExitStack) -> Replay:
+    journal = stack.enter_context(closing(_journal(request)))
+    window, notes = _window(request, journal, whole=False)
+    recording = record_of(journal, window)
+    recording, more = _of_one_kind(recording)
+    started = recording.started
+    if started is None:
+        raise Failure(f"{journal.path}: no run of `copytrader follow` is recorded in the time asked for")
+    recorded = Track(RECORDED, started.desk, None)
+    other = _asked(request, started.desk)
+    notes += more
+    if other is not None:
+        notes.append(f"what if: {ON_PAPER}")
+    return Replay(
+        source=str(journal.path),
+        tracks=(recorded,) if other is None else (recorded, other),
+        steps=play_recording(recording, recorded, other),
+        first=recording.runs[0].first,
+        last=recording.runs[-1].last,
+        notes=notes,
+        prove=None if other is not None else lambda progress: prove(journal, window, progress),
+    )
+
+
+def _of_one_kind(recording: Recording) -> tuple[Recording, list[str]]:
+    """Leave dry runs out, unless there is nothing else."""
+    live, dry = recording.only(dry=False), recording.only(dry=True)
+    if live.runs:
+        count = len(dry.runs)
+        return live, [f"{count} dry run{'s are' if count > 1 else ' is'} left out"] if count else []
+    return dry, ["this was a dry run: its orders were on paper"] if dry.runs else []
+
+
+def _asked(request: Request, recorded: Desk) -> Track | None:
+    """Return the track with other rules, None where nothing else is asked for."""
+    if request.config is not None:
+        base = _with_hours(load(request.config, changes=request.changes), recorded.calendar)
+        base = replace(base, leader_client_id=recorded.leader_client_id)
+        desk = rules.changed(base, {}, request.added) if request.added else base
+    elif request.changes or request.added:
+        desk = rules.changed(recorded, request.changes, request.added)
+    else:
+        desk = recorded
+    if desk == recorded and request.model is None:
+        return None
+    return Track(WHAT_IF, desk, request.model or FillModel())
+
+
+def _with_hours(config: Config, recorded: Calendar) -> Desk:
+    """Return a configuration's desk with the trading hours of the day that is played."""
+    if config.copy_rules.market_hours == "off":
+        return config.desk(recorded)
+    if config.calendar is None and recorded.sessions:
+        return config.desk(recorded)
+    year = datetime.now(IST).year
+    return config.desk(calendar.build(config.calendar, recorded.years or (year, year + 1)))
+
+
+# --- Frames --------------------------------------------------------------------------------
+
+
+def _of_frames(request: Request, path: Path, stack: ExitStack) -> Replay:
+    if request.day or request.since or (request.until and request.until_order is None):
+        raise Failure(f"{path} holds frames: they are played whole, leave --date and times out", code=ExitCode.USAGE)
+    lines = frames.read(path)
+    leader = frames.leader_of(lines, path)
+    config = _config(request)
+    notes = ["positions begin flat: frames do not tell what was held before", ON_PAPER]
+    desk = _desk_for(request, config, leader, lines, notes)
+    tracks = [Track(AS_CONFIGURED, desk, FillModel())]
+    added = request.added if config is not None else ()
+    if request.changes or added or request.model is not None:
+        other = rules.changed(desk, request.changes, added)
+        tracks.append(Track(WHAT_IF, other, request.model or FillModel()))
+    events = list(frames.events(lines, leader, _instruments(config, stack)))
+    return Replay(str(path), tracks, play_events(events, tracks), 1, len(events), notes)
+
+
+def _config(request: Request) -> Config | None:
+    """Read the configuration if there is one: frames can be played without."""
+    if request.config is not None or os.environ.get("COPYTRADER_CONFIG"):
+        return load(request.config)
+    try:
+        return load()
+    except ConfigError as error:
+        if str(error).startswith("no configuration"):
+            return None
+        raise
+
+
+def _desk_for(
+    request: Request, config: Config | None, leader: str, lines: Sequence[frames.Line], notes: list[str]
+) -> Desk:
+    if config is None:
+        added = request.added or (_NOBODY,)
+        if not request.added:
+            notes.append(f"no configuration: one follower, called {_NOBODY}, at ratio 1 without limits")
+        return rules.changed(rules.bare(leader), {}, added)
+    years = sorted({at.year for _, at in frames.timed(lines)})
+    hours = Calendar() if config.copy_rules.market_hours == "off" else calendar.build(config.calendar, years)
+    desk = config.desk(hours)
+    if desk.leader_client_id != leader:
+        notes.append(f"the frames are of client {leader}, not of the configured leader {desk.leader_client_id}")
+    return replace(desk, leader_client_id=leader)
+
+
+def _instruments(config: Config | None, stack: ExitStack) -> Callable[[Security], Instrument | None]:
+    if config is None or not config.instruments_path.exists():
+        return lambda _security: None
+    return stack.enter_context(closing(InstrumentStore(config.instruments_path))).get

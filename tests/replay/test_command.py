@@ -1,0 +1,362 @@
+"""`copytrader replay` as a user runs it: sources, options, outputs, exit codes, and no connection."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+import socket
+import time
+import urllib.request
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from html.parser import HTMLParser
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from copytrader.cli import app
+from copytrader.cli import replay as command
+from copytrader.core.model import IST
+from copytrader.failure import Failure
+from copytrader.replay.offline import offline
+from copytrader.replay.watch import Pace
+from tests.replay.support import EXAMPLE, desk, example, journal_of
+from tests.replay.test_proof import alter
+
+WriteConfig = Callable[..., Path]
+RUN = CliRunner()
+
+
+def run(*arguments: object) -> Result:
+    return RUN.invoke(app, ["replay", *map(str, arguments)])
+
+
+def document(*arguments: object) -> Any:
+    result = run(*arguments, "--json")
+    assert result.exit_code == 0, result.stderr
+    return json.loads(result.stdout)
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No configuration is found in the working directory or the user's."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "none"))
+
+
+@pytest.fixture
+def journal(tmp_path: Path) -> Path:
+    return journal_of(tmp_path / "copytrader.db", desk("asha:ratio=0.5"))
+
+
+# --- --check -----------------------------------------------------------------------------
+
+
+def test_check_gives_the_contract_s_document_and_0(journal: Path) -> None:
+    found = document("--check", journal)
+
+    assert list(found) == ["events", "decisions", "identical", "first_difference"]
+    assert found["identical"] is True
+    assert found["first_difference"] is None
+    assert found["events"] > found["decisions"] / 2 > 0
+
+
+def test_check_of_an_altered_journal_names_the_row_and_gives_3(journal: Path) -> None:
+    alter(journal, 25, '"', "'")
+
+    result = run("--check", journal, "--json")
+    told = run("--check", journal)
+
+    assert result.exit_code == told.exit_code == 3
+    assert json.loads(result.stdout)["first_difference"]["seq"] == 25
+    assert told.stdout.startswith("first difference at fact 25: the journal was altered")
+
+
+def test_check_shows_what_differs_with_its_cause_and_the_state_around_it(journal: Path) -> None:
+    from copytrader.journal import Journal
+
+    with Journal.open(journal, read_only=True) as opened:
+        seq = next(row.seq for row in opened.facts(kinds=["Place"]))
+    alter(journal, seq, '"quantity":150', '"quantity":75', rehash=True)
+
+    said = run("--check", journal).stdout
+
+    assert f"first difference at fact {seq}: recorded was Place asha 362261123000001 LIMIT" not in said
+    assert f"first difference at fact {seq}: recorded was Place asha 362261123000001" in said
+    assert "it follows from fact" in said
+    assert "ticket.quantity: recorded 75, decided 150" in said
+    assert "terms: BUY 300 NIFTY 29 DEC 25000 CALL LIMIT" in said
+
+
+def test_check_of_the_configured_journal_takes_its_last_day(write_config: WriteConfig, journal: Path) -> None:
+    write_config()
+
+    result = run("--check")
+
+    assert result.exit_code == 0, result.stderr
+    assert "byte for byte" in result.stdout
+
+
+def test_check_of_frames_or_with_other_rules_is_a_misuse(journal: Path) -> None:
+    assert run("--check", EXAMPLE).exit_code == 2
+    assert run("--check", journal, "--set", "followers.asha.sizing.ratio=1").exit_code == 2
+
+
+# --- What if -------------------------------------------------------------------------------
+
+
+def test_a_recorded_day_is_shown_with_the_proof_beneath(journal: Path) -> None:
+    result = run(journal)
+
+    assert result.exit_code == 0
+    assert "150 at 111.75" in result.stdout
+    assert "byte for byte" in result.stdout
+    assert "charges" in result.stderr
+
+
+def test_another_ratio_is_shown_beside_what_was_recorded(journal: Path) -> None:
+    found = document(journal, "--set", "followers.asha.sizing.ratio=1")
+
+    assert [result["result"] for result in found["results"]] == ["recorded", "what_if"]
+    realized = [
+        row["realized"] for result in found["results"] for row in result["accounts"] if row["account"] == "asha"
+    ]
+    assert realized == [712.5 + 375, 1425 + 225 + 375]
+    assert found["differing"] == 6
+    assert found["check"] is None
+
+
+def test_a_journal_of_one_s_own_with_another_configuration(write_config: WriteConfig, journal: Path) -> None:
+    other = write_config("\n[followers.asha.sizing]\nratio = 1\n\n[copy]\nmarket_hours = 'off'\n")
+
+    found = document(journal, "--config", other)
+
+    assert "followers.asha.sizing.ratio: 0.5 -> 1" in found["changed_rules"]
+    assert any(text.startswith("followers.asha.limits.max_order_lots: none -> 20") for text in found["changed_rules"])
+
+
+def test_a_limit_that_is_set_takes_the_place_of_unlimited(journal: Path) -> None:
+    found = document(journal, "--set", "followers.asha.limits.max_order_lots=1")
+
+    skips = found["results"][1]["accounts"][1]["skips"]
+    assert skips == {"BELOW_ONE_LOT": 1, "LEADER_DONE": 1, "LIMIT_ORDER_LOTS": 1, "NOTHING_TO_EXIT": 1}
+
+
+def test_what_cannot_be_a_rule_is_refused_in_the_configuration_s_words(journal: Path) -> None:
+    wrong = run(journal, "--set", "followers.asha.sizing.ratio=-1")
+    unknown = run(journal, "--set", "followers.asha.sizing.ration=1")
+    shapeless = run(journal, "--set", "ratio")
+
+    assert [wrong.exit_code, unknown.exit_code, shapeless.exit_code] == [2, 2, 2]
+    assert "followers.asha.sizing.ratio" in wrong.stderr
+    assert "ration" in unknown.stderr
+    assert "--set needs KEY=VALUE" in shapeless.stderr
+
+
+def test_a_less_kind_market_alone_is_a_what_if(journal: Path) -> None:
+    found = document(journal, "--slippage-ticks", 2, "--latency-ms", 20, "--reject-rate", 0.1, "--seed", 3)
+
+    assert found["changed_rules"] == []
+    assert found["results"][1]["model"] | {"fills": ""} == {
+        "fills": "",
+        "slippage_ticks": 2,
+        "reject_rate": 0.1,
+        "latency_ms": 20,
+        "seed": 3,
+    }
+
+
+def test_frames_alone_need_no_configuration() -> None:
+    result = run(EXAMPLE)
+
+    assert result.exit_code == 0, result.stderr
+    assert "one follower, called follower, at ratio 1" in result.stderr
+    assert "300 at 107" in result.stdout
+
+
+def test_bare_frames_are_read_without_the_times_at_which_they_were_logged(tmp_path: Path) -> None:
+    bare, orders = tmp_path / "bare.jsonl", tmp_path / "orders.jsonl"
+    rows = [json.loads(line) for line in EXAMPLE.read_text().splitlines()]
+    bare.write_text("".join(json.dumps({"Data": row["Data"], "Type": "order_alert"}) + "\n" for row in rows))
+    orders.write_text("".join(json.dumps(row["Data"]) + "\n" for row in rows))
+
+    results = [document(path)["results"][0]["accounts"] for path in (EXAMPLE, bare, orders)]
+
+    assert results[0] == results[1] == results[2]
+
+
+def test_a_file_that_is_neither_is_said_in_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "notes.txt"
+    path.write_text("buy low\n")
+
+    result, absent = run(path), run(tmp_path / "nowhere.db")
+
+    assert (result.exit_code, absent.exit_code) == (2, 2)
+    assert "notes.txt:1 is not JSON" in result.stderr
+    assert "no such file" in absent.stderr
+
+
+# --- Which part --------------------------------------------------------------------------
+
+
+def test_until_an_order_stops_there_and_shows_the_state(journal: Path) -> None:
+    found = document(journal, "--until", "362261123000002")
+
+    assert found["until"]["leader_order"]["only_exits"] is True
+    assert found["until"]["position"]["leader"] == 300
+    assert [row["leader_order_id"][-1] for row in found["orders"]] == ["1", "1", "2", "2"]
+
+
+def test_until_a_copy_s_own_order_works_too_and_an_unknown_one_is_said(journal: Path) -> None:
+    state = document(journal, "--until", "362261123000002")["until"]
+    copied = state["copies"][0]["orders"][0]["correlation_id"]
+
+    assert document(journal, "--until", copied)["until"]["leader_order"]["order_id"] == "362261123000002"
+    missing = run(journal, "--until", "555")
+    assert missing.exit_code == 1
+    assert "order 555 does not occur" in missing.stderr
+
+
+def test_a_part_of_the_day_by_times(journal: Path) -> None:
+    morning = document(journal, "--date", "2026-11-23", "--until", "10:00")
+    whole = document(journal, "--since", "2026-11-23")
+
+    assert len(morning["orders"]) == 4
+    assert len(whole["orders"]) == 16
+    assert run(journal, "--date", "2020-01-01").exit_code == 1
+    assert run(journal, "--date", "yesterday").exit_code == 2
+
+
+# --- Outputs -------------------------------------------------------------------------------
+
+
+def test_csv_has_the_orders_with_both_outcomes_as_columns(journal: Path) -> None:
+    result = run(journal, "--set", "followers.asha.sizing.ratio=1", "--csv")
+
+    rows = list(csv.DictReader(StringIO(result.stdout)))
+    assert len(rows) == 16
+    assert (rows[1]["recorded_quantity"], rows[1]["what_if_quantity"], rows[1]["differs"]) == ("150", "300", "true")
+
+
+class Page(HTMLParser):
+    """The tables of a page as rows of cells, and everything that it would load."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rows: list[list[str]] = []
+        self.loads: list[str] = []
+        self.tags: set[str] = set()
+        self._in_cell = False
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.add(tag)
+        self.loads += [value or "" for name, value in attrs if name in ("src", "href", "data", "action")]
+        if tag == "tr":
+            self.rows.append([])
+        if tag in ("td", "th"):
+            self.rows[-1].append("")
+            self._in_cell = True
+
+    def handle_endtag(self, tag: str) -> None:
+        self._in_cell = self._in_cell and tag not in ("td", "th")
+
+    def handle_data(self, data: str) -> None:
+        if self._in_cell:
+            self.rows[-1][-1] += data
+
+
+def test_the_page_needs_nothing_else_and_has_the_document_s_numbers(journal: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.html"
+    arguments = (journal, "--set", "followers.asha.sizing.ratio=1", "--latency-ms", 15)
+
+    found = document(*arguments, "--report", out)
+
+    text = out.read_text()
+    page = Page()
+    page.feed(text)
+    assert page.loads == []
+    assert "script" not in page.tags
+    assert not re.search(r"https?://|url\(|@import", text)
+    assert text.count("<svg") >= 4
+    shown = [row for row in page.rows if "asha" in row]
+    for result in found["results"]:
+        asha = next(row for row in result["accounts"] if row["account"] == "asha")
+        money = [f"{asha[key]:.2f}" for key in ("traded_value", "largest_exposure", "largest_margin", "realized")]
+        assert any(row[-4:] == money for row in shown)
+        for held in result["instruments"]:
+            if held["account"] == "asha":
+                assert any(held["instrument"] in row and f"{held['realized']:.2f}" == row[-1] for row in shown)
+
+
+def test_a_broker_s_words_cannot_become_markup(tmp_path: Path) -> None:
+    frames, out = tmp_path / "x.jsonl", tmp_path / "out.html"
+    frames.write_text(EXAMPLE.read_text().replace("NIFTY 29 DEC 25000 CALL", "<script>alert(1)</script>"))
+
+    assert run(frames, "--report", out).exit_code == 0
+    assert "<script" not in out.read_text()
+
+
+def test_at_a_speed_it_is_told_line_by_line_at_that_pace() -> None:
+    began = time.monotonic()
+    result = run(EXAMPLE, "--speed", 20_000)
+    took = time.monotonic() - began
+
+    assert "09:20:01 leader placed BUY 300 NIFTY 29 DEC 25000 CALL LIMIT 105" in result.stderr
+    assert "11:30:06   follower: filled 150 at 116" in result.stderr
+    length = (example()[-1].at - example()[0].at).total_seconds() / 20_000
+    assert length <= took < length + 10
+
+
+def test_the_pace_waits_as_long_as_the_events_were_apart() -> None:
+    now, asked = [0.0], []
+
+    def idle() -> None:
+        asked.append(now[0])
+        now[0] += 0.5
+
+    pace = Pace(10, idle, lambda: now[0])
+    first = datetime(2026, 11, 23, 10, tzinfo=IST)
+    pace.wait(first)
+    pace.wait(first + timedelta(seconds=30))
+
+    assert asked == [0.0, 0.5, 1.0, 1.5, 2.0, 2.5]
+
+
+# --- No connection -------------------------------------------------------------------------
+
+
+def test_offline_refuses_every_way_out(tmp_path: Path) -> None:
+    with (
+        socket.create_server(("127.0.0.1", 0)) as server,
+        socket.socket() as plain,
+        socket.socket(type=socket.SOCK_DGRAM) as datagrams,
+    ):
+        port = server.getsockname()[1]
+        ways: list[Callable[[], object]] = [
+            lambda: socket.create_connection(("127.0.0.1", port), 1),
+            lambda: plain.connect_ex(("127.0.0.1", port)),
+            lambda: datagrams.sendto(b"x", ("127.0.0.1", port)),
+            lambda: socket.getaddrinfo("localhost", port),
+            lambda: urllib.request.urlopen(f"http://127.0.0.1:{port}", timeout=1),
+        ]
+        with offline():
+            for way in ways:
+                with pytest.raises(Failure, match="opens no connection"):
+                    way()
+        socket.create_connection(("127.0.0.1", port), 1).close()
+
+
+def test_a_replay_that_tried_to_connect_would_be_stopped(monkeypatch: pytest.MonkeyPatch, journal: Path) -> None:
+    def played(*_: object, **__: object) -> None:
+        socket.create_connection(("127.0.0.1", 9), 1)
+
+    monkeypatch.setattr(command, "_played", played)
+
+    result = run(journal)
+
+    assert result.exit_code == 6
+    assert "a replay opens no connection" in result.stderr
