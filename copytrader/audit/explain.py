@@ -1,0 +1,455 @@
+"""One order, from the leader's frame to the last fill: what was known, which rule spoke, what was sent and answered.
+
+Everything is read from facts: the rules in force stand in the last `Started` before a decision, the instrument in the
+last `InstrumentRead`, the position in the fills before it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+from copytrader.audit import positions, words
+from copytrader.audit.words import Lots
+from copytrader.core.facts import (
+    Accepted,
+    BookRead,
+    Cancel,
+    Ended,
+    Fact,
+    Filled,
+    Modify,
+    NotSent,
+    OrderSeen,
+    Place,
+    Refused,
+    Sending,
+    Sized,
+    Skip,
+    Started,
+    Throttled,
+    Unanswered,
+)
+from copytrader.core.model import LEADER, Follower, Order, Security, SizingMode, SkipReason, Ticket
+from copytrader.dhan.answers import explain as explain_refusal
+from copytrader.journal import Journal, Row
+from copytrader.journal.rows import COLUMNS, timestamp
+
+_BOOKS_OF = timedelta(days=7)
+_ANSWERS = (Accepted, Refused, Throttled, Unanswered, NotSent)
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One link: the fact's place, the fact it follows from, and what kind of thing it was."""
+
+    seq: int
+    cause: int | None
+    at: str
+    what: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Chain:
+    """What became of the leader's order for one follower; `remedy` says what would have had it copied."""
+
+    follower: str
+    verdict: str
+    inputs: tuple[str, ...]
+    steps: tuple[Step, ...]
+    remedy: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """The leader's order in words, what the leader did with it, and a chain for each follower asked about."""
+
+    leader_order_id: str
+    terms: str
+    leader: tuple[Step, ...]
+    followers: tuple[Chain, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Link:
+    """A fact with its place."""
+
+    row: Row
+    fact: Fact
+
+    @property
+    def seq(self) -> int:
+        return self.row.seq
+
+
+def explain(journal: Journal, order: str) -> Explanation | None:
+    """Explain an order by the leader's id, a follower's id or our correlation id; None where nobody knows it."""
+    leader_order_id, follower = _whose(journal, order)
+    if leader_order_id is None:
+        return None
+    known = words.Lots(journal)
+    links = _links(journal, leader_order_id)
+    sightings = list(_sightings(journal, leader_order_id, links))
+    names = [follower] if follower else _followers(links)
+    chains = tuple(_chain(journal, name, links, sightings, known) for name in names)
+    return Explanation(leader_order_id, _terms(sightings, links, known), _leader_steps(links, sightings, known), chains)
+
+
+def lines(explanation: Explanation) -> Iterator[str]:
+    """Tell an explanation line by line."""
+    yield f"Leader's order {explanation.leader_order_id}: {explanation.terms}"
+    yield from _told(explanation.leader)
+    for chain in explanation.followers:
+        yield ""
+        yield f"{chain.follower}: {chain.verdict}"
+        for text in chain.inputs:
+            yield f"  given     {text}"
+        yield from _told(chain.steps)
+        if chain.remedy:
+            yield f"  {chain.remedy}"
+
+
+def _told(steps: Sequence[Step]) -> Iterator[str]:
+    for step in steps:
+        cause = f" from {step.cause}" if step.cause is not None else ""
+        yield f"  {step.at[11:23]}  #{step.seq}{cause}  {step.what:<9} {step.text}"
+
+
+def _whose(journal: Journal, order: str) -> tuple[str | None, str | None]:
+    """Find the leader's order behind an id, and the follower if the id is one of a follower's order."""
+    sql = "SELECT 1 FROM facts WHERE leader_order_id = ? LIMIT 1"
+    if journal.query(sql, [order])[1]:
+        return order, None
+    for column in ("correlation_id", "order_id"):
+        sql = (
+            f"SELECT leader_order_id, follower FROM facts WHERE {column} = ? "  # noqa: S608  # own names
+            "AND leader_order_id IS NOT NULL ORDER BY seq LIMIT 1"
+        )
+        found = journal.query(sql, [order])[1]
+        if found:
+            return str(found[0][0]), found[0][1]
+    return (order if _books(journal, order) else None), None
+
+
+def _links(journal: Journal, leader_order_id: str) -> list[_Link]:
+    """Return what was recorded about an order, of which an answer without the order's id is found by its cause."""
+    sql = COLUMNS + "FROM facts WHERE leader_order_id = ? ORDER BY seq"
+    return list(_read(journal.query(sql, [leader_order_id])[1]))
+
+
+def _read(rows: Iterable[tuple[Any, ...]]) -> Iterator[_Link]:
+    for each in rows:
+        row = Row._make(each)
+        yield _Link(row, row.fact)
+
+
+def _sightings(journal: Journal, leader_order_id: str, links: Sequence[_Link]) -> Iterator[tuple[_Link, Order]]:
+    """Yield each time that the leader's order was seen, on the stream and in the books that led to decisions."""
+    causes = {link.row.cause for link in links if link.row.cause is not None} - {link.seq for link in links}
+    found = [link for link in links if isinstance(link.fact, OrderSeen)]
+    for seq in causes:
+        row = journal.row(seq)
+        if row is not None:
+            found.append(_Link(row, row.fact))
+    if not any(isinstance(link.fact, OrderSeen) for link in found):
+        found += _books(journal, leader_order_id)
+    for link in sorted({link.seq: link for link in found}.values(), key=lambda each: each.seq):
+        for order in _orders(link.fact):
+            if order.order_id == leader_order_id:
+                yield link, order
+
+
+def _books(journal: Journal, leader_order_id: str) -> list[_Link]:
+    """Find an order that only the leader's books of the last days show: nothing was decided on it."""
+    newest = journal.query("SELECT max(at) FROM facts")[1][0][0]
+    if newest is None:
+        return []
+    sql = (
+        COLUMNS + "FROM facts WHERE kind = 'BookRead' AND at >= ? AND follower IS NULL "
+        "AND instr(body, '\"order_id\":\"' || ? || '\"') > 0 ORDER BY seq"
+    )
+    since = timestamp(datetime.fromisoformat(newest) - _BOOKS_OF)
+    return list(_read(journal.query(sql, [since, leader_order_id])[1]))
+
+
+def _orders(fact: Fact) -> Sequence[Order]:
+    if isinstance(fact, OrderSeen):
+        return (fact.order,) if fact.account == LEADER else ()
+    return fact.orders if isinstance(fact, BookRead) and fact.account == LEADER else ()
+
+
+def _terms(sightings: Sequence[tuple[_Link, Order]], links: Sequence[_Link], known: Lots) -> str:
+    if sightings:
+        return words.terms(sightings[0][1].ticket, known)
+    placed = next((link.fact for link in links if isinstance(link.fact, Place)), None)
+    return f"never seen itself; first copy {words.terms(placed.ticket, known)}" if placed else "its terms are not known"
+
+
+def _leader_steps(links: Sequence[_Link], sightings: Sequence[tuple[_Link, Order]], known: Lots) -> tuple[Step, ...]:
+    steps = {}
+    for link, order in sightings:
+        source = link.fact.source.lower() if isinstance(link.fact, OrderSeen) else "book"
+        text = f"{order.status} by {source}: {words.terms(order.ticket, known)}"
+        if order.filled_quantity:
+            text += f", {order.filled_quantity} filled at {order.average_price}"
+        steps[link.seq] = _step(link, "seen", f"{text} ({order.note})" if order.note else text)
+    for link in links:
+        if isinstance(link.fact, Filled) and link.fact.account == LEADER:
+            steps[link.seq] = _step(link, "filled", words.tell(link.fact, known))
+    return tuple(steps[seq] for seq in sorted(steps))
+
+
+def _followers(links: Sequence[_Link]) -> list[str]:
+    return list(dict.fromkeys(link.row.follower for link in links if link.row.follower))
+
+
+def _chain(
+    journal: Journal,
+    name: str,
+    links: Sequence[_Link],
+    sightings: Sequence[tuple[_Link, Order]],
+    known: Lots,
+) -> Chain:
+    own = [link for link in links if link.row.follower == name]
+    first = next((link for link in own if isinstance(link.fact, Sized | Place | Skip)), own[0] if own else None)
+    follower = _follower(journal, name, first.seq) if first is not None else None
+    ticket = _ticket(own, sightings)
+    inputs = tuple(_inputs(journal, first.row, name, follower, ticket, known)) if first is not None else ()
+    steps = tuple(_steps(own, known))
+    skips = [link.fact for link in own if isinstance(link.fact, Skip)]
+    placed = [link.fact for link in own if isinstance(link.fact, Place)]
+    remedy = _remedy(skips[-1], follower, ticket, known) if skips and not _is_copied(own) else ""
+    return Chain(name, _verdict(own, placed, skips), inputs, steps, remedy)
+
+
+def _ticket(own: Sequence[_Link], sightings: Sequence[tuple[_Link, Order]]) -> Ticket | None:
+    if sightings:
+        return sightings[0][1].ticket
+    return next((link.fact.ticket for link in own if isinstance(link.fact, Place)), None)
+
+
+def _is_copied(own: Sequence[_Link]) -> bool:
+    """Whether some order of ours reached the broker."""
+    return any(isinstance(link.fact, Accepted | Filled | Ended) for link in own)
+
+
+def _verdict(own: Sequence[_Link], placed: Sequence[Place], skips: Sequence[Skip]) -> str:
+    if skips and not _is_copied(own):
+        return f"not copied, {skips[-1].reason}: {skips[-1].detail or words.MEANINGS[skips[-1].reason]}"
+    if not placed:
+        return "nothing was decided"
+    filled: dict[str, int] = {}
+    ended: dict[str, str] = {}
+    for link in own:
+        if isinstance(link.fact, Filled):
+            filled[link.fact.correlation_id] = link.fact.filled_quantity
+        elif isinstance(link.fact, Ended):
+            ended[link.fact.correlation_id] = link.fact.status.lower()
+    orders = f"{len(placed)} orders" if len(placed) > 1 else f"{placed[0].ticket.quantity} units"
+    said = f"copied with {orders}, {sum(filled.values())} filled"
+    if ended:
+        said += f", {' and '.join(sorted(set(ended.values())))}"
+    return f"{said}; then {skips[-1].reason}: {skips[-1].detail}" if skips else said
+
+
+def _follower(journal: Journal, name: str, seq: int) -> Follower | None:
+    """Return the follower's rules in force when a fact was recorded."""
+    sql = (
+        COLUMNS  # noqa: S608  # constant
+        + "FROM facts WHERE seq = (SELECT max(seq) FROM facts WHERE kind = 'Started' AND seq < ?)"
+    )
+    for link in _read(journal.query(sql, [seq])[1]):
+        if isinstance(link.fact, Started):
+            return next((each for each in link.fact.desk.followers if each.name == name), None)
+    return None
+
+
+def _inputs(
+    journal: Journal, row: Row, name: str, follower: Follower | None, ticket: Ticket | None, known: Lots
+) -> Iterator[str]:
+    """Say with which numbers the rules were applied."""
+    if follower is not None:
+        yield f"sizing {_sizing(follower)}"
+        limits = {key: value for key, value in asdict(follower.limits).items() if value is not None}
+        yield "limits " + (", ".join(f"{key} {value}" for key, value in limits.items()) or "none")
+        filters = {key: value for key, value in asdict(follower.filter).items() if value}
+        if filters:
+            yield "filter " + ", ".join(f"{key} {'/'.join(value)}" for key, value in filters.items())
+    if ticket is not None:
+        lot = known.get(ticket.security)
+        if lot is not None:
+            yield f"instrument {lot.symbol}: lot {lot.lot_size}, tick {lot.tick_size:g}, multiplier {lot.multiplier}"
+        yield f"position from copying before it: {_copied(journal, name, ticket.security, row):+d}"
+
+
+def _sizing(follower: Follower) -> str:
+    rule = follower.sizing
+    match rule.mode:
+        case SizingMode.LOTS:
+            return f"lots, {rule.lots} an entry"
+        case SizingMode.RISK:
+            return f"risk, {rule.risk_percent} % of the capital an entry"
+        case SizingMode.CAPITAL:
+            return f"capital, {rule.ratio} of the capitals' ratio"
+        case _:
+            return f"ratio {rule.ratio}"
+
+
+def _copied(journal: Journal, name: str, security: Security, before: Row) -> int:
+    """Return what a follower held from copying when a fact was recorded."""
+    moment = before.time
+    rows = positions.fills(journal, name, {security}, moment, moment + timedelta(microseconds=1))
+    return sum(row["quantity"] * (1 if row["side"] == "BUY" else -1) for row in rows if row["seq"] < before.seq)
+
+
+def _steps(own: Sequence[_Link], known: Lots) -> Iterator[Step]:
+    commands = {link.seq: link for link in own if isinstance(link.fact, Place | Modify | Cancel)}
+    for link in own:
+        fact = link.fact
+        match fact:
+            case Sized():
+                yield _step(link, "rule", _sized(fact))
+            case Skip():
+                yield _step(link, "decision", words.tell(fact, known))
+            case Place():
+                yield _step(link, "decision", f"{fact.role.lower()}, {words.tell(fact, known)}")
+                yield _step(link, "request", _request(fact.ticket))
+            case Modify() | Cancel():
+                yield _step(link, "decision", words.tell(fact, known))
+            case Filled():
+                yield _step(link, "filled", words.tell(fact, known) + _compared(fact))
+            case Ended():
+                yield _step(link, "ended", words.tell(fact, known))
+            case OrderSeen():
+                yield _step(link, "seen", words.tell(fact, known))
+            case _ if isinstance(fact, _ANSWERS):
+                yield _step(link, "answer", words.tell(fact, known) + _took(link, commands))
+            case _:
+                yield _step(link, "event", words.tell(fact, known))
+
+
+def _step(link: _Link, what: str, text: str) -> Step:
+    return Step(link.row.seq, link.row.cause, link.row.at, what, text)
+
+
+def _sized(fact: Sized) -> str:
+    said = f"the order opens {fact.opens} units: {fact.exact} lots exactly, {fact.lots} lots due, carry {fact.carry}"
+    return f"{said} on {fact.carry_side} ({fact.detail})" if fact.detail else f"{said} on {fact.carry_side}"
+
+
+def _request(ticket: Ticket) -> str:
+    """Say what the placement asked for, field by field."""
+    fields: dict[str, object] = {
+        "segment": ticket.security.exchange_segment,
+        "security": ticket.security.security_id,
+        "side": ticket.side,
+        "product": ticket.product,
+        "type": ticket.order_type,
+        "validity": ticket.validity,
+        "quantity": ticket.quantity,
+        "price": ticket.price,
+    }
+    if ticket.trigger_price:
+        fields["trigger"] = ticket.trigger_price
+    if ticket.disclosed_quantity:
+        fields["disclosed"] = ticket.disclosed_quantity
+    if ticket.after_market:
+        fields["after market"] = ticket.amo_time or "yes"
+    return ", ".join(f"{name} {value}" for name, value in fields.items())
+
+
+def _took(link: _Link, commands: dict[int, _Link]) -> str:
+    """Say how long an answer took, stage by stage where that was recorded."""
+    command = commands.get(link.row.cause or 0)
+    if command is None:
+        return ""
+    whole = _milliseconds(command.row.time, link.row.time)
+    times: Sending | None = getattr(link.fact, "times", None)
+    if times is None:
+        return f", {whole} after its event"
+    return (
+        f", {whole} after its event (decided {_milliseconds(command.row.time, times.decided)}, durable "
+        f"{_milliseconds(times.decided, times.durable)}, sent {_milliseconds(times.durable, times.sent)}, answered "
+        f"{_milliseconds(times.sent, link.row.time)})"
+    )
+
+
+def _milliseconds(since: datetime, until: datetime) -> str:
+    return f"{(until - since).total_seconds() * 1000:.1f} ms"
+
+
+def _compared(fact: Filled) -> str:
+    if not fact.leader_price:
+        return ""
+    difference = fact.average_price - fact.leader_price
+    return f", {difference:+} against the leader" if difference else ", the leader's price"
+
+
+# --- What would have had to be different ---------------------------------------------
+
+
+def _remedy(skip: Skip, follower: Follower | None, ticket: Ticket | None, known: Lots) -> str:
+    """Say what would have had to be different for the copy to be made."""
+    if skip.refusal is not None:
+        return f"It would have been copied had the broker not refused it. {explain_refusal(skip.refusal)}"
+    if skip.reason in (SkipReason.UNSUPPORTED_KIND, SkipReason.OWN_COPY):
+        return "Nothing would have had it copied: such orders are not."
+    return f"It would have been copied {_if(skip, follower, ticket, known)}."
+
+
+def _if(skip: Skip, follower: Follower | None, ticket: Ticket | None, known: Lots) -> str:
+    where = f"followers.{skip.account}"
+    match skip.reason:
+        case SkipReason.BELOW_ONE_LOT:
+            return _one_lot(where, follower, ticket, known)
+        case SkipReason.STALE:
+            return "had it been seen within copy.max_age_seconds of being placed, or had that been longer"
+        case SkipReason.FILTERED:
+            return f"had {where}.filter let it pass: {skip.detail}"
+        case SkipReason.NOTHING_TO_EXIT:
+            return "had the follower held something from copying; what it holds of its own is never touched"
+        case SkipReason.UNKNOWN_INSTRUMENT:
+            return "had the instrument master held it: run `copytrader instruments sync`"
+        case SkipReason.LIMIT_ORDER_VALUE | SkipReason.LIMIT_ORDER_LOTS | SkipReason.LIMIT_POSITION_LOTS:
+            return f"had {_limit(where, skip, follower)} been higher, or the order smaller ({skip.detail})"
+        case SkipReason.LIMIT_OPEN_POSITIONS | SkipReason.LIMIT_DAILY_LOSS | SkipReason.LIMIT_ORDERS_PER_MINUTE:
+            return f"had {_limit(where, skip, follower)} been higher ({skip.detail})"
+        case SkipReason.MARKET_CLOSED:
+            return f'within trading hours ({skip.detail}), or with copy.market_hours = "off"'
+        case SkipReason.HALTED:
+            return "had copying not been halted: `copytrader resume` starts it again"
+        case SkipReason.LEADER_DONE:
+            return "had the leader's order still been open when it was due"
+        case SkipReason.RATE_BUDGET:
+            return f"had the rate limits of {skip.account} left room in time: fewer orders, or fewer changes of them"
+        case SkipReason.ABSENT:
+            return "had the broker answered or ever shown the order; it is never sent twice"
+        case SkipReason.TOKEN:
+            return f"with a token that the broker accepts: run `copytrader login {skip.account}`"
+        case SkipReason.DETACHED:
+            return "to the end, had nobody changed it by hand"
+        case _:
+            return f"with other terms or in another state of the account ({skip.detail})"
+
+
+def _limit(where: str, skip: Skip, follower: Follower | None) -> str:
+    key = f"max_{skip.reason.removeprefix('LIMIT_').lower()}"
+    value = getattr(follower.limits, key, None) if follower is not None else None
+    return f"{where}.limits.{key}" + ("" if value is None else f", which was {value},")
+
+
+def _one_lot(where: str, follower: Follower | None, ticket: Ticket | None, known: Lots) -> str:
+    lot = None if ticket is None else known.get(ticket.security)
+    if follower is None or ticket is None or lot is None or follower.sizing.mode is not SizingMode.RATIO:
+        return "had its share come to one lot: a larger order of the leader's, or a larger share"
+    lots = Decimal(ticket.quantity) / lot.lot_size
+    needed = (Decimal(1) / lots).quantize(Decimal("0.0001")) if lots else Decimal(1)
+    least = -(-1 // follower.sizing.ratio) if follower.sizing.ratio else Decimal(1)
+    return (
+        f"had {where}.sizing.ratio been at least {needed.normalize():f} without any carry, or the leader's order had "
+        f"{least} lots; what was rounded off is carried to the leader's next entry"
+    )

@@ -1,0 +1,163 @@
+"""Keeping a journal for years: whole days out as files, old days into an archive."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from copytrader.audit import selection, verify, words
+from copytrader.audit.page import page
+from copytrader.audit.report import Period, report
+from copytrader.core.fold import recall
+from copytrader.core.model import IST
+from copytrader.core.state import State
+from copytrader.failure import ExitCode, Failure
+from copytrader.journal import Journal, Row
+from copytrader.journal.pruning import prune as take_out
+from copytrader.journal.rows import day_bounds
+from copytrader.render import csv_row
+
+EXPORTED = ("orders", "copies", "skips", "fills", "latency", "slippage", "alerts")
+DAYS_THAT_STAY = 2
+"""Yesterday's orders may still stand in the broker's book: what is known of them stays."""
+
+
+def export(journal: Journal, target: Path, period: Period, made: datetime) -> list[Path]:
+    """Write a period as files that anything reads: the facts, each view as CSV, the page; nothing is overwritten."""
+    _make_empty(target)
+    known = words.Lots(journal)
+    wanted = selection.Wanted(since=period.since, until=period.until)
+    written = [_write(target / "facts.jsonl", _as_json(selection.find(journal, wanted), known))]
+    for view in EXPORTED:
+        names, rows = _view(journal, view, period)
+        written.append(_write_csv(target / f"{view}.csv", names, rows))
+    last = (period.until - timedelta(microseconds=1)).date()
+    digest = journal.digest(last)
+    text = page(report(journal, period), str(journal.path), made, digest)
+    written.append(_write(target / "report.html", [text]))
+    return written
+
+
+def _make_empty(target: Path) -> None:
+    try:
+        target.mkdir(mode=0o700, parents=True, exist_ok=True)
+        full = any(target.iterdir())
+    except OSError as error:
+        raise Failure(f"{target} cannot be used: {error.strerror}; name another directory") from error
+    if full:
+        raise Failure(f"{target} is not empty; nothing is overwritten, name another directory")
+
+
+def _as_json(rows: Iterable[Row], known: words.Lots) -> Iterator[str]:
+    for row in rows:
+        yield json.dumps(selection.document(row, known), separators=(",", ":")) + "\n"
+
+
+def _view(journal: Journal, view: str, period: Period) -> tuple[Sequence[str], Sequence[Sequence[Any]]]:
+    last = period.until - timedelta(microseconds=1)
+    sql = f"SELECT * FROM {view} WHERE day BETWEEN ? AND ? ORDER BY seq"  # noqa: S608  # own names
+    return journal.query(sql, [f"{period.since:%Y-%m-%d}", f"{last:%Y-%m-%d}"])
+
+
+def _write(path: Path, parts: Iterable[str]) -> Path:
+    descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8", errors="backslashreplace", newline="") as file:
+        file.writelines(parts)
+    return path
+
+
+def _write_csv(path: Path, names: Sequence[str], rows: Iterable[Sequence[Any]]) -> Path:
+    descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8", errors="backslashreplace", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(names)
+        writer.writerows(csv_row(row) for row in rows)
+    return path
+
+
+@dataclass(frozen=True, slots=True)
+class Pruned:
+    """What went: facts 1 to `through`, whole days up to `last_day`, into `archive`; `digest` is the last one's hash."""
+
+    through: int
+    last_day: str
+    archive: Path
+    digest: str
+
+
+def prune(path: Path, before: date, archive: Path | None, now: datetime) -> Pruned | None:
+    """Move every whole day before a date into an archive; None where there is none that may go.
+
+    The caller holds the journal's lock.  Refuses when the journal does not verify, or when
+    what stays needs what would go: a copy that is open or held, a halt, a carry.
+    """
+    latest = now.astimezone(IST).date() - timedelta(days=DAYS_THAT_STAY - 1)
+    if before > latest:
+        raise Failure(f"the last {DAYS_THAT_STAY} days stay: name a date up to {latest}", code=ExitCode.USAGE)
+    with Journal.open(path, read_only=True) as journal:
+        findings = [*verify.chain(journal), *verify.completeness(journal, now)]
+        if findings:
+            lines = [f"{finding.check}: {finding.what}" for finding in findings]
+            raise Failure(*lines, "only verified days are moved; nothing was", code=ExitCode.FINDINGS)
+        through = _through(journal, before)
+        if through is None:
+            return None
+        _require_independence(journal, through)
+        last = journal.row(through)
+        assert last is not None
+        home = archive or path.with_name(f"{path.stem}.until-{last.at[:10]}.db")
+        journal.backup(home)
+    take_out(path, through, home, now)
+    return Pruned(through, last.at[:10], home, last.hash)
+
+
+def _through(journal: Journal, before: date) -> int | None:
+    """Return the last fact before the newest day on which a run of follow began the day, and all before is older."""
+    sql = """
+        SELECT max(began.seq) FROM facts AS began
+        JOIN facts AS last ON last.seq = began.seq - 1
+        WHERE began.kind = 'Started' AND substr(last.at, 1, 10) < substr(began.at, 1, 10) AND last.at < ?
+    """
+    found = journal.query(sql, [day_bounds(before)[0]])[1][0][0]
+    return None if found is None else int(found) - 1
+
+
+def _require_independence(journal: Journal, through: int) -> None:
+    """Refuse to take out what the rest builds upon: it must come to the same state with and without."""
+    crossing = journal.query("SELECT min(seq) FROM facts WHERE seq > ? AND cause <= ?", [through, through])[1][0][0]
+    if crossing is not None:
+        raise Failure(
+            f"fact {crossing} answers an older one: these days cannot be moved yet; name an earlier date",
+            code=ExitCode.SAFETY,
+        )
+    whole = _standing(recall((row.fact, row.time) for row in journal.facts()))
+    rest = _standing(recall((row.fact, row.time) for row in journal.facts(through)))
+    needed = sorted(set(whole.items()) ^ set(rest.items()))
+    if needed:
+        what = ", ".join(dict.fromkeys(key for key, _ in needed))
+        raise Failure(f"what stays builds on what would go ({what}); name an earlier date", code=ExitCode.SAFETY)
+
+
+def _standing(state: State) -> Mapping[str, str]:
+    """Return what a state holds for the future, apart from what every start reads anew."""
+    found: dict[str, str] = {}
+    for name, account in state.accounts.items():
+        if account.halted or account.blocked is not None:
+            found[f"{name} is stopped"] = f"{account.halted} {account.blocked}"
+        for correlation_id in account.open:
+            found[f"{name}'s order {correlation_id} is open"] = "open"
+    for key, holding in state.holdings.items():
+        for name, share in holding.shares.items():
+            if share.copied or share.carry or share.flatten:
+                where = f"{key.security.exchange_segment} {key.security.security_id} {key.product}"
+                found[f"{name} holds or carries {where}"] = f"{share.copied} {share.carry} {share.flatten}"
+    for order_id, order in state.orders.items():
+        if not order.known.is_done:
+            found[f"the leader's order {order_id} is open"] = "open"
+    return found

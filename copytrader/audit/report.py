@@ -1,0 +1,483 @@
+"""A period's figures: what was copied, what was not, how late, how much worse, and what it came to.
+
+Every figure comes from the documented views, so that anybody can work it out again with SQL.  Money is
+reckoned in `Decimal`; a view's price is a number of few digits, which its shortest text gives exactly.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from decimal import ROUND_HALF_UP, Decimal
+from math import ceil
+from typing import Any
+
+from copytrader.audit import positions
+from copytrader.audit.words import MEANINGS, Lots
+from copytrader.core.model import IST, LEADER, ZERO, RefusalClass, Security, SkipReason
+from copytrader.dhan.answers import explain
+from copytrader.journal import Journal
+from copytrader.journal.rows import timestamp
+
+Row = Mapping[str, Any]
+STAGES = ("decided", "durable", "sent", "answered", "filled", "total")
+"""The legs of a placement's way: each from the end of the one before; total is frame to answer."""
+_PAISA = Decimal("0.01")
+_MOST_DAYS = 31
+
+
+@dataclass(frozen=True, slots=True)
+class Period:
+    """From a moment up to, not including, another."""
+
+    since: datetime
+    until: datetime
+
+    @property
+    def title(self) -> str:
+        first, last = self.since, self.until - timedelta(microseconds=1)
+        if first.time() == datetime.min.time() and self.until.time() == datetime.min.time():
+            return f"{first:%Y-%m-%d}" if first.date() == last.date() else f"{first:%Y-%m-%d} to {last:%Y-%m-%d}"
+        return f"{first:%Y-%m-%d %H:%M:%S} to {self.until:%Y-%m-%d %H:%M:%S}"
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """How something is distributed, in milliseconds: half, 95 and 99 of a hundred are not above."""
+
+    count: int
+    p50: float
+    p95: float
+    p99: float
+    worst: float
+
+
+@dataclass(frozen=True, slots=True)
+class SkipCount:
+    reason: str
+    count: int
+    meaning: str
+
+
+@dataclass(frozen=True, slots=True)
+class RefusalCount:
+    """What the broker refused, in its own words, and what that means."""
+
+    refusal: str
+    count: int
+    words: str
+    meaning: str
+
+
+@dataclass(frozen=True, slots=True)
+class FollowerReport:
+    """One follower's figures.
+
+    `placed` orders reached the broker; `filled` traded wholly or in part, `units` in all.  `unknown` are
+    placements without a known fate at the end.  Slippage is positive where the follower did worse than the
+    leader: `slippage` in rupees over all, `ticks` of the average unit.  `realized` is what closed copied
+    positions brought, before charges.
+    """
+
+    name: str
+    placed: int = 0
+    entries: int = 0
+    exits: int = 0
+    modified: int = 0
+    cancelled: int = 0
+    filled: int = 0
+    units: int = 0
+    skipped: int = 0
+    refused: int = 0
+    unanswered: int = 0
+    unknown: int = 0
+    alerts: int = 0
+    skips: tuple[SkipCount, ...] = ()
+    refusals: tuple[RefusalCount, ...] = ()
+    latency: dict[str, Spread] = field(default_factory=dict)
+    slippage: Decimal = ZERO
+    ticks: Decimal | None = None
+    traded_value: Decimal = ZERO
+    realized: Decimal = ZERO
+
+
+@dataclass(frozen=True, slots=True)
+class LeaderReport:
+    orders: int = 0
+    modified: int = 0
+    cancelled: int = 0
+    rejected: int = 0
+    filled: int = 0
+    units: int = 0
+    traded_value: Decimal = ZERO
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """How often an account's order stream was lost while `follow` ran, and for how long in all."""
+
+    account: str
+    disconnects: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    period: Period
+    facts: int
+    leader: LeaderReport
+    followers: tuple[FollowerReport, ...]
+    connections: tuple[Connection, ...]
+    runs: int
+    uptime_seconds: float
+    dry_run: bool
+    orders: tuple[Row, ...]
+    copies: tuple[Row, ...]
+    skips: tuple[Row, ...]
+    slippages: tuple[Row, ...]
+    latencies: tuple[Row, ...]
+    alerts: tuple[Row, ...]
+
+
+def report(journal: Journal, period: Period, follower: str = "") -> Report:
+    """Work out the figures of a period, for one follower or for all."""
+    asked = _Asked(journal, period, follower)
+    orders, copies, skips = asked.rows("orders"), asked.rows("copies"), asked.rows("skips")
+    fills, slippages, latencies = asked.rows("fills"), asked.rows("slippage"), asked.rows("latency")
+    alerts = asked.rows("alerts")
+    answers = asked.answers()
+    known = Lots(journal)
+    runs = _runs(journal, period)
+    names = [follower] if follower else _names(runs, copies, skips, fills)
+    reports = tuple(
+        _follower(
+            name,
+            _of(name, copies),
+            _of(name, skips),
+            _of(name, fills),
+            _of(name, slippages),
+            _of(name, latencies),
+            _of(name, alerts),
+            _of(name, answers),
+            unknown=len(unknown_placements(journal, name, period.until)),
+            realized=_realized(journal, period, name, _of(name, fills), known),
+            known=known,
+        )
+        for name in names
+    )
+    led = [row for row in fills if row["follower"] is None]
+    return Report(
+        period=period,
+        facts=asked.count(),
+        leader=_leader(orders, led, known),
+        followers=reports,
+        connections=tuple(_connections(journal, period, runs)),
+        runs=len(runs),
+        uptime_seconds=sum((end - begin).total_seconds() for begin, end, _, _ in runs),
+        dry_run=any(dry for _, _, dry, _ in runs),
+        orders=tuple(orders),
+        copies=tuple(copies),
+        skips=tuple(skips),
+        slippages=tuple(slippages),
+        latencies=tuple(latencies),
+        alerts=tuple(alerts),
+    )
+
+
+def last_day(journal: Journal) -> datetime | None:
+    """Return the first moment of the last day on record, None for an empty journal."""
+    _, found = journal.query("SELECT max(at) FROM facts")
+    at = found[0][0]
+    return None if at is None else datetime.fromisoformat(at).replace(hour=0, minute=0, second=0, microsecond=0)
+
+
+def spread(values: Iterable[float | None]) -> Spread | None:
+    """Return the distribution of what is known, None where nothing is."""
+    ordered = sorted(value for value in values if value is not None)
+    if not ordered:
+        return None
+
+    def rank(percent: int) -> float:
+        return ordered[max(ceil(len(ordered) * percent / 100) - 1, 0)]
+
+    return Spread(len(ordered), rank(50), rank(95), rank(99), ordered[-1])
+
+
+def exact(value: float | str | None) -> Decimal:
+    """Return a view's number as the decimal that it was."""
+    return ZERO if value is None else Decimal(str(value))
+
+
+def rupees(value: Decimal) -> Decimal:
+    return value.quantize(_PAISA, ROUND_HALF_UP)
+
+
+def unknown_placements(journal: Journal, follower: str, until: datetime) -> list[str]:
+    """Return the correlation ids whose placing was not answered and which nothing has shown since."""
+    sql = (
+        "SELECT DISTINCT unanswered.correlation_id, unanswered.seq FROM facts AS unanswered "
+        "WHERE unanswered.kind = 'Unanswered' AND +unanswered.follower = ? AND unanswered.at < ? "
+        "AND json_extract(unanswered.body, '$.verb') = 'PLACE' AND NOT EXISTS ("
+        "SELECT 1 FROM facts AS known WHERE known.correlation_id = unanswered.correlation_id "
+        "AND (known.kind IN ('OrderSeen', 'Filled', 'Ended', 'Accepted', 'Modify', 'Cancel') "
+        "OR (known.kind = 'Skip' AND known.reason = 'ABSENT')))"
+    )
+    _, found = journal.query(sql, [follower, timestamp(until)])
+    return [name for name, seq in found if not _in_a_book(journal, follower, name, seq)]
+
+
+def _in_a_book(journal: Journal, follower: str, correlation_id: str, since: int) -> bool:
+    sql = (
+        "SELECT 1 FROM facts WHERE follower = ? AND kind = 'BookRead' AND seq > ? "
+        "AND instr(body, '\"correlation_id\":\"' || ? || '\"') > 0 LIMIT 1"
+    )
+    return bool(journal.query(sql, [follower, since, correlation_id])[1])
+
+
+class _Asked:
+    """The views, asked for one period and perhaps one follower."""
+
+    def __init__(self, journal: Journal, period: Period, follower: str) -> None:
+        self._journal = journal
+        self._follower = follower
+        self._days, self._span = _days(period)
+        self._times = [timestamp(period.since), timestamp(period.until)]
+
+    def rows(self, view: str) -> list[Row]:
+        """Return a view's rows; with a follower, its own and the leader's."""
+        sql = f"SELECT * FROM {view} WHERE day {self._span} AND at >= ? AND at < ?"  # noqa: S608  # own names
+        parameters = [*self._days, *self._times]
+        if self._follower and view != "orders":
+            sql += " AND (follower = ? OR follower IS NULL)"
+            parameters.append(self._follower)
+        return self._dicts(f"{sql} ORDER BY seq", parameters)
+
+    def answers(self) -> list[Row]:
+        """Return what the broker answered other than yes, and each accepted change."""
+        sql = f"""
+            SELECT
+                kind, follower, reason, json_extract(body, '$.verb') AS verb,
+                json_extract(body, '$.message') AS message
+            FROM facts WHERE kind IN ('Accepted', 'Refused', 'Unanswered')
+            AND substr(at, 1, 10) {self._span} AND at >= ? AND at < ?
+        """  # noqa: S608  # own condition
+        return self._dicts(sql, [*self._days, *self._times])
+
+    def count(self) -> int:
+        _, found = self._journal.query("SELECT count(*) FROM facts WHERE at >= ? AND at < ?", self._times)
+        return int(found[0][0])
+
+    def _dicts(self, sql: str, parameters: Sequence[str]) -> list[Row]:
+        names, found = self._journal.query(sql, parameters)
+        return [dict(zip(names, row, strict=True)) for row in found]
+
+
+def _days(period: Period) -> tuple[list[str], str]:
+    """Return a condition for a period's days and its values: few days by name, which an index serves best."""
+    first = period.since.astimezone(IST).date()
+    last = (period.until - timedelta(microseconds=1)).astimezone(IST).date()
+    count = (last - first).days + 1
+    if count > _MOST_DAYS:
+        return [first.isoformat(), last.isoformat()], "BETWEEN ? AND ?"
+    days = [(first + timedelta(days=number)).isoformat() for number in range(count)]
+    return days, f"IN ({', '.join('?' * count)})"
+
+
+def _of(name: str, rows: Iterable[Row]) -> list[Row]:
+    return [row for row in rows if row["follower"] == name]
+
+
+def _leader(orders: Sequence[Row], fills: Sequence[Row], known: Lots) -> LeaderReport:
+    statuses = Counter(row["status"] for row in orders)
+    return LeaderReport(
+        orders=len(orders),
+        modified=sum(1 for row in orders if row["modified"]),
+        cancelled=statuses["CANCELLED"],
+        rejected=statuses["REJECTED"],
+        filled=len({row["order_id"] for row in fills}),
+        units=sum(row["quantity"] for row in fills),
+        traded_value=rupees(_traded(fills, known)),
+    )
+
+
+def _follower(
+    name: str,
+    copies: Sequence[Row],
+    skips: Sequence[Row],
+    fills: Sequence[Row],
+    slippages: Sequence[Row],
+    latencies: Sequence[Row],
+    alerts: Sequence[Row],
+    answers: Sequence[Row],
+    *,
+    unknown: int,
+    realized: Decimal,
+    known: Lots,
+) -> FollowerReport:
+    reached = [row for row in copies if row["order_id"] is not None and not row["dry_run"]]
+    refusals = _refusals(skips, answers)
+    return FollowerReport(
+        name=name,
+        placed=len(reached),
+        entries=sum(1 for row in reached if row["role"] == "ENTRY"),
+        exits=sum(1 for row in reached if row["role"] == "EXIT"),
+        modified=sum(1 for row in answers if (row["kind"], row["verb"]) == ("Accepted", "MODIFY")),
+        cancelled=sum(1 for row in reached if row["status"] == "CANCELLED"),
+        filled=len({row["correlation_id"] for row in fills}),
+        units=sum(row["quantity"] for row in fills),
+        skipped=len({row["leader_order_id"] for row in skips}),
+        refused=sum(each.count for each in refusals),
+        unanswered=sum(1 for row in answers if row["kind"] == "Unanswered"),
+        unknown=unknown,
+        alerts=len(alerts),
+        skips=_skips(skips),
+        refusals=refusals,
+        latency=_latency(latencies),
+        slippage=rupees(sum((exact(row["rupees"]) for row in slippages), ZERO)),
+        ticks=_mean_ticks(slippages),
+        traded_value=rupees(_traded(fills, known)),
+        realized=rupees(realized),
+    )
+
+
+def _skips(rows: Sequence[Row]) -> tuple[SkipCount, ...]:
+    counted = Counter(row["reason"] for row in rows)
+    return tuple(SkipCount(reason, count, MEANINGS[SkipReason(reason)]) for reason, count in counted.most_common())
+
+
+def _refusals(skips: Sequence[Row], answers: Sequence[Row]) -> tuple[RefusalCount, ...]:
+    """Count the broker's refusals: of a placing the skip tells, also where it came later; of a change the answer."""
+    said = [(row["refusal"], row["detail"]) for row in skips if row["refusal"]]
+    said += [(row["reason"], row["message"]) for row in answers if row["kind"] == "Refused" and row["verb"] != "PLACE"]
+    counted = Counter(refusal for refusal, _ in said)
+    words = dict(said)
+    return tuple(
+        RefusalCount(refusal, count, words[refusal], explain(RefusalClass(refusal)))
+        for refusal, count in counted.most_common()
+    )
+
+
+def _latency(rows: Sequence[Row]) -> dict[str, Spread]:
+    """Measure the placements that a frame of the leader's brought about and the broker took."""
+    taken = [
+        row for row in rows if row["verb"] == "PLACE" and row["event"] == "OrderSeen" and row["answer"] == "Accepted"
+    ]
+    spreads = {stage: spread(row[f"{stage}_ms"] for row in taken) for stage in STAGES}
+    return {stage: found for stage, found in spreads.items() if found is not None}
+
+
+def _mean_ticks(rows: Sequence[Row]) -> Decimal | None:
+    """Average the ticks over the units, not over the orders."""
+    weighed = [(exact(row["ticks"]), row["quantity"]) for row in rows if row["ticks"] is not None]
+    units = sum(quantity for _, quantity in weighed)
+    if not units:
+        return None
+    return rupees(sum((ticks * quantity for ticks, quantity in weighed), ZERO) / units)
+
+
+def _multiplier(security: Security, known: Lots) -> int:
+    lot = known.get(security)
+    return 1 if lot is None else lot.multiplier
+
+
+def _traded(fills: Sequence[Row], known: Lots) -> Decimal:
+    """Add up what each fill was worth; an average is turned back into the price of its last part."""
+    total, before = ZERO, dict[str, Decimal]()
+    for row in fills:
+        worth = exact(row["average_price"]) * row["filled_quantity"]
+        missed = row["filled_quantity"] - row["quantity"]
+        part = worth - before.get(row["order_id"], exact(row["average_price"]) * missed)
+        before[row["order_id"]] = worth
+        total += part * _multiplier(positions.security_of(row), known)
+    return total
+
+
+def _realized(journal: Journal, period: Period, name: str, fills: Sequence[Row], known: Lots) -> Decimal:
+    """Work out what the period's closings brought, at the average price of what they closed."""
+    traded = {positions.security_of(row) for row in fills}
+    if not traded:
+        return ZERO
+    total, since = ZERO, timestamp(period.since)
+    held: defaultdict[tuple[Security, str], positions.Held] = defaultdict(positions.Held)
+    before: dict[str, Decimal] = {}
+    first = datetime.fromisoformat(fills[0]["at"])
+    for row in positions.fills(journal, name, traded, first, period.until):
+        security, order = positions.security_of(row), row["correlation_id"] or row["order_id"]
+        average, quantity = exact(row["average_price"]), row["quantity"]
+        worth = average * row["filled_quantity"]
+        price = (worth - before.get(order, average * (row["filled_quantity"] - quantity))) / quantity
+        before[order] = worth
+        gained = held[security, row["product"]].fill(1 if row["side"] == "BUY" else -1, quantity, price)
+        if row["at"] >= since:
+            total += gained * _multiplier(security, known)
+    return total
+
+
+Run = tuple[datetime, datetime, bool, tuple[str, ...]]
+"""When a run of `follow` began and ended within the period, whether it was dry, and its followers."""
+
+
+def _runs(journal: Journal, period: Period) -> list[Run]:
+    """Return the runs of `follow` within the period; one that was killed ended with its last fact."""
+    _, found = journal.query(
+        "SELECT seq, at, json_extract(body, '$.dry_run'), "
+        "(SELECT group_concat(json_extract(value, '$.name')) FROM json_each(body, '$.desk.followers')), "
+        "coalesce(json_extract(body, '$.copying'), 1) "
+        "FROM facts WHERE kind = 'Started' AND at < ? AND at >= coalesce("
+        "(SELECT max(at) FROM facts WHERE kind = 'Started' AND at < ?), '') ORDER BY seq",
+        [timestamp(period.until), timestamp(period.since)],
+    )
+    runs = []
+    for place, (_, at, dry, names, copying) in enumerate(found):
+        following = found[place + 1][0] if place + 1 < len(found) else None
+        end = _end(journal, following, period)
+        begin = max(datetime.fromisoformat(at), period.since)
+        if copying and end >= begin:
+            runs.append((begin, min(end, period.until), bool(dry), tuple((names or "").split(","))))
+    return runs
+
+
+def _end(journal: Journal, following: int | None, period: Period) -> datetime:
+    """Return when the last fact before a run's successor, or before the period's end, was recorded."""
+    if following is not None:
+        row = journal.query("SELECT at FROM facts WHERE seq < ? ORDER BY seq DESC LIMIT 1", [following])
+    else:
+        until = timestamp(period.until)
+        row = journal.query("SELECT at FROM facts WHERE at < ? ORDER BY at DESC LIMIT 1", [until])
+    return datetime.fromisoformat(row[1][0][0])
+
+
+def _names(runs: Sequence[Run], *tables: Sequence[Row]) -> list[str]:
+    """Return the followers served in the period, in the configuration's order, then any other that left a trace."""
+    served = [name for _, _, _, names in runs for name in names if name]
+    traced = [row["follower"] for rows in tables for row in rows if row["follower"]]
+    return list(dict.fromkeys([*served, *traced]))
+
+
+def _connections(journal: Journal, period: Period, runs: Sequence[Run]) -> Iterable[Connection]:
+    _, found = journal.query(
+        "SELECT at, kind, json_extract(body, '$.account') FROM facts "
+        "WHERE kind IN ('Connected', 'Disconnected') AND at >= ? AND at < ? ORDER BY seq",
+        [timestamp(period.since), timestamp(period.until)],
+    )
+    lost: dict[str, datetime] = {}
+    times, seconds = Counter[str](), defaultdict[str, float](float)
+    for at, kind, account in found:
+        moment = datetime.fromisoformat(at)
+        times[account] += kind == "Disconnected"
+        if kind == "Disconnected":
+            lost.setdefault(account, moment)
+        elif account in lost:
+            seconds[account] += _running(lost.pop(account), moment, runs)
+    for account, since in lost.items():
+        seconds[account] += _running(since, period.until, runs)
+    for account in sorted(times, key=lambda name: (name != LEADER, name)):
+        yield Connection(account, times[account], round(seconds[account], 3))
+
+
+def _running(since: datetime, until: datetime, runs: Sequence[Run]) -> float:
+    """Return how much of a span `follow` was running, in seconds."""
+    shared = (min(end, until) - max(begin, since) for begin, end, _, _ in runs)
+    return sum(max(each.total_seconds(), 0.0) for each in shared)

@@ -1,0 +1,238 @@
+"""Facts in plain words: one line for each, and what each reason means to whoever reads it.
+
+The words hold what the broker said, as it said it: whoever shows them makes them harmless.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from copytrader.core.facts import (
+    Accepted,
+    Adopted,
+    Alert,
+    BookRead,
+    Cancel,
+    Connected,
+    Disconnected,
+    Ended,
+    Fact,
+    Filled,
+    FixOrdered,
+    FrameRefused,
+    Halted,
+    InstrumentRead,
+    Modify,
+    NotFound,
+    Noticed,
+    NotSent,
+    OrderSeen,
+    Place,
+    Refused,
+    Resumed,
+    Sized,
+    Skip,
+    Started,
+    Stopped,
+    Throttled,
+    Ticked,
+    TokenRefused,
+    TokenRenewed,
+    Unanswered,
+)
+from copytrader.core.model import LEADER, OrderType, Security, SkipReason, Ticket
+from copytrader.journal import Journal
+from copytrader.journal.views import newest_row_of
+
+
+@dataclass(frozen=True, slots=True)
+class Lot:
+    """What the words need of an instrument."""
+
+    symbol: str
+    lot_size: int
+    tick_size: float
+    multiplier: int
+
+
+class Lots:
+    """The instruments that a journal knows, as they were read last; each is looked up when it is first asked for."""
+
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
+        self._found: dict[Security, Lot | None] = {}
+
+    def get(self, security: Security) -> Lot | None:
+        if security not in self._found:
+            self._found[security] = self._look_up(security)
+        return self._found[security]
+
+    def _look_up(self, security: Security) -> Lot | None:
+        sql = (
+            "SELECT symbol, lot_size, tick_size, coalesce(multiplier, 1) FROM instruments WHERE seq = "  # noqa: S608
+            + newest_row_of("?")
+        )
+        rows = self._journal.query(sql, [security_key(security)])[1]
+        return Lot(*rows[0]) if rows else None
+
+
+def symbol(security: Security, known: Lots) -> str:
+    lot = known.get(security)
+    return lot.symbol if lot is not None else f"{security.exchange_segment} {security.security_id}"
+
+
+def terms(ticket: Ticket, known: Lots) -> str:
+    """Say an order's terms as a trader would: BUY 75 NIFTY … LIMIT 186.00."""
+    text = f"{ticket.side} {ticket.quantity} {symbol(ticket.security, known)} {ticket.order_type}"
+    if ticket.order_type is not OrderType.MARKET:
+        text += f" {ticket.price}"
+    return f"{text} trigger {ticket.trigger_price}" if ticket.trigger_price else text
+
+
+def who(fact: Fact) -> str:
+    """Say whose account a fact is about; a decision about a leader's order is its follower's."""
+    return getattr(fact, "account", None) or ""
+
+
+def tell(fact: Fact, known: Lots) -> str:
+    """Say a fact in one line, without its time and its account."""
+    teller: Callable[[Fact, Lots], str] = _TELLERS[type(fact)]
+    return teller(fact, known)
+
+
+def _started(fact: Started, _known: Lots) -> str:
+    names = ", ".join(follower.name for follower in fact.desk.followers)
+    return f"follow started, version {fact.version or '?'}, for {names or 'nobody'}" + (
+        "; a dry run: nothing is sent" if fact.dry_run else ""
+    )
+
+
+def _instrument(fact: InstrumentRead, _known: Lots) -> str:
+    row = fact.instrument
+    freeze = f", freeze quantity {row.freeze_quantity}" if row.freeze_quantity else ""
+    return f"instrument {row.symbol}: lot {row.lot_size}, tick {row.tick_size}{freeze}"
+
+
+def _seen(fact: OrderSeen, known: Lots) -> str:
+    order = fact.order
+    text = f"order {order.order_id} {order.status} by {fact.source.lower()}: {terms(order.ticket, known)}"
+    if order.filled_quantity:
+        text += f", {order.filled_quantity} filled at {order.average_price}"
+    return f"{text} ({order.note})" if order.note else text
+
+
+def _book(fact: BookRead, known: Lots) -> str:
+    said = [f"{order.order_id} {order.status}" for order in fact.orders]
+    text = f"order book read, {len(said)} changed" + (f": {', '.join(said[:4])}" if said else "")
+    if len(said) > 4:
+        text += ", …"
+    if fact.positions is not None:
+        held = [f"{each.net_quantity:+} {symbol(each.security, known)}" for each in fact.positions if each.net_quantity]
+        text += f"; positions {', '.join(held) or 'flat'}"
+    return text
+
+
+def _accepted(fact: Accepted, _known: Lots) -> str:
+    return f"{fact.verb.lower()} accepted: order {fact.order_id}" + (f", {fact.status}" if fact.status else "")
+
+
+def _refused(fact: Refused, _known: Lots) -> str:
+    said = " ".join(part for part in (fact.code, fact.message) if part)
+    return f"{fact.verb.lower()} refused, {fact.refusal}: {said or 'no words'}"
+
+
+def _filled(fact: Filled, _known: Lots) -> str:
+    text = f"order {fact.order_id} filled {fact.filled_quantity} at {fact.average_price}"
+    if fact.account != LEADER and fact.leader_price:
+        text += f" (leader {fact.leader_price})"
+    return text
+
+
+def _skip(fact: Skip, _known: Lots) -> str:
+    return f"not copied, {fact.reason}: {fact.detail or MEANINGS[fact.reason]}"
+
+
+def _why(text: str, why: str) -> str:
+    return f"{text} ({why})" if why else text
+
+
+def _with(text: str, detail: str) -> str:
+    return f"{text}: {detail}" if detail else text
+
+
+def _everyone(account: str | None) -> str:
+    return account or "every follower"
+
+
+_TELLERS: dict[type, Callable[..., str]] = {
+    Started: _started,
+    Stopped: lambda fact, _: _with("follow stopped", fact.detail),
+    InstrumentRead: _instrument,
+    OrderSeen: _seen,
+    BookRead: _book,
+    NotFound: lambda fact, _: f"the broker knows no order {fact.correlation_id}",
+    Accepted: _accepted,
+    Refused: _refused,
+    Throttled: lambda fact, _: _with(f"{fact.verb.lower()} refused by the rate limiter", fact.detail),
+    Unanswered: lambda fact, _: _with(f"{fact.verb.lower()} not answered, its fate is unknown", fact.detail),
+    NotSent: lambda fact, _: _with(f"{fact.verb.lower()} never left", fact.detail),
+    Connected: lambda _fact, _: "order stream connected",
+    Disconnected: lambda fact, _: _with("order stream lost", fact.detail),
+    FrameRefused: lambda fact, _: _with("a frame cannot be read", fact.detail),
+    TokenRefused: lambda fact, _: _with(f"the broker refuses the {fact.refusal.lower()}", fact.detail),
+    TokenRenewed: lambda _fact, _: "the access token works",
+    Noticed: lambda fact, _: f"{fact.level}: {fact.text}",
+    Ticked: lambda _fact, _: "time passed that was waited for",
+    Halted: lambda fact, _: _with(
+        f"halted for {_everyone(fact.account)}" + (", positions are closed" if fact.flatten else ""), fact.detail
+    ),
+    Resumed: lambda fact, _: _with(f"resumed for {_everyone(fact.account)}", fact.detail),
+    Adopted: lambda fact, _: f"{len(fact.orders)} orders with our names taken over",
+    FixOrdered: lambda fact, _: (
+        f"plan {fact.plan_id} ordered: {len(fact.tickets)} orders, {len(fact.cancels)} cancellations"
+    ),
+    Sized: lambda fact, _: _with(f"{fact.lots} lots due", fact.detail),
+    Place: lambda fact, known: _why(f"place {terms(fact.ticket, known)} as {fact.correlation_id}", fact.why),
+    Modify: lambda fact, known: _why(f"modify {fact.order_id} to {terms(fact.ticket, known)}", fact.why),
+    Cancel: lambda fact, _: _why(f"cancel {fact.order_id}", fact.why),
+    Skip: _skip,
+    Filled: _filled,
+    Ended: lambda fact, _: f"order {fact.order_id} is {fact.status.lower()}, {fact.filled_quantity} filled",
+    Alert: lambda fact, _: f"{fact.level}: {fact.text}",
+}
+
+MEANINGS: dict[SkipReason, str] = {
+    SkipReason.STALE: "it was seen too late to be copied at a fair price",
+    SkipReason.FILTERED: "the follower's filter leaves it out",
+    SkipReason.BELOW_ONE_LOT: "the follower's share came to less than one lot",
+    SkipReason.NOTHING_TO_EXIT: "the follower held nothing from copying that could be closed",
+    SkipReason.UNKNOWN_INSTRUMENT: "the instrument is not in the master",
+    SkipReason.UNSUPPORTED_KIND: "orders of this kind are not copied",
+    SkipReason.OWN_COPY: "it is itself a copy",
+    SkipReason.LEADER_DONE: "the leader's order was over before a copy was due",
+    SkipReason.HALTED: "copying was halted",
+    SkipReason.DETACHED: "somebody changed or cancelled the copy by hand",
+    SkipReason.MARKET_CLOSED: "the market was closed",
+    SkipReason.LIMIT_ORDER_VALUE: "the order would have been worth more than the limit",
+    SkipReason.LIMIT_ORDER_LOTS: "the order would have had more lots than the limit",
+    SkipReason.LIMIT_POSITION_LOTS: "the position would have had more lots than the limit",
+    SkipReason.LIMIT_OPEN_POSITIONS: "too many positions were open",
+    SkipReason.LIMIT_DAILY_LOSS: "the day's loss had reached the limit",
+    SkipReason.LIMIT_ORDERS_PER_MINUTE: "too many entries came within a minute",
+    SkipReason.RATE_BUDGET: "the broker's rate limits left no room in time",
+    SkipReason.INSUFFICIENT_MARGIN: "the account had too little money",
+    SkipReason.PRICE_BAND: "the price was outside the exchange's limits",
+    SkipReason.BAD_TERMS: "no exchange takes such terms",
+    SkipReason.TOKEN: "the broker did not accept the access token or the address",
+    SkipReason.ABSENT: "it was sent, never answered and never found",
+    SkipReason.REFUSED: "the broker refused it",
+}
+
+
+def security_key(security: Security) -> str:
+    """Return a security as it stands in the body of a fact."""
+    return json.dumps(
+        {"exchange_segment": security.exchange_segment, "security_id": security.security_id}, separators=(",", ":")
+    )

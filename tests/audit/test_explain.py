@@ -1,0 +1,108 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from copytrader.core.facts import Skip
+from copytrader.core.model import RefusalClass, SkipReason
+from tests.audit.journals import Writer, audit, name
+
+
+def told(writer: Writer, order: str) -> str:
+    done = audit(writer.close(), "explain", order)
+    assert done.exit_code == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("order", ["362261123000001", "322261123000001", name(1)])
+def test_each_of_an_order_s_names_tells_the_same_story(writer: Writer, order: str) -> None:
+    writer.copied(1, "110.15", times=True)
+
+    text = told(writer, order)
+
+    assert text.startswith("Leader's order 362261123000001: BUY 150 NIFTY-Dec2026-25000-CE LIMIT 110\n")
+    for said in (
+        "asha: copied with 75 units, 75 filled, traded",
+        "given     sizing ratio 0.5",
+        "given     limits max_order_lots 20",
+        "lot 75, tick 0.05",
+        "position from copying before it: +0",
+        "the order opens 150 units: 1.0 lots exactly, 1 lots due, carry 0 on BUY",
+        f"place BUY 75 NIFTY-Dec2026-25000-CE LIMIT 110 as {name(1)}",
+        "quantity 75, price 110",
+        "place accepted: order 322261123000001, TRANSIT, 24.0 ms after its event",
+        "decided 1.0 ms, durable 2.0 ms, sent 1.0 ms, answered 20.0 ms",
+        "filled 75 at 110.15 (leader 110), +0.15 against the leader",
+    ):
+        assert said in text
+
+
+def test_each_step_names_the_fact_it_follows_from(writer: Writer) -> None:
+    writer.copied(1)
+    path = writer.close()
+
+    found = json.loads(audit(path, "explain", name(1), "--json").stdout)
+
+    steps = [step for chain in found["followers"] for step in chain["steps"]]
+    by_seq = {step["seq"]: step for step in [*found["leader"], *steps]}
+    answer = next(step for step in steps if step["what"] == "answer")
+    command = by_seq[answer["cause"]]
+    assert command["what"] == "request" or command["what"] == "decision"
+    assert by_seq[command["cause"]]["what"] == "seen"
+
+
+def test_the_position_before_an_order_is_what_was_copied_until_then(writer: Writer) -> None:
+    writer.copied(1)
+    writer.copied(2)
+
+    assert "position from copying before it: +75" in told(writer, name(2))
+
+
+def test_an_order_of_one_follower_is_explained_for_this_one_alone(writer: Writer) -> None:
+    writer.copied(1)
+    writer.led("362261123000001", Skip("ravi", "362261123000001", SkipReason.HALTED, "copying is halted"))
+    path = writer.close()
+
+    assert "ravi" not in audit(path, "explain", name(1)).stdout
+    assert "ravi: not copied, HALTED" in audit(path, "explain", "362261123000001").stdout
+
+
+@pytest.mark.parametrize("reason", list(SkipReason))
+def test_every_skip_says_what_would_have_had_to_be_different(writer: Writer, reason: SkipReason) -> None:
+    writer.led("7", Skip("asha", "7", reason, "12 lots, the limit is 10"))
+
+    text = told(writer, "7")
+
+    assert f"asha: not copied, {reason}: 12 lots, the limit is 10" in text
+    assert text.rstrip().splitlines()[-1].strip().startswith(("It would have been copied ", "Nothing would have"))
+
+
+def test_a_limit_is_named_with_its_key_and_its_value(writer: Writer) -> None:
+    writer.led("7", Skip("asha", "7", SkipReason.LIMIT_ORDER_LOTS, "24 lots, the limit is 20"))
+
+    assert "followers.asha.limits.max_order_lots, which was 20, been higher" in told(writer, "7")
+
+
+def test_a_share_below_one_lot_is_worked_out(writer: Writer) -> None:
+    from tests.audit.journals import ticket
+
+    writer.led("7", Skip("asha", "7", SkipReason.BELOW_ONE_LOT, "0.5"), terms=ticket(75))
+
+    text = told(writer, "7")
+
+    assert "followers.asha.sizing.ratio been at least 1 without any carry" in text
+    assert "or the leader's order had 2 lots" in text
+
+
+def test_a_refusal_is_explained_in_plain_words(writer: Writer) -> None:
+    skip = Skip("asha", "7", SkipReason.INSUFFICIENT_MARGIN, "add funds", name(1), RefusalClass.MARGIN)
+    writer.led("7", skip)
+
+    assert "The account has too little money for this order" in told(writer, "7")
+
+
+def test_an_order_that_nobody_knows_is_said(writer: Writer) -> None:
+    done = audit(writer.close(), "explain", "404")
+
+    assert (done.exit_code, done.stdout, done.stderr) == (1, "", "no fact is about the order 404\n")

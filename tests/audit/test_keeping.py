@@ -1,0 +1,229 @@
+from __future__ import annotations
+
+import csv
+import json
+import sqlite3
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import pytest
+from freezegun import freeze_time
+
+from copytrader.audit import keeping
+from copytrader.core.facts import Halted, Stopped
+from copytrader.core.model import IST, Side
+from copytrader.failure import ExitCode, Failure
+from copytrader.journal import Journal
+from copytrader.lock import hold
+from tests.audit.journals import NOON, RUN, Writer, audit
+
+NOW = NOON + timedelta(days=10)
+
+
+def days(path: Path, count: int = 5) -> Path:
+    """A journal of some days; each begins with a start and ends flat."""
+    writer = Writer(path)
+    for number in range(count):
+        writer.now = NOON + timedelta(days=number)
+        writer.start()
+        writer.instrument()
+        writer.positions()
+        writer.copied(number * 10)
+        writer.copied(number * 10 + 1, side=Side.SELL)
+        writer.skipped(number * 10 + 2)
+        writer.record(Stopped(writer.now))
+    return writer.close()
+
+
+# --- Export and backup ---------------------------------------------------------------------
+
+
+def test_an_export_has_the_facts_the_views_and_the_page(tmp_path: Path) -> None:
+    path = days(tmp_path / "j.db", 2)
+    target = tmp_path / "out"
+
+    done = audit(path, "export", str(target), "--date", "2026-11-24")
+
+    assert done.exit_code == 0
+    assert {file.name for file in target.iterdir()} == {
+        "facts.jsonl",
+        "report.html",
+        *(f"{view}.csv" for view in keeping.EXPORTED),
+    }
+    facts = [json.loads(line) for line in (target / "facts.jsonl").read_text().splitlines()]
+    assert {fact["at"][:10] for fact in facts} == {"2026-11-24"}
+    with (target / "copies.csv").open() as file:
+        assert [row["filled_quantity"] for row in csv.DictReader(file)] == ["75", "75"]
+    assert {file.stat().st_mode & 0o777 for file in target.iterdir()} == {0o600}
+
+
+def test_an_export_without_a_time_has_everything(tmp_path: Path) -> None:
+    path = days(tmp_path / "j.db", 2)
+
+    audit(path, "export", str(tmp_path / "out"))
+
+    with Journal.open(path, read_only=True) as journal:
+        assert len((tmp_path / "out/facts.jsonl").read_text().splitlines()) == journal.last_seq
+
+
+def test_an_export_overwrites_nothing(tmp_path: Path) -> None:
+    path = days(tmp_path / "j.db", 1)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/mine.txt").write_text("mine")
+
+    done = audit(path, "export", str(tmp_path / "out"))
+
+    assert done.exit_code == 1 and "is not empty" in done.stderr
+    assert [file.name for file in (tmp_path / "out").iterdir()] == ["mine.txt"]
+
+
+def test_a_backup_is_a_whole_journal(tmp_path: Path) -> None:
+    path = days(tmp_path / "j.db", 1)
+
+    assert audit(path, "backup", str(tmp_path / "copy.db")).exit_code == 0
+    assert audit(path, "backup", str(tmp_path / "copy.db")).exit_code == 1
+
+    assert audit(tmp_path / "copy.db", "verify").stdout == audit(path, "verify").stdout
+
+
+# --- Pruning -------------------------------------------------------------------------------
+
+
+def seqs(path: Path) -> list[int]:
+    with Journal.open(path, read_only=True) as journal:
+        return [row.seq for row in journal.facts()]
+
+
+def test_whole_days_move_into_an_archive_and_both_parts_prove_themselves(tmp_path: Path) -> None:
+    path = days(tmp_path / "j.db")
+    every = seqs(path)
+    noted = audit(path, "verify", "--anchor", "--date", "2026-11-24").stdout.splitlines()[-1].split()[1]
+
+    done = keeping.prune(path, NOON.date() + timedelta(days=3), None, NOW)
+
+    assert done is not None
+    archive = tmp_path / "j.until-2026-11-25.db"
+    assert (done.archive, done.last_day) == (archive, "2026-11-25")
+    assert seqs(archive) + seqs(path) == every
+    assert audit(path, "verify").exit_code == audit(archive, "verify").exit_code == 0
+    assert f"facts up to {done.through} are in j.until-2026-11-25.db" in audit(path, "verify").stdout
+    for digest in (noted, done.digest):
+        assert audit(path, "verify", "--against", digest).exit_code == 0
+    assert archive.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_pruned_journal_is_written_on_and_pruned_again(tmp_path: Path) -> None:
+    path = days(tmp_path / "j.db")
+    keeping.prune(path, NOON.date() + timedelta(days=2), None, NOW)
+    first = seqs(path)[0]
+
+    with Journal.open(path) as journal:
+        (seq,) = journal.record(Stopped(NOON + timedelta(days=5)))
+    keeping.prune(path, NOON.date() + timedelta(days=4), None, NOW)
+
+    assert seqs(path)[0] > first and seqs(path)[-1] == seq
+    assert audit(path, "verify").exit_code == 0
+    assert audit(path, "report").exit_code == 0
+
+
+def test_an_altered_archive_is_found(tmp_path: Path) -> None:
+    path = days(tmp_path / "j.db")
+    done = keeping.prune(path, NOON.date() + timedelta(days=2), None, NOW)
+    assert done is not None
+    connection = sqlite3.connect(done.archive)
+    connection.execute("DROP TRIGGER facts_are_final")
+    connection.execute("UPDATE facts SET reason = 'HALTED' WHERE kind = 'Skip'")
+    connection.commit()
+    connection.close()
+
+    found = audit(path, "verify")
+
+    assert found.exit_code == 3
+    assert "chain: j.until-2026-11-24.db: " in found.stdout
+
+
+def test_a_removed_fact_after_the_pruned_ones_is_still_found(tmp_path: Path) -> None:
+    path = days(tmp_path / "j.db")
+    keeping.prune(path, NOON.date() + timedelta(days=2), None, NOW)
+    first = seqs(path)[0]
+    connection = sqlite3.connect(path)
+    connection.execute("DROP TRIGGER facts_are_kept")
+    connection.execute("PRAGMA foreign_keys = OFF")
+    connection.execute("DELETE FROM facts WHERE seq = ?", (first,))
+    connection.commit()
+    connection.close()
+
+    found = audit(path, "verify")
+
+    assert found.exit_code == 3
+    assert f"fact {first} is missing" in found.stdout
+
+
+@pytest.mark.parametrize("stands", ["held", "halted", "altered"])
+def test_what_is_still_needed_or_not_verified_is_not_moved(tmp_path: Path, stands: str) -> None:
+    path = tmp_path / "j.db"
+    writer = Writer(path)
+    writer.start()
+    writer.instrument()
+    writer.positions()
+    writer.copied(1)
+    if stands != "held":
+        writer.copied(2, side=Side.SELL)
+    if stands == "halted":
+        writer.record(Halted(writer.now))
+    writer.now = NOON + timedelta(days=1)
+    writer.start()
+    writer.record(Stopped(writer.now))
+    writer.close()
+    if stands == "altered":
+        connection = sqlite3.connect(path)
+        connection.execute("DROP TRIGGER facts_are_final")
+        connection.close()
+    before = seqs(path)
+
+    with pytest.raises(Failure) as failure:
+        keeping.prune(path, NOON.date() + timedelta(days=1), None, NOW)
+
+    assert failure.value.code is (ExitCode.FINDINGS if stands == "altered" else ExitCode.SAFETY)
+    assert seqs(path) == before
+    assert list(tmp_path.glob("*until*")) == []
+
+
+def test_a_day_that_follow_ran_into_is_not_cut(tmp_path: Path) -> None:
+    path = tmp_path / "j.db"
+    writer = Writer(path)
+    writer.start()
+    writer.now = NOON + timedelta(days=1)
+    writer.skipped(1)
+    writer.close()
+
+    assert keeping.prune(path, NOON.date() + timedelta(days=1), None, NOW) is None
+
+
+def test_the_last_two_days_stay(tmp_path: Path) -> None:
+    path = days(tmp_path / "j.db", 3)
+    now = datetime(2026, 11, 25, 18, tzinfo=IST)
+
+    with pytest.raises(Failure, match="the last 2 days stay: name a date up to 2026-11-24") as failure:
+        keeping.prune(path, now.date(), None, now)
+
+    assert failure.value.code is ExitCode.USAGE
+
+
+def test_the_command_prunes_only_while_nobody_writes(tmp_path: Path, write_config: object) -> None:
+    from copytrader import tokens
+    from copytrader.cli import app
+
+    assert callable(write_config)
+    config = write_config()
+    days(tmp_path / "copytrader.db")
+    arguments = ["audit", "--config", str(config), "prune", "--before", "2026-11-25"]
+
+    with freeze_time(NOW):
+        with hold(tmp_path / "copytrader.db", ["1000000002"], tokens.state_dir(), "follow"):
+            refused = RUN.invoke(app, arguments)
+        done = RUN.invoke(app, arguments)
+
+    assert refused.exit_code != 0
+    assert done.exit_code == 0, done.stderr
+    assert "are now in" in done.stdout

@@ -1,0 +1,264 @@
+from __future__ import annotations
+
+import json
+import re
+import sqlite3
+import time
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlite_utils import Database
+
+from copytrader.core.facts import BookRead, Filled, Skip
+from copytrader.core.model import LEADER, Order, OrderStatus, Security, Side, SkipReason
+from copytrader.journal import Journal
+from copytrader.journal.views import VIEWS
+from tests.audit.journals import NOON, SHARE, D, Writer, audit, name, ticket
+
+ROOT = Path(__file__).parents[2]
+RECIPES = re.findall(r"```sql\n(.*?)```", (ROOT / "docs/recipes.md").read_text(), re.DOTALL)
+CANNED: dict[str, dict[str, str]] = json.loads((ROOT / "examples/datasette.json").read_text())["databases"][
+    "copytrader"
+]["queries"]
+
+
+def rows(path: Path, sql: str) -> list[dict[str, Any]]:
+    done = audit(path, "sql", sql, "--json")
+    assert done.exit_code == 0, done.stderr
+    found: list[dict[str, Any]] = json.loads(done.stdout)
+    return found
+
+
+def day(writer: Writer) -> Path:
+    writer.copied(1, "110.15", times=True)
+    writer.copied(2, "110.00")
+    writer.skipped(3)
+    return writer.close()
+
+
+# --- The views -----------------------------------------------------------------------------
+
+
+def test_the_views_are_listed(writer: Writer) -> None:
+    done = audit(writer.close(), "sql")
+
+    assert set(VIEWS) < set(done.stdout.split())
+
+
+def test_every_view_is_on_the_page_and_has_its_columns(writer: Writer) -> None:
+    page = (ROOT / "docs/audit.md").read_text()
+    for view in VIEWS:
+        assert f"| `{view}` |" in page
+
+
+def test_a_leader_order_is_shown_as_best_known(writer: Writer) -> None:
+    writer.led("7", terms=ticket(150, price="100"))
+    writer.led("7", terms=ticket(150, price="101"), status="MODIFIED")
+    writer.led("7", terms=ticket(150, price="99"), status="MOD_REJECTED")
+    writer.led("7", terms=ticket(150, price="101"), status="CANCELLED")
+
+    (order,) = rows(writer.close(), "SELECT * FROM orders WHERE day = '2026-11-23'")
+
+    assert (order["price"], order["status"], order["modified"]) == (101.0, "CANCELLED", 1)
+    assert (order["symbol"], order["filled_quantity"]) == ("NIFTY-Dec2026-25000-CE", 0)
+
+
+def test_a_leader_order_that_only_the_book_showed_is_there(writer: Writer) -> None:
+    order = Order("7", ticket(150), OrderStatus.TRADED, NOON, NOON, 150, D(110))
+    writer.record(
+        BookRead(writer.now, LEADER, (order,)),
+        Filled(LEADER, "7", "7", "", 150, 150, D(110)),
+        Skip("asha", "7", SkipReason.STALE, "late"),
+    )
+    path = writer.close()
+
+    (order_row,) = rows(path, "SELECT * FROM orders")
+    (skip,) = rows(path, "SELECT * FROM skips")
+    (fill,) = rows(path, "SELECT * FROM fills")
+
+    assert (order_row["status"], order_row["filled_quantity"], order_row["quantity"]) == ("TRADED", 150, 150)
+    assert skip["symbol"] == fill["symbol"] == "NIFTY-Dec2026-25000-CE"
+    assert (fill["side"], fill["quantity"]) == ("BUY", 150)
+
+
+def test_a_copy_has_its_terms_its_answer_and_its_end(writer: Writer) -> None:
+    (first, second) = rows(day(writer), "SELECT * FROM copies WHERE day = '2026-11-23'")
+
+    assert (first["order_id"], first["correlation_id"]) == ("322261123000001", name(1))
+    assert (first["answer"], first["status"], first["filled_quantity"]) == ("Accepted", "TRADED", 75)
+    assert (first["average_price"], second["average_price"]) == (110.15, 110.0)
+    assert first["dry_run"] == 0
+
+
+def test_the_copies_of_a_dry_run_are_marked(writer: Writer) -> None:
+    writer.start(dry_run=True)
+    writer.copied(1)
+    writer.start()
+    writer.copied(2)
+
+    assert [row["dry_run"] for row in rows(writer.close(), "SELECT dry_run FROM copies ORDER BY seq")] == [1, 0]
+
+
+def test_latency_is_split_where_the_times_were_recorded(writer: Writer) -> None:
+    found = rows(day(writer), "SELECT * FROM latency ORDER BY seq")
+
+    stages = [[row[f"{stage}_ms"] for stage in ("decided", "durable", "sent", "answered", "total")] for row in found]
+    assert stages == [[1.0, 2.0, 1.0, 20.0, 24.0], [None, None, None, None, 24.0]]
+    assert found[0]["event"] == "OrderSeen"
+
+
+def test_slippage_is_positive_where_the_follower_did_worse(writer: Writer) -> None:
+    writer.copied(1, "110.15")
+    writer.copied(2, "110.15", side=Side.SELL)
+
+    worse, better = rows(writer.close(), "SELECT worse, ticks, rupees FROM slippage ORDER BY seq")
+
+    assert worse == {"worse": 0.15, "ticks": 3.0, "rupees": 11.25}
+    assert better == {"worse": -0.15, "ticks": -3.0, "rupees": -11.25}
+
+
+def test_two_instruments_of_one_number_on_two_segments_are_kept_apart(writer: Writer) -> None:
+    writer.instrument(Security("BSE_EQ", SHARE.security_id), "WRONG", 1)
+    writer.instrument(SHARE, "RELIANCE", 1)
+    writer.led("7", Skip("asha", "7", SkipReason.FILTERED, ""), terms=ticket(10, security=SHARE))
+
+    assert rows(writer.close(), "SELECT symbol FROM skips") == [{"symbol": "RELIANCE"}]
+
+
+def test_a_journal_of_an_older_program_is_asked_alike(writer: Writer) -> None:
+    path = day(writer)
+    wanted = {view: rows(path, f"SELECT * FROM {view}") for view in VIEWS}
+    connection = sqlite3.connect(path)
+    for view in reversed(VIEWS):
+        connection.execute(f"DROP VIEW {view}")
+    for index in ("facts_by_day", "facts_by_reason", "facts_by_security"):
+        connection.execute(f"DROP INDEX {index}")
+    connection.execute("DROP TABLE pruned")
+    connection.execute("PRAGMA user_version = 1")
+    connection.commit()
+    connection.close()
+
+    assert {view: rows(path, f"SELECT * FROM {view}") for view in VIEWS} == wanted
+    assert audit(path, "verify").exit_code == audit(path, "report").exit_code == 0
+
+
+# --- Recipes -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_every_recipe_runs(writer: Writer, recipe: str) -> None:
+    found = rows(day(writer), recipe.replace("date('now', '+330 minutes')", "'2026-11-23'"))
+
+    assert isinstance(found, list)
+
+
+def test_the_recipes_find_what_they_say(writer: Writer) -> None:
+    path = day(writer)
+    found = [rows(path, recipe.replace("date('now', '+330 minutes')", "'2026-11-23'")) for recipe in RECIPES]
+
+    titles = [list(each[0]) if each else [] for each in found]
+    assert ["reason", "follower", "times"] in titles
+    assert [row["rupees"] for row in found[titles.index(["symbol", "follower", "rupees", "units"])]] == [11.25]
+    assert len(RECIPES) >= 12 and sum(1 for each in found if each) >= 8
+
+
+@pytest.mark.parametrize("title", sorted(CANNED))
+def test_every_canned_query_runs_on_a_plain_connection(writer: Writer, title: str) -> None:
+    connection = sqlite3.connect(f"{day(writer).as_uri()}?mode=ro", uri=True)
+    values = {"day": "2026-11-23", "first_day": "2026-11-01", "last_day": "2026-11-30", "order": name(1)}
+
+    found = connection.execute(CANNED[title]["sql"], values).fetchall()
+    connection.close()
+
+    assert found or title == "serious"
+
+
+def test_sqlite_utils_reads_the_views(writer: Writer) -> None:
+    path = day(writer)
+    database = Database(sqlite3.connect(path))
+
+    assert set(VIEWS) <= set(database.view_names())
+    assert len(list(database.query("SELECT * FROM copies"))) == 2
+    database.close()
+
+
+# --- Only reading --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "DELETE FROM facts",
+        "UPDATE facts SET body = '{}'",
+        "INSERT INTO inbox (at, kind, body) VALUES ('', 'Halted', '{}')",
+        "DROP VIEW orders",
+        "CREATE TEMP TABLE t (a)",
+        "ATTACH DATABASE '{folder}/other.db' AS other",
+        "VACUUM INTO '{folder}/other.db'",
+        "PRAGMA query_only = OFF",
+        "PRAGMA journal_mode = DELETE",
+        "PRAGMA writable_schema = ON",
+        "BEGIN IMMEDIATE",
+        "SELECT load_extension('x')",
+        "SELECT readfile('/etc/passwd')",
+        "SELECT writefile('{folder}/other.db', 'x')",
+        "SELECT fts3_tokenizer('x', x'00')",
+        "SELECT 1; DELETE FROM facts",
+        "CREATE VIRTUAL TABLE temp.t USING fts5(a)",
+        "SELECT",
+        "",
+        "   ",
+    ],
+)
+def test_nothing_but_reading_passes(writer: Writer, tmp_path: Path, statement: str) -> None:
+    path = day(writer)
+    before = path.read_bytes()
+
+    done = audit(path, "sql", statement.replace("{folder}", str(tmp_path)))
+
+    if statement:
+        assert (done.exit_code, done.stdout) == (2, ""), statement
+        assert done.stderr.count("\n") == 1 and "Traceback" not in done.stderr
+    assert path.read_bytes() == before
+    assert not (tmp_path / "other.db").exists()
+
+
+def test_odd_values_and_names_are_shown(writer: Writer) -> None:
+    found = rows(writer.close(), "SELECT 1 AS a, 2 AS a, x'ff' AS blob, 9e999 AS much, NULL AS empty")
+
+    assert found == [{"a": 1, "a:2": 2, "blob": "ff", "much": "inf", "empty": None}]
+
+
+# --- Speed ---------------------------------------------------------------------------------
+
+
+def test_asking_for_a_day_takes_no_longer_in_a_longer_journal(tmp_path: Path) -> None:
+    """A query that looked at every fact would take some ten times as long for the day in the longer journal."""
+
+    def seconds(path: Path, view: str) -> float:
+        with Journal.open(path, read_only=True) as journal:
+
+            def once() -> float:
+                started = time.perf_counter()
+                journal.query(f"SELECT * FROM {view} WHERE day = '2026-11-23'")
+                return time.perf_counter() - started
+
+            return min(once() for _ in range(5))
+
+    paths = []
+    for days in (1, 12):
+        path = tmp_path / f"{days}.db"
+        writer = Writer(path, NOON - timedelta(days=days - 1))
+        for number in range(days):
+            writer.now = NOON - timedelta(days=days - 1 - number)
+            writer.start()
+            writer.instrument()
+            for order in range(60):
+                writer.copied(number * 60 + order)
+        paths.append(writer.close())
+
+    for view in ("orders", "copies", "fills", "latency", "slippage", "skips", "alerts"):
+        short, long = (seconds(path, view) for path in paths)
+        assert long < 4 * short + 0.005, view
