@@ -1,0 +1,113 @@
+"""What a session has beside its copier: alerts sent, the log kept, the day summed up, systemd told.
+
+All of it only watches: nothing here can hold an order up or change what is copied.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from datetime import datetime, time, timedelta
+from functools import partial
+
+from copytrader import narrate, systemd
+from copytrader.alerts import Herald
+from copytrader.config import Config
+from copytrader.copier import Copier, Watcher
+from copytrader.core.facts import Alert, Decision, Event, Level
+from copytrader.core.model import IST
+from copytrader.failure import Failure
+from copytrader.summary import Tally
+
+CLOSE = time(15, 40)
+"""When the last exchange of shares and their derivatives has closed, by Indian time."""
+
+Say = Callable[[str], None]
+Work = Callable[[], Awaitable[None]]
+
+
+@contextmanager
+def attended(
+    config: Config, copier: Copier, tally: Tally, say: Say, write: Say, watcher: Watcher | None = None
+) -> Iterator[Sequence[Work]]:
+    """Watch a copier while the block runs; yield what is to run beside it.
+
+    However it ends, whoever gets the alerts is told so: a copier that died must not look like a quiet one.
+    """
+    with closing(Herald(config.alerts.urls, config.alerts.level, say)) as herald:
+        day = _Day(tally, copier, lambda text: _all(text, say, herald.say))
+        watchers = [watcher] if watcher is not None else []
+        watchers += [day.watch, partial(_alerted, herald)]
+        watchers += [partial(_written, copier, write)] if config.log is not None else []
+        copier.watch(lambda event, decisions: _all_watch(watchers, event, decisions))
+        status = f"following {config.leader.client_id} for {', '.join(config.enabled)}"
+        try:
+            yield [day.at_the_close, partial(systemd.attend, copier.ready, status)]
+        except BaseException as error:
+            why = error.lines[0] if isinstance(error, Failure) else type(error).__name__
+            herald.say(f"{Level.CRITICAL}: follow has ended and copies nothing: {why}")
+            raise
+        else:
+            day.at_the_end(lambda text: herald.tell(Alert(Level.INFO, text), datetime.now(IST)))
+        finally:
+            systemd.notify("STOPPING=1")
+
+
+class _Day:
+    """Tells the day's summary at the close, and again at the end if more has happened."""
+
+    def __init__(self, tally: Tally, copier: Copier, tell: Say) -> None:
+        self._tally = tally
+        self._copier = copier
+        self._tell = tell
+        self._told = ""
+
+    def watch(self, event: Event, decisions: Sequence[Decision]) -> None:
+        for decision in decisions:
+            self._tally.add(decision, event.at)
+
+    async def at_the_close(self) -> None:
+        while True:
+            await asyncio.sleep(_seconds_to_close(datetime.now(IST)))
+            self._sum_up("")
+
+    def at_the_end(self, otherwise: Say) -> None:
+        if not self._sum_up("follow was stopped. "):
+            otherwise("follow was stopped")
+
+    def _sum_up(self, before: str) -> bool:
+        if self._tally.is_empty:
+            return False
+        text = self._tally.paragraph(self._copier.state)
+        if text == self._told:
+            return False
+        self._told = text
+        self._tell(before + text)
+        return True
+
+
+def _seconds_to_close(now: datetime) -> float:
+    close = datetime.combine(now.date(), CLOSE, IST)
+    return (close if now < close else close + timedelta(days=1)).timestamp() - now.timestamp()
+
+
+def _alerted(herald: Herald, event: Event, decisions: Sequence[Decision]) -> None:
+    for decision in decisions:
+        if isinstance(decision, Alert):
+            herald.tell(decision, event.at)
+
+
+def _written(copier: Copier, write: Say, event: Event, decisions: Sequence[Decision]) -> None:
+    for text in narrate.lines(event, decisions, copier.state):
+        write(text)
+
+
+def _all_watch(watchers: Sequence[Watcher], event: Event, decisions: Sequence[Decision]) -> None:
+    for watcher in watchers:
+        watcher(event, decisions)
+
+
+def _all(text: str, *sayers: Say) -> None:
+    for say in sayers:
+        say(text)

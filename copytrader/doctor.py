@@ -1,0 +1,432 @@
+"""Every reason why today's copying would fail, found before it does; each with its remedy.
+
+Checks are values.  What is on this machine is looked at in a thread, each account at Dhan in a task
+of its own, all at once and all with time-outs.  Nothing is changed, and no order is sent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import stat
+from collections.abc import Iterator
+from contextlib import aclosing, closing
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from enum import StrEnum
+from pathlib import Path
+
+from pydantic import SecretStr
+
+from copytrader import calendar, login, tokens
+from copytrader.alerts import by_apprise, named
+from copytrader.beside import CLOSE
+from copytrader.config import Config, ConfigError, load
+from copytrader.core.engine import recall
+from copytrader.core.model import IST, LEADER
+from copytrader.core.state import State
+from copytrader.dhan.broker import Broker, BrokerError, TokenError
+from copytrader.dhan.master import InstrumentStore, MasterError
+from copytrader.dhan.stream import LoggedIn, Lost, OrderStream
+from copytrader.dhan.wire import IpSettings, Profile
+from copytrader.failure import Failure
+from copytrader.journal import Journal, JournalError
+from copytrader.lock import LockError, LockHeld, hold
+from copytrader.narrate import left_open
+
+PATIENCE = 20.0
+"""Seconds for all that one account is asked."""
+LITTLE_DISK, TOO_LITTLE_DISK = 1024**3, 100 * 1024**2
+CLOCK_WARN, CLOCK_FAIL = timedelta(seconds=2), timedelta(seconds=5)
+_GROUPS = {"EQ": "Equity", "FNO": "Derivative", "CURRENCY": "Currency", "COMM": "Commodity"}
+
+
+class Status(StrEnum):
+    OK = "ok"
+    WARN = "warn"
+    FAIL = "fail"
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing looked at.  `is_access` where a token or a permission of Dhan's is what it is about."""
+
+    check: str
+    status: Status
+    detail: str
+    remedy: str = ""
+    is_access: bool = False
+
+
+def ok(check: str, detail: str) -> Check:
+    return Check(check, Status.OK, detail)
+
+
+def warn(check: str, detail: str, remedy: str) -> Check:
+    return Check(check, Status.WARN, detail, remedy)
+
+
+def fail(check: str, detail: str, remedy: str, *, is_access: bool = False) -> Check:
+    return Check(check, Status.FAIL, detail, remedy, is_access)
+
+
+async def examine(path: Path | None = None) -> list[Check]:
+    """Look at everything that can be looked at, whatever of it is there."""
+    config, found = _configuration(path)
+    if config is None:
+        return [*found, *await asyncio.to_thread(_machine, Path.cwd())]
+    holder = _holder(config)
+    asked = [_account(config, name, is_followed=holder is not None) for name in (LEADER, *config.enabled)]
+    local, accounts = await asyncio.gather(asyncio.to_thread(_local, config, holder), asyncio.gather(*asked))
+    return [*found, *local, *(check for each in accounts for check in each.checks), *_together(config, accounts)]
+
+
+# --- On this machine ----------------------------------------------------------------------
+
+
+def _configuration(path: Path | None) -> tuple[Config | None, list[Check]]:
+    try:
+        config = load(path)
+    except ConfigError as error:
+        remedy = "write one with `copytrader init`" if "`copytrader init`" in str(error) else "mend these lines"
+        return None, [fail("configuration", "; ".join(error.lines), remedy)]
+    try:
+        config.check_for_follow()
+    except ConfigError as error:
+        return config, [fail("configuration", "; ".join(error.lines), f"change {config.path}")]
+    followers = ", ".join(config.enabled)
+    where = " at a simulator" if config.dhan.is_simulated else ""
+    return config, [ok("configuration", f"{config.path}: {config.leader.client_id} is copied to {followers}{where}")]
+
+
+def _local(config: Config, holder: str | None) -> list[Check]:
+    checks = [_permissions(config), _lock(holder), *_journal(config), _instruments(config)]
+    return [*checks, *_machine(config.journal.parent, config.calendar), *_alerts(config)]
+
+
+def _machine(folder: Path, override: Path | None = None) -> list[Check]:
+    return [_disk(folder), _calendar(override)]
+
+
+def _permissions(config: Config) -> Check:
+    state = tokens.state_dir()
+    secret = [state / "tokens", *sorted((state / "tokens").glob("*"))]
+    private = [path for path in (*secret, config.path, config.journal) if path.exists()]
+    open_ = [path for path in private if path.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO)]
+    if not open_:
+        return ok("permissions", "configuration, tokens and journal can be read by you alone")
+    remedy = "; ".join(f"chmod {'700' if path.is_dir() else '600'} {path}" for path in open_)
+    make = fail if any(path in secret for path in open_) else warn
+    return make("permissions", f"others can read {', '.join(map(str, open_))}", remedy)
+
+
+def _holder(config: Config) -> str | None:
+    """Say who works with this journal or for one of these followers; None where nobody does."""
+    if not config.journal.parent.is_dir():
+        return None
+    ids = [section.client_id for section in config.enabled.values()]
+    try:
+        with hold(config.journal, ids, tokens.state_dir(), "doctor"):
+            return None
+    except LockHeld as held:
+        return f"{held.what} is in use by {held.holder}"
+    except LockError as error:
+        return str(error)
+
+
+def _lock(holder: str | None) -> Check:
+    if holder is None:
+        return ok("lock", "nobody copies with this journal or for these followers")
+    if "`copytrader follow`" in holder:
+        return ok("lock", holder)
+    return warn("lock", holder, "wait for it to end, or stop it: `follow` will not start beside it")
+
+
+def _journal(config: Config) -> Iterator[Check]:
+    folder = config.journal.parent
+    if not folder.is_dir():
+        yield fail("journal", f"{folder} does not exist", f"mkdir -p {folder}, or name another place in `journal`")
+        return
+    if not config.journal.exists():
+        yield ok("journal", f"{config.journal} is not there yet: `copytrader follow` creates it")
+        return
+    try:
+        with Journal.open(config.journal, read_only=True) as journal:
+            findings = journal.verify()
+            if findings:
+                first = findings[0]
+                where = "" if first.seq is None else f"fact {first.seq}: "
+                yield fail("journal", f"{where}{first.what}", "keep the file, restore a backup, see docs/journal.md")
+                return
+            yield ok("journal", f"{journal.last_seq:,} facts, the file is sound and the chain is whole")
+            yield from _left(recall([(row.fact, row.time) for row in journal.facts()]), len(journal.outbox()))
+    except JournalError as error:
+        yield fail("journal", str(error), "see docs/journal.md")
+
+
+def _left(state: State, unanswered: int) -> Iterator[Check]:
+    """What the last session left behind."""
+    halted = [name for name, account in state.accounts.items() if account.halted]
+    if halted:
+        yield fail("halt", f"{', '.join(halted)}: halted, no entry is copied", "copytrader resume")
+    else:
+        yield ok("halt", "nobody is halted")
+    unknown = max(len(state.unknowns()), unanswered)
+    if unknown:
+        remedy = "start `copytrader follow`: it asks Dhan first, and never sends them again"
+        yield warn("unknown outcomes", f"{unknown} orders of which no answer is recorded", remedy)
+    else:
+        yield ok("unknown outcomes", "every order's answer is recorded")
+    left = list(left_open(state))
+    if left:
+        more = f"; and {len(left) - 3} more" if len(left) > 3 else ""
+        yield ok("left from before", "; ".join(left[:3]) + more)
+
+
+def _instruments(config: Config) -> Check:
+    remedy = "copytrader instruments sync"
+    if not config.instruments_path.exists():
+        return warn("instruments", "never read: `copytrader follow` does it at its start", remedy)
+    try:
+        with closing(InstrumentStore(config.instruments_path)) as store:
+            synced, count = store.synced_on(), store.count()
+    except MasterError as error:
+        return fail("instruments", str(error), remedy)
+    if synced is None:
+        return warn("instruments", "never read wholly", remedy)
+    if synced < login.now().date():
+        return warn("instruments", f"{count:,} as of {synced:%d %b}: `copytrader follow` reads today's first", remedy)
+    return ok("instruments", f"{count:,} as of today")
+
+
+def _disk(folder: Path) -> Check:
+    while not folder.exists():
+        folder = folder.parent
+    free = shutil.disk_usage(folder).free
+    detail = f"{free / 1024**3:,.1f} GB free at {folder}"
+    if free < TOO_LITTLE_DISK:
+        return fail("disk", detail, "make room: without it nothing is recorded, and so nothing is sent")
+    return warn("disk", detail, "make room soon") if free < LITTLE_DISK else ok("disk", detail)
+
+
+def _calendar(override: Path | None) -> Check:
+    today = login.now().date()
+    try:
+        years = calendar.build(override, (today.year, today.year + 1)).years
+    except Failure as failure:
+        return fail("calendar", str(failure), "mend that file, see docs/journal.md")
+    remedy = "update copytrader's exchange_calendars, or name a file in copy.calendar (docs/journal.md)"
+    if today.year not in years:
+        return fail("calendar", f"the holidays of {today.year} are not known: entries are held back", remedy)
+    if today.month == 12 and today.year + 1 not in years:
+        return warn("calendar", f"the holidays of {today.year + 1} are not known yet", remedy)
+    return ok("calendar", f"the holidays of {today.year} are known")
+
+
+def _alerts(config: Config) -> Iterator[Check]:
+    if not config.alerts.urls:
+        yield ok("alerts", "shown on screen only: alerts.urls is empty")
+        return
+    unknown = [named(url, n) for n, url in enumerate(config.alerts.urls, 1) if by_apprise(url) is None]
+    if unknown:
+        yield fail(
+            "alerts", f"{', '.join(unknown)}: no address that can be sent to", "see https://appriseit.com/services"
+        )
+    else:
+        yield ok("alerts", f"{len(config.alerts.urls)} addresses; `copytrader alerts test` tries them")
+
+
+# --- At Dhan --------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class _Account:
+    """What was found out about one account."""
+
+    name: str
+    checks: list[Check] = field(default_factory=list)
+    profile: Profile | None = None
+    clock_offset: timedelta | None = None
+    detected: str = ""
+
+
+async def _account(config: Config, name: str, *, is_followed: bool) -> _Account:
+    found = _Account(name)
+    try:
+        token = config.token(name)
+    except Failure as failure:
+        remedy = f"copytrader login {name}"
+        found.checks.append(fail(f"token of {name}", str(failure), remedy, is_access=True))
+        return found
+    if token is None:
+        found.checks.append(
+            fail(f"token of {name}", "there is none", f"copytrader login {name}", is_access=True),
+        )
+        return found
+    try:
+        async with asyncio.timeout(PATIENCE), login.broker(config, name, token) as broker:
+            await _ask(config, found, broker, token, is_followed=is_followed)
+    except TimeoutError:
+        found.checks.append(fail(f"Dhan for {name}", f"no answer within {PATIENCE:.0f} s", "check the network"))
+    return found
+
+
+async def _ask(config: Config, found: _Account, broker: Broker, token: SecretStr, *, is_followed: bool) -> None:
+    name = found.name
+    try:
+        profile = found.profile = await broker.profile()
+    except TokenError as error:
+        found.checks.append(fail(f"token of {name}", str(error), _new_token(config, name), is_access=True))
+        return
+    except BrokerError as error:
+        remedy = "check the network, [dhan] and the account's proxy or source_address"
+        found.checks.append(fail(f"Dhan for {name}", str(error), remedy))
+        return
+    finally:
+        found.clock_offset = broker.clock_offset
+    found.checks.append(_token(config, name, profile))
+    client_id = config.account(name).client_id
+    if profile.client_id != client_id:
+        text = f"the token belongs to client {profile.client_id}, not to {client_id}"
+        found.checks.append(fail(f"client id of {name}", text, _new_token(config, name), is_access=True))
+        return
+    found.checks.append(ok(f"client id of {name}", client_id))
+    rest = [_updates(config, name, token, is_followed=is_followed), _funds(name, broker)]
+    if name != LEADER:
+        rest.append(_address(found, broker))
+    found.checks += await asyncio.gather(*rest)
+
+
+def _token(config: Config, name: str, profile: Profile) -> Check:
+    check, until, now = f"token of {name}", profile.token_valid_until, login.now()
+    if until is None:
+        return ok(check, "accepted; Dhan does not say until when")
+    hours, minutes = divmod(int((until - now).total_seconds()) // 60, 60)
+    detail = f"accepted until {until:%a %d %b %H:%M} ({hours} h {minutes:02} min)"
+    close = datetime.combine(now.date(), CLOSE, IST)
+    if until - now < timedelta(hours=1) or now < close > until:
+        return warn(check, detail, f"copytrader login {name} --new, before the market opens")
+    where = login.shadow(config, name)
+    stored = tokens.stored_token(config.account(name).client_id) if where else None
+    if stored is not None and stored.expires_at > until:
+        remedy = f"take {login.section_of(name)}.access_token out of {where}"
+        return warn(check, f"{detail}; a newer one is stored, but the configured one goes before it", remedy)
+    return ok(check, detail)
+
+
+def _new_token(config: Config, name: str) -> str:
+    where = login.shadow(config, name)
+    also = f", and take {login.section_of(name)}.access_token out of {where}" if where else ""
+    return f"copytrader login {name}{also}"
+
+
+async def _updates(config: Config, name: str, token: SecretStr, *, is_followed: bool) -> Check:
+    """Log in to the order updates, unless a running copier does: how many sockets an account may have is not known."""
+    check = f"order updates of {name}"
+    if is_followed:
+        return ok(check, "not tried: a running copier listens")
+    section = config.account(name)
+    stream = OrderStream(
+        config.dhan.order_update_url,
+        section.client_id,
+        token.get_secret_value,
+        proxy=section.proxy.get_secret_value(),
+        source_address=section.source_address,
+    )
+    async with aclosing(stream.listen()) as events:
+        async for event in events:
+            if isinstance(event, LoggedIn):
+                return ok(check, "logged in")
+            if isinstance(event, Lost):
+                return fail(check, event.detail, "check the network and dhan.order_update_url; else log in again")
+    return fail(check, "the stream ended", "try again")
+
+
+async def _funds(name: str, broker: Broker) -> Check:
+    check = f"funds of {name}"
+    try:
+        funds = await broker.funds()
+    except BrokerError as error:
+        return warn(check, f"cannot be read: {error}", "try again; sizing by capital needs them")
+    detail = f"Rs {funds.available:,.2f} available, Rs {funds.start_of_day:,.2f} at the start of the day"
+    if funds.available <= 0 and name != LEADER:
+        return warn(check, detail, "add funds: entries will be refused")
+    return ok(check, detail)
+
+
+async def _address(found: _Account, broker: Broker) -> Check:
+    """Hold the address that Dhan sees against those registered there: orders from another one are refused."""
+    check = f"address of {found.name}"
+    try:
+        settings = await broker.ip()
+    except BrokerError as error:
+        return warn(check, f"cannot be read: {error}", "look under DhanHQ Trading APIs at web.dhan.co")
+    found.detected = settings.detected
+    registered = " and ".join(filter(None, (settings.primary, settings.secondary)))
+    if not registered:
+        return fail(check, "no static IP is registered at Dhan", _register(found, settings), is_access=True)
+    if settings.orders_allowed is False or (settings.detected and settings.detected not in registered.split(" and ")):
+        seen = f"Dhan sees {settings.detected or 'another address'}, registered is {registered}: orders are refused"
+        return fail(check, seen, _register(found, settings), is_access=True)
+    if not settings.detected:
+        return warn(check, f"Dhan does not say what it sees; registered is {registered}", "compare it yourself")
+    return ok(check, f"{settings.detected} is registered")
+
+
+def _register(found: _Account, settings: IpSettings) -> str:
+    what = f"register {settings.detected}" if settings.detected else "register this machine's address"
+    key = login.section_of(found.name)
+    return f"{what} at Dhan, or leave by a registered one: {key}.proxy or {key}.source_address"
+
+
+# --- All accounts together --------------------------------------------------------------------
+
+
+def _together(config: Config, accounts: list[_Account]) -> Iterator[Check]:
+    yield from _clock(accounts)
+    yield from _segments(config, accounts)
+    if not config.dhan.is_simulated:
+        yield from _shared_addresses(accounts)
+
+
+def _clock(accounts: list[_Account]) -> Iterator[Check]:
+    offsets = [each.clock_offset for each in accounts if each.clock_offset is not None]
+    if not offsets:
+        return
+    offset = min(offsets, key=abs)
+    detail = f"Dhan's is {abs(offset).total_seconds():.0f} s {'ahead' if offset > timedelta(0) else 'behind'}"
+    remedy = "let the system keep the time: timedatectl set-ntp true"
+    if abs(offset) < CLOCK_WARN:
+        yield ok("clock", "agrees with Dhan's to about a second")
+    elif abs(offset) < CLOCK_FAIL:
+        yield warn("clock", detail, remedy)
+    else:
+        yield fail("clock", f"{detail}: ages of orders are judged wrongly", remedy)
+
+
+def _segments(config: Config, accounts: list[_Account]) -> Iterator[Check]:
+    leader = next((each.profile for each in accounts if each.name == LEADER), None)
+    for each in accounts:
+        if each.name == LEADER or each.profile is None or not each.profile.segments:
+            continue
+        wanted = {_GROUPS[segment.split("_")[1]] for segment in config.followers[each.name].filter.segments}
+        if not wanted and leader is not None:
+            wanted = set(leader.segments)
+        missing = sorted(wanted - set(each.profile.segments))
+        check = f"segments of {each.name}"
+        if missing:
+            remedy = f"enable them at Dhan, or filter them out in followers.{each.name}.filter.segments"
+            yield warn(check, f"{', '.join(missing)} not enabled: such orders will be refused", remedy)
+        else:
+            yield ok(check, ", ".join(each.profile.segments))
+
+
+def _shared_addresses(accounts: list[_Account]) -> Iterator[Check]:
+    users: dict[str, list[str]] = {}
+    for each in accounts:
+        if each.detected:
+            users.setdefault(each.detected, []).append(each.name)
+    for address, names in users.items():
+        if len(names) > 1:
+            remedy = "give each its own proxy or source_address: Dhan wants one static IP per person"
+            yield warn("addresses", f"{', '.join(names)} all leave by {address}", remedy)

@@ -1,0 +1,69 @@
+"""What a session said, in a file that is turned over before it grows large, readable by its owner alone.
+
+Lines go to a thread that writes them: a full or slow disk holds nothing up.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import queue
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from io import TextIOWrapper
+from logging.handlers import QueueHandler, QueueListener, RotatingFileHandler
+from pathlib import Path
+
+from copytrader.failure import ExitCode, Failure
+
+LARGEST = 5 * 1024 * 1024
+KEPT = 9
+"""So many older files stay beside the one that is written: `copytrader.log.1` is the youngest."""
+
+
+@contextmanager
+def kept(path: Path | None) -> Iterator[Callable[[str], None]]:
+    """Write a session's lines, and what copytrader warns of, to a file while the block runs; None keeps none."""
+    if path is None:
+        yield _nowhere
+        return
+    lines: queue.SimpleQueue[logging.LogRecord] = queue.SimpleQueue()
+    file = _opened(path)
+    file.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%Y-%m-%d %H:%M:%S"))
+    listener = QueueListener(lines, file)
+    into = QueueHandler(lines)
+    log = logging.getLogger("copytrader")
+    log.addHandler(into)
+    listener.start()
+
+    def write(text: str) -> None:
+        into.handle(logging.LogRecord("copytrader.said", logging.INFO, "", 0, text, None, None))
+
+    try:
+        yield write
+    finally:
+        log.removeHandler(into)
+        listener.stop()
+        file.close()
+
+
+def _nowhere(_text: str) -> None:
+    """Keep no log."""
+
+
+class _PrivateFile(RotatingFileHandler):
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
+        """Pass over a line that cannot be written: the journal is the record, and the screen stays calm."""
+
+    def _open(self) -> TextIOWrapper:
+        flags = os.O_CREAT | os.O_APPEND | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC
+        return os.fdopen(os.open(self.baseFilename, flags, 0o600), "a", encoding="utf-8", errors="backslashreplace")
+
+
+def _opened(path: Path) -> _PrivateFile:
+    try:
+        return _PrivateFile(path, maxBytes=LARGEST, backupCount=KEPT)
+    except OSError as error:
+        raise Failure(
+            f"{path} cannot be written: {error.strerror}; name another in `log`", code=ExitCode.USAGE
+        ) from None
