@@ -1,0 +1,148 @@
+"""What the leader did while nobody looked: the process was down, or the stream was away or silent."""
+
+from __future__ import annotations
+
+import asyncio
+from decimal import Decimal
+from pathlib import Path
+
+from copytrader.core.facts import Cancel, Connected, Disconnected, Modify, Place
+from copytrader.simulator.streams import Break
+from tests.e2e.judge import assert_sound, copies_of, places_of, reasons_of, recorded, until_sound
+from tests.e2e.stage import PATIENCE, Stage
+
+D = Decimal
+
+
+def limit(stage: Stage, price: int, security: str = "40001", quantity: int = 150) -> str:
+    return stage.leader.place("NSE_FNO", security, "BUY", quantity, "LIMIT", D(price))
+
+
+def market(stage: Stage, side: str, security: str, quantity: int = 150) -> str:
+    return stage.leader.place("NSE_FNO", security, side, quantity)
+
+
+def test_what_happened_while_the_process_was_down_is_caught_up_cancels_first(tmp_path: Path) -> None:
+    async def scene() -> None:
+        async with Stage(tmp_path, ("1",), copy="max_age_seconds = 2") as stage:
+            program = await stage.follows()
+            cancelled, modified, filled = (limit(stage, price) for price in (91, 92, 93))
+            exited = market(stage, "BUY", "40002")
+            raised = limit(stage, 94)
+            await stage.until(lambda: len(stage.orders()) == 5, PATIENCE, "the copies")
+            await stage.until(lambda: stage.copied(security_id="40002") == 150, PATIENCE, "the position")
+            await until_sound(stage)
+            await program.killed()
+            before = len(stage.requests())
+
+            stage.leader.cancel(cancelled)
+            for price in (85, 86, 87):
+                stage.leader.modify(modified, price=D(price))
+            stage.leader.fill(filled)
+            stage.leader.modify(raised, quantity=300)
+            late_exit = market(stage, "SELL", "40002")
+            stale = market(stage, "BUY", "40003")
+            resting = limit(stage, 60)
+            gone = limit(stage, 61)
+            stage.leader.cancel(gone)
+            await asyncio.sleep(2.2)
+
+            await stage.follows()
+            await stage.until(lambda: stage.copied(security_id="40002") == 0, PATIENCE, "the late exit")
+            facts = await until_sound(stage)
+            sent = stage.requests()[before:]
+            [gone_copy] = copies_of(stage, facts, cancelled)
+            assert sent[0] == ("DELETE", f"/orders/{gone_copy.order_id}"), "cancels come first"
+            assert gone_copy.status == "CANCELLED"
+            assert [
+                fact.ticket.price for fact in facts if isinstance(fact, Modify) and fact.leader_order_id == modified
+            ] == [D(87)], "the last terms alone"
+            [raised_copy] = copies_of(stage, facts, raised)
+            assert raised_copy.terms.quantity == 300
+            [working] = copies_of(stage, facts, filled)
+            assert working.is_open, "it stays working: the leader's was filled"
+            [exit_copy] = copies_of(stage, facts, late_exit)
+            assert (exit_copy.side, exit_copy.filled) == ("SELL", 150)
+            assert reasons_of(facts, stale) == ["STALE"]
+            assert places_of(facts, stale) == []
+            assert [copy.is_open for copy in copies_of(stage, facts, resting)] == [True]
+            assert reasons_of(facts, gone) == ["LEADER_DONE"]
+            assert places_of(facts, gone) == []
+            assert exited != late_exit
+
+    asyncio.run(scene())
+
+
+def test_what_happened_while_the_stream_was_away_is_caught_up_from_the_book(tmp_path: Path) -> None:
+    async def scene() -> None:
+        async with Stage(tmp_path, ("1",), copy="poll_seconds = 0") as stage:
+            await stage.follows()
+            first, second = limit(stage, 91), limit(stage, 92)
+            await stage.until(lambda: len(stage.orders()) == 2, PATIENCE, "the copies")
+            await until_sound(stage)
+            stage.exchange.streams.refuse_handshakes(503, 2)
+            stage.exchange.streams.break_off(stage.ids["leader"], Break("reset"))
+            await stage.until(lambda: stage.ids["leader"] not in stage.exchange.streams.listeners(), PATIENCE)
+            stage.leader.cancel(first)
+            stage.leader.modify(second, price=D(88))
+            third = limit(stage, 80)
+            await stage.until(lambda: len(stage.orders()) == 3, PATIENCE, "caught up")
+            facts = await until_sound(stage)
+            changes = [fact for fact in facts if isinstance(fact, Cancel | Modify | Place)][2:]
+            assert isinstance(changes[0], Cancel), "cancels come first"
+            assert [copy.is_open for copy in copies_of(stage, facts, third)] == [True]
+
+    asyncio.run(scene())
+
+
+def test_a_stream_that_lives_and_is_silent_is_found_out_and_opened_anew(tmp_path: Path) -> None:
+    async def scene() -> None:
+        async with Stage(tmp_path, ("1",), copy="poll_seconds = 1") as stage:
+            program = await stage.follows()
+            stage.exchange.streams.faults(stage.ids["leader"]).drop = -1
+            order_id = limit(stage, 91)
+            await stage.until(stage.orders, PATIENCE, "the book tells what the stream does not")
+            await program.says("leader: order stream lost: the book shows order", PATIENCE)
+            stage.exchange.streams.faults(stage.ids["leader"]).drop = 0
+            await stage.until(
+                lambda: sum(isinstance(fact, Connected) and fact.account == "leader" for fact in recorded(stage)) == 2,
+                PATIENCE,
+                "it is opened anew",
+            )
+            stage.leader.cancel(order_id)
+            await stage.until(lambda: not stage.orders()[0].is_open, PATIENCE)
+            assert_sound(stage)
+
+    asyncio.run(scene())
+
+
+def test_a_quiet_stream_is_left_alone(tmp_path: Path) -> None:
+    async def scene() -> None:
+        async with Stage(tmp_path, ("1",), copy="poll_seconds = 1") as stage:
+            await stage.follows()
+            limit(stage, 91)
+            await stage.until(stage.orders, PATIENCE)
+            await asyncio.sleep(7)
+            assert [fact for fact in recorded(stage) if isinstance(fact, Disconnected)] == []
+
+    asyncio.run(scene())
+
+
+def test_reconnects_back_off_and_never_end(tmp_path: Path) -> None:
+    async def scene() -> None:
+        async with Stage(tmp_path, ("1",), copy="poll_seconds = 1") as stage:
+            await stage.follows()
+            stage.exchange.streams.refuse_handshakes(500, 10_000)
+            stage.exchange.streams.break_all(Break("close", 1011))
+            await asyncio.sleep(6)
+            refused = 10_000 - len(stage.exchange.streams._refusals)
+            assert 4 <= refused <= 20, "two accounts, each after about 0.5, 1, 2 and 4 s"
+            order_id = limit(stage, 91)
+            await stage.until(stage.orders, PATIENCE, "the books go on")
+            stage.exchange.streams._refusals.clear()
+            await stage.until(lambda: len(stage.exchange.streams.listeners()) == 2, PATIENCE, "they come back")
+            stage.leader.cancel(order_id)
+            await stage.until(lambda: not stage.orders()[0].is_open, PATIENCE)
+            await until_sound(stage)
+
+    asyncio.run(scene())

@@ -1,0 +1,137 @@
+"""A second copier beside the first is refused at once, having sent nothing, and is told who the first one is."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import sqlite3
+import time
+from decimal import Decimal
+from pathlib import Path
+
+from copytrader.core.facts import Adopted
+from tests.e2e.judge import assert_sound, recorded
+from tests.e2e.stage import PATIENCE, Program, Stage
+
+D = Decimal
+SOON = 1.0
+"""Seconds that a refusal may take beyond what the same command needs to be told about a mistake."""
+
+
+def place(stage: Stage, price: int = 95) -> str:
+    return stage.leader.place("NSE_FNO", "40001", "BUY", 150, "LIMIT", D(price))
+
+
+async def refused(stage: Stage, config: Path, *arguments: str) -> Program:
+    """Run follow with another configuration; it must be refused soon, and nothing may be sent by it."""
+    began = time.monotonic()
+    usage = await stage.runs("follow", "--config", str(stage.folder / "none.toml"))
+    assert await usage.ends(PATIENCE) == 2
+    usual = time.monotonic() - began
+    requests = len(stage.exchange.ledger)
+    began = time.monotonic()
+    program = await stage.runs("follow", "--config", str(config), *arguments)
+    assert await program.ends(PATIENCE) == 6, program.err
+    assert time.monotonic() - began < usual * 2 + SOON
+    assert len(stage.exchange.ledger) == requests, "it talked to the broker"
+    return program
+
+
+def twin_of(stage: Stage, name: str, journal: str) -> Path:
+    """Write the same configuration with another journal."""
+    config = stage.folder / name
+    config.write_text(f'journal = "{journal}"\n' + stage.config.read_text())
+    config.chmod(0o600)
+    return config
+
+
+def test_a_second_follow_is_refused_by_each_way_to_the_same_journal_or_follower(tmp_path: Path) -> None:
+    async def scene() -> None:
+        async with Stage(tmp_path, ("1",), copy="poll_seconds = 0") as stage:
+            first = await stage.follows()
+            place(stage)
+            await stage.until(stage.orders)
+            await stage.settles()
+            holder = rf"process {first.process.pid}\b"
+            await (await refused(stage, stage.config)).says(holder)
+
+            (tmp_path / "linked.db").symlink_to(tmp_path / "copytrader.db")
+            await (await refused(stage, twin_of(stage, "linked.toml", "linked.db"))).says(holder)
+
+            (tmp_path / "elsewhere").symlink_to(tmp_path, target_is_directory=True)
+            await (await refused(stage, twin_of(stage, "elsewhere.toml", "elsewhere/copytrader.db"))).says(holder)
+
+            with sqlite3.connect(tmp_path / "copytrader.db") as journal, sqlite3.connect(tmp_path / "copy.db") as copy:
+                journal.backup(copy)
+            program = await refused(stage, twin_of(stage, "copied.toml", "copy.db"))
+            assert f"follower {stage.ids['asha']}" in await program.says(holder)
+
+            program = await refused(stage, twin_of(stage, "new.toml", "new.db"))
+            await program.says(holder)
+
+            place(stage, 94)
+            await stage.until(lambda: len(stage.orders()) == 2, what="the first one goes on")
+            assert_sound(stage)
+
+    asyncio.run(scene())
+
+
+def test_of_many_that_start_at_once_one_copies(tmp_path: Path) -> None:
+    async def scene() -> None:
+        async with Stage(tmp_path, ("1",)) as stage:
+            programs = [await stage.runs("follow") for _ in range(4)]
+            await stage.until(lambda: sum(each.process.returncode == 6 for each in programs) == 3, PATIENCE)
+            [winner] = [each for each in programs if each.process.returncode is None]
+            await winner.says("^copying", PATIENCE)
+            place(stage)
+            await stage.until(stage.orders)
+            await stage.settles()
+            assert_sound(stage)
+            await winner.killed()
+            await stage.follows()  # the lock of a killed process is free at once
+            place(stage, 94)
+            await stage.until(lambda: len(stage.orders()) == 2)
+            assert_sound(stage)
+
+    asyncio.run(scene())
+
+
+def test_orders_of_a_lost_journal_stop_follow_until_they_are_adopted(tmp_path: Path) -> None:
+    async def scene() -> None:
+        async with Stage(tmp_path, ("1",)) as stage:
+            first = await stage.follows()
+            order = place(stage)
+            await stage.until(stage.orders)
+            stage.leader.place("NSE_FNO", "40002", "BUY", 75)
+            await stage.until(lambda: stage.copied() == 75, what="the filled copy")
+            await first.killed()
+            shutil.move(tmp_path / "copytrader.db", tmp_path / "lost.db")
+            for name in ("copytrader.db-wal", "copytrader.db-shm"):
+                (tmp_path / name).unlink(missing_ok=True)
+            before = len(stage.requests())
+
+            program = await stage.runs("follow")
+            assert await program.ends(PATIENCE) == 6
+            await program.says(stage.orders()[0].order_id)
+            await program.says("--adopt")
+            assert len(stage.requests()) == before, "it sent something"
+
+            await stage.follows("--adopt")
+            await stage.until(lambda: not stage.orders()[0].is_open, what="the stray is cancelled")
+            assert len([fact for fact in recorded(stage) if isinstance(fact, Adopted)]) == 1
+            [_, bought] = stage.orders()
+            assert bought.status == "TRADED"
+            stage.leader.place("NSE_FNO", "40002", "SELL", 75)
+            await stage.until(lambda: stage.copied() == 0, what="the adopted position is closed with the leader's")
+            stage.leader.cancel(order)
+            await stage.settles()
+            assert [each for each in stage.orders() if each.is_open] == []
+            assert stage.exchange.violations == []
+            await until_ids_differ(stage)
+
+    asyncio.run(scene())
+
+
+async def until_ids_differ(stage: Stage) -> None:
+    ids = [order.correlation_id for order in stage.orders()]
+    assert len(ids) == len(set(ids)), ids
