@@ -152,22 +152,27 @@ def set_leader_position(holding: Holding, net: int) -> None:
 
 def _shrink_due(holding: Holding, factor: Fraction) -> None:
     """The leader closed a part of its position: as much of everything that it opened is not due any more."""
-    holding.before = _tidy(holding.before * factor)
+    holding.before = _times(holding.before, factor)
     for share in holding.shares.values():
-        share.due = _tidy(share.due * factor)
-        share.covers = _tidy(share.covers * factor)
+        share.due, share.covers = _times(share.due, factor), _times(share.covers, factor)
     for order in holding.active.values():
-        order.standing = _tidy(order.standing * factor)
-        for copy in order.copies.values():
-            copy.due = _tidy(copy.due * factor)
-            copy.covers = _tidy(copy.covers * factor)
+        if order.opened:
+            order.standing = _times(order.standing, factor)
+            for copy in order.copies.values():
+                copy.due, copy.covers = _times(copy.due, factor), _times(copy.covers, factor)
 
 
 _FINEST = 10**12
 
 
-def _tidy(value: Fraction) -> Fraction:
-    """Keep fractions short over a long day of partial exits; what is whole stays whole."""
+_NOTHING = Fraction(0)
+
+
+def _times(value: Fraction, factor: Fraction) -> Fraction:
+    """Multiply, and keep fractions short over a long day of partial exits; what is whole stays whole."""
+    if not value or not factor:
+        return _NOTHING
+    value *= factor
     return value if value.denominator < _FINEST else Fraction(round(value * _FINEST), _FINEST)
 
 

@@ -31,6 +31,7 @@ class Step:
         self.state = state
         self.at = at
         self.decisions: list[Decision] = []
+        self.parts: dict[int, exposure.Parts] = {}
 
     def decide(self, decision: Decision) -> None:
         evolve(self.state, decision, self.at)
@@ -60,7 +61,6 @@ class Scene:
     instrument: Instrument | None
     surplus: int = 0
     room: dict[int, int] = field(default_factory=dict)
-    _parts: dict[int, exposure.Parts] = field(default_factory=dict)
     _leaving: dict[int, bool] = field(default_factory=dict)
 
     @property
@@ -80,10 +80,10 @@ class Scene:
         return self.account.follower.name
 
     def parts(self, order: LeaderOrder) -> exposure.Parts:
-        """How an order of the leader divides; nothing changes that while a follower is planned."""
-        found = self._parts.get(order.number)
+        """How an order of the leader divides; nothing that is decided changes that."""
+        found = self.desk.parts.get(order.number)
         if found is None:
-            found = self._parts[order.number] = exposure.parts(self.holding, order)
+            found = self.desk.parts[order.number] = exposure.parts(self.holding, order)
         return found
 
     def is_leaving(self, sign: int) -> bool:

@@ -195,8 +195,8 @@ MUTATIONS = (
     Mutation(
         "what a leader's entry opened and is closed again is not due",
         "exposure.py",
-        "        order.standing = _tidy(order.standing * factor)\n",
-        "        order.standing = _tidy(order.standing)\n",
+        "            order.standing = _times(order.standing, factor)\n",
+        "",
     ),
     Mutation(
         "a terminal status never un-happens",
