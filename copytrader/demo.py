@@ -25,6 +25,7 @@ from copytrader.core.model import LEADER
 from copytrader.core.names import correlation_id
 from copytrader.failure import Failure
 from copytrader.simulator import LEADER_ID, BookOrder, Exchange, client_ids, options_desk, token_of
+from copytrader.simulator.model import TRANSIT
 from copytrader.simulator.server import base_url, serve
 from copytrader.simulator.world import now
 
@@ -310,6 +311,8 @@ class Judge:
             elif self._skip(play, name) is None:
                 yield f"{what}: neither copied nor skipped with a reason"
             return
+        if copy.status == TRANSIT:
+            yield f"{what}: is still on its way to the exchange"
         wanted = lots * leader.instrument.lot_size
         if copy.terms.quantity != wanted:
             yield f"{what}: has {copy.terms.quantity}, not {wanted}"

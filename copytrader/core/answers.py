@@ -29,6 +29,9 @@ def take_answer(
     if piece.in_flight is answer.verb:
         piece.in_flight = None
     _pause(piece, answer, at)
+    if answer.verb is Verb.PLACE and piece.known is not None and not isinstance(answer, Accepted):
+        _doubt(state, account, piece, answer, at)
+        return
     match answer:
         case Accepted():
             piece.accepted_at = at
@@ -48,10 +51,19 @@ def take_answer(
         case NotSent():
             _take_back(state, account, piece, answer.verb)
         case Unanswered():
-            piece.unknown = answer.verb is Verb.PLACE and piece.known is None
+            piece.unknown = answer.verb is Verb.PLACE
             if answer.verb is Verb.MODIFY:
                 piece.maybe.append(piece.asked_before[-1])
             state.ask_books.add(piece.follower)
+
+
+def _doubt(
+    state: State, account: Account, piece: Slice, answer: Refused | Throttled | Unanswered | NotSent, at: datetime
+) -> None:
+    """The order was seen: it is there, whatever its placing is answered.  The book has the last word."""
+    if isinstance(answer, Throttled):
+        account.budget.throttled(at)
+    state.ask_books.add(piece.follower)
 
 
 def _pause(piece: Slice, answer: Accepted | Refused | Throttled | Unanswered | NotSent, at: datetime) -> None:

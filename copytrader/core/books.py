@@ -69,7 +69,7 @@ def _read_follower(state: State, account: Account, book: BookRead, at: datetime,
             state.share(state.holding(key), name)
         for key, holding in state.holdings.items():
             if name in holding.shares:
-                _set_net(holding.shares[name], nets.get(key, 0), news)
+                _set_net(holding, holding.shares[name], nets.get(key, 0), news)
         account.positions_known = True
         profit = sum((each.realized + each.unrealized for each in book.positions), Decimal(0))
         count_loss(account, -profit, at, news)
@@ -77,17 +77,18 @@ def _read_follower(state: State, account: Account, book: BookRead, at: datetime,
         news.touch(key, name)
 
 
-def _set_net(share: Share, net: int, news: News) -> None:
-    share.net = net
-    sign = 1 if share.copied > 0 else -1
-    if not share.copied or net * sign >= abs(share.copied):
+def _set_net(holding: Holding, share: Share, net: int, news: News) -> None:
+    copied = share.copied
+    if holding.key.product in exposure.DELIVERED:
+        share.net = net
         return
-    news.alert(
-        Level.WARNING,
-        f"{share.follower}: holds {net} at the broker but {share.copied} from copying: somebody traded by hand",
-        share.follower,
-        f"own-trade-{share.follower}",
-    )
+    if exposure.set_follower_position(share, net):
+        news.alert(
+            Level.WARNING,
+            f"{share.follower}: holds {net} at the broker but {copied} from copying: somebody traded by hand",
+            share.follower,
+            f"own-trade-{share.follower}",
+        )
 
 
 def adopt(state: State, event: Adopted, at: datetime, news: News) -> None:

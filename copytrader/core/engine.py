@@ -107,6 +107,8 @@ def _plan_orders(scene: Scene) -> list[Want]:
     for order, copy in orders:
         if copy.was_sent and is_over(order, copy):
             wants += close_all(scene, copy, f"the leader's order is {order.known.ended or 'over'}")
+        elif copy.slices and copy.closed is not None and copy.skip is None and not copy.is_open:
+            scene.desk.skip(copy, copy.closed, "its placing never reached the broker")
     for order, copy in due:
         wants += close_gap(scene, order, copy, total_of(scene, order, copy))
     return wants

@@ -17,6 +17,9 @@ from copytrader.core.model import ZERO, OrderType, Product, Side, Validity
 from copytrader.core.sizing import nearest_lots
 from copytrader.core.state import Copy, Holding, LeaderOrder, Share
 
+DELIVERED = frozenset({Product.CNC, Product.MTF})
+"""Products that become holdings overnight, which the positions query does not show."""
+
 
 @dataclass(frozen=True, slots=True)
 class Parts:
@@ -212,11 +215,38 @@ def fill_follower(share: Share, sign: int, quantity: int, price: Decimal) -> Dec
         kept = abs(before + sign * reduces)
         share.average = (share.average * kept + price * opens) / (kept + opens)
     share.copied = before + sign * quantity
+    if share.copied * before <= 0:
+        share.against = 0
     if share.copied == 0:
         share.average = ZERO
     if share.net is not None:
         share.net += sign * quantity
     return realized
+
+
+def trade_by_hand(share: Share, sign: int, quantity: int) -> None:
+    """Apply a fill of an order that is not ours."""
+    if share.net is not None:
+        share.net += sign * quantity
+    if share.copied * sign < 0:
+        share.against += quantity
+
+
+def set_follower_position(share: Share, net: int) -> int:
+    """Take the follower's position from the positions query; return how much of the copied position is not there.
+
+    What the person closed by hand is no longer held from copying, so that what it buys of its own later is its
+    own.  No more goes than it traded that way: positions may be older than our last fill.
+    """
+    share.net = net
+    sign = 1 if share.copied > 0 else -1
+    missing = max(abs(share.copied) - max(net * sign, 0), 0)
+    closed = min(missing, share.against)
+    share.against -= closed
+    share.copied -= sign * closed
+    if share.copied == 0:
+        share.against, share.average = 0, ZERO
+    return missing
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,7 +285,7 @@ def exit_total(
         total = held + size.cover
     else:
         total = _fraction(holding, order, size, lot_size)
-    if share.net is not None and holding.key.product not in _DELIVERED:
+    if share.net is not None and holding.key.product not in DELIVERED:
         total = min(total, _without(share.net * sign, copy) + behind + size.cover)
     return replace(size, total=max(total // lot_size * lot_size, copy.filled - copy.opened))
 
@@ -295,9 +325,6 @@ def _resting_exits_before(holding: Holding, order: LeaderOrder) -> int:
         and not is_immediate(other)
         and is_stop(other) is is_stop(order)
     )
-
-
-_DELIVERED = frozenset({Product.CNC, Product.MTF})
 
 
 def _working_entries(holding: Holding, share: Share, order: LeaderOrder, position: int) -> tuple[int, int, int]:
@@ -388,7 +415,7 @@ def lagging(holding: Holding, share: Share, sign: int, lot_size: int) -> int:
 def held(holding: Holding, share: Share, sign: int) -> int:
     """What the follower holds on one side from copying and, as far as that is known, still at the broker."""
     copied = max(share.copied * sign, 0)
-    if share.net is None or holding.key.product in _DELIVERED:
+    if share.net is None or holding.key.product in DELIVERED:
         return copied
     return min(copied, max(share.net * sign, 0))
 

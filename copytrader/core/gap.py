@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import timedelta
+from fractions import Fraction
 
 from copytrader.core import exposure, sizing
 from copytrader.core.budget import Rank
@@ -55,7 +56,7 @@ class _Total:
 
 def total_of(scene: Scene, order: LeaderOrder, copy: Copy) -> _Total:
     divided = scene.parts(order)
-    opens = _within_room(scene, copy, order.known.ticket.side.sign)
+    opens = _within_room(scene, order, copy)
     closes = 0
     if order.only_exits or divided.closes > 0:
         closes = _exit_total(scene, order, copy, divided, quiet=copy.units > 0)
@@ -84,14 +85,19 @@ def _or_unknown(value: int | None) -> str:
     return "unknown" if value is None else str(value)
 
 
-def _within_room(scene: Scene, copy: Copy, sign: int) -> int:
-    """What the opening part may come to: less than its lots once the leader begins to get out."""
-    opened = copy.opened
+def _within_room(scene: Scene, order: LeaderOrder, copy: Copy) -> int:
+    """What the opening part may come to: less than its lots once the leader begins to get out.
+
+    An order that is over takes no more than what still stands of it, and leaves the rest to those that work.
+    """
+    opened, sign = copy.opened, order.known.ticket.side.sign
     if copy.units <= opened or not scene.is_leaving(sign):
         return max(copy.units, opened)
     if sign not in scene.room:
         scene.room[sign] = exposure.entry_room(scene.holding, scene.share, sign, scene.lot)
     granted = min(copy.units - opened, scene.room[sign])
+    if order.known.is_done:
+        granted = min(granted, sizing.nearest_lots(max(copy.due - opened, Fraction(0)), scene.lot))
     scene.room[sign] -= granted
     return opened + granted
 

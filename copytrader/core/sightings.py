@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import date, datetime, timedelta
 
 from copytrader.core import exposure
-from copytrader.core.facts import Filled, Level, Skip, Source
+from copytrader.core.facts import Filled, Level, Skip, Source, Verb
 from copytrader.core.merge import Known, merge
 from copytrader.core.model import IST, LEADER, ZERO, Order, OrderStatus, OrderType, SkipReason, Ticket
 from copytrader.core.news import News
@@ -160,7 +160,12 @@ def _reopen(state: State, account: Account, piece: Slice) -> None:
 
 
 def _settle(piece: Slice, order: Order, source: Source, at: datetime) -> None:
-    """A sighting settles an unanswered command: the order is there, and has these terms or those."""
+    """A sighting settles an unanswered command: the order is there, and has these terms or those.
+
+    Whatever works can be cancelled: nothing waits for the answer to its placing any more.
+    """
+    if piece.in_flight is Verb.PLACE and order.status is not OrderStatus.TRANSIT:
+        piece.in_flight, piece.accepted_at = None, at
     if piece.unknown:
         piece.unknown, piece.accepted_at = False, at
     if not piece.maybe or (source is Source.STREAM and order.status is not OrderStatus.MODIFIED):
@@ -246,6 +251,5 @@ def _see_foreign(state: State, account: Account, order: Order, news: News) -> No
     account.foreign_filled[order.order_id] = filled
     key = Key(order.ticket.security, order.ticket.product)
     share = state.share(state.holding(key), account.follower.name)
-    if share.net is not None:
-        share.net += order.ticket.side.sign * new
+    exposure.trade_by_hand(share, order.ticket.side.sign, new)
     news.touch(key, account.follower.name)

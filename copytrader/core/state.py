@@ -241,7 +241,8 @@ class Share:
     `copied` is what it holds from copying, `net` all that the broker says it holds (None:
     not known), `due` what it should hold had every copy filled like the leader's order,
     `carry` the fraction of a lot left over by rounding down.  `covers` is the part of the leader's
-    position for which this follower was given a size, or a plan of the operator's.
+    position for which this follower was given a size, or a plan of the operator's.  `against` is what the
+    person itself traded the other way while something was held from copying.
     """
 
     follower: str
@@ -250,6 +251,7 @@ class Share:
     due: Fraction = field(default_factory=Fraction)
     carry: Decimal = ZERO
     carry_side: Side | None = None
+    against: int = 0
     flatten: bool = False
     average: Decimal = ZERO
     open: dict[str, Slice] = field(default_factory=dict)

@@ -6,8 +6,10 @@ and no answer is awaited on that side.  It closes no more than is held, and is g
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import date, timedelta
+from itertools import count
 
 from copytrader.core import exposure, hours, sizing
 from copytrader.core.budget import Rank
@@ -22,6 +24,8 @@ from copytrader.core.state import Slice
 _SWEEP_WAIT = timedelta(seconds=1)
 _SWEEP_PAUSES = (timedelta(seconds=1), timedelta(seconds=5), timedelta(seconds=60))
 _CLOSED_PAUSE = timedelta(seconds=60)
+_FIRST_SWEEP = 1000
+"""Where the generations of sweeps begin, beyond those of any copy."""
 
 
 def plan_strays(scene: Scene) -> list[Want]:
@@ -76,22 +80,28 @@ def plan_sweep(scene: Scene, planned: list[Want]) -> list[Want]:
     order_id, day = _sweep_anchor(scene)
     share = scene.share
     largest = sizing.largest_order(scene.instrument) or quantity
-    made = share.sweeps_made
-    assert scene.state.desk is not None
+    names = _free_names(scene, order_id, day)
     while quantity > 0:
         part = min(quantity, largest)
         quantity -= part
-        name = correlation_id(
-            scene.state.desk.leader_client_id, day, order_id, scene.account.follower.client_id, 1000 + made, 0
-        )
-        made += 1
+        generation, name = next(names)
         ticket = Ticket(
             scene.holding.key.security, side, scene.holding.key.product, OrderType.MARKET, Validity.DAY, part
         )
         why = f"the leader's position justifies {share.due} of the copied {share.copied}"
-        place = Place(scene.name, order_id, name, ticket, Role.EXIT, 1000 + made - 1, sweep=True, why=why)
+        place = Place(scene.name, order_id, name, ticket, Role.EXIT, generation, sweep=True, why=why)
         wants.append(Want(Rank.EXIT, place))
     return wants
+
+
+def _free_names(scene: Scene, order_id: str, day: date) -> Iterator[tuple[int, str]]:
+    """Names for sweeps, each with its generation; after a lost journal the broker may know the first ones already."""
+    assert scene.state.desk is not None
+    leader, follower = scene.state.desk.leader_client_id, scene.account.follower.client_id
+    for generation in count(_FIRST_SWEEP + scene.share.sweeps_made):
+        name = correlation_id(leader, day, order_id, follower, generation, 0)
+        if name not in scene.state.slices:
+            yield generation, name
 
 
 def _closes(scene: Scene, command: Command, side: Side) -> bool:

@@ -15,7 +15,11 @@ from tempfile import TemporaryDirectory
 from tests.core.mutations import MUTATIONS, Mutation
 
 _ROOT = Path(__file__).parents[2]
-_STAGES = ("test_engine.py test_answers.py test_budget.py", "test_sessions.py", "test_messages.py")
+_STAGES = (
+    "test_engine.py test_answers.py test_late_modification.py test_budget.py",
+    "test_sessions.py",
+    "test_messages.py",
+)
 
 
 def main() -> int:

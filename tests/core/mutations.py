@@ -21,7 +21,7 @@ MUTATIONS = (
     Mutation(
         "an unanswered placing is not taken for one that never happened",
         "answers.py",
-        "            piece.unknown = answer.verb is Verb.PLACE and piece.known is None\n",
+        "            piece.unknown = answer.verb is Verb.PLACE\n",
         "            _take_back(state, account, piece, answer.verb)\n",
     ),
     Mutation(
@@ -173,6 +173,30 @@ MUTATIONS = (
         "exposure.py",
         "        total = _fraction(holding, order, size, lot_size)\n",
         "        total = held\n",
+    ),
+    Mutation(
+        "what the person closed by hand is not held from copying",
+        "exposure.py",
+        "    share.copied -= sign * closed\n",
+        "",
+    ),
+    Mutation(
+        "positions take no more from the copied position than the person traded",
+        "exposure.py",
+        "    closed = min(missing, share.against)\n",
+        "    closed = missing\n",
+    ),
+    Mutation(
+        "an order that was seen is there, whatever its placing is answered",
+        "answers.py",
+        "        _doubt(state, account, piece, answer, at)\n        return\n",
+        "        _doubt(state, account, piece, answer, at)\n",
+    ),
+    Mutation(
+        "a cancel does not wait for the answer to a placing that is seen to work",
+        "sightings.py",
+        "        piece.in_flight, piece.accepted_at = None, at\n",
+        "        piece.accepted_at = at\n",
     ),
     Mutation(
         "an entry is rounded down",

@@ -211,6 +211,50 @@ def test_the_order_is_seen_before_its_placing_is_answered() -> None:
     assert held.status is OrderStatus.CANCELLED
 
 
+def seen_before_its_answer(play: Play) -> Held:
+    """The placing hangs; the stream shows that the order works."""
+    held: list[Held] = []
+
+    def hang(command: Command) -> Event | None:
+        if isinstance(command, Place):
+            held.append(play.takes(command))
+            return quiet(play)
+        return None
+
+    play.answer = hang
+    play.places("L1")
+    play.feed(OrderSeen(play.now, "asha", held[0].seen(), Source.STREAM))
+    return held[0]
+
+
+def test_a_cancel_does_not_wait_for_the_answer_to_a_placing_that_is_seen_to_work() -> None:
+    play = Play()
+    held = seen_before_its_answer(play)
+
+    play.cancels("L1")
+
+    assert held.status is OrderStatus.CANCELLED
+    play.feed(Accepted(play.now, "asha", held.correlation_id, Verb.PLACE, held.order_id))
+    play.waits(10)
+    assert len(play.of()) == 1
+
+
+@pytest.mark.parametrize("late", [Refused, NotSent, Throttled, Unanswered])
+def test_an_order_that_is_seen_to_work_is_there_whatever_the_placing_is_answered(late: type) -> None:
+    play = Play()
+    held = seen_before_its_answer(play)
+    if late is Refused:
+        play.feed(Refused(play.now, "asha", held.correlation_id, Verb.PLACE, RefusalClass.OTHER, "DH-905", "no"))
+    else:
+        play.feed(late(play.now, "asha", held.correlation_id, Verb.PLACE))
+    play.waits(10)
+    assert len(play.of()) == 1
+
+    play.cancels("L1")
+
+    assert held.status is OrderStatus.CANCELLED
+
+
 def test_an_order_with_our_name_but_other_terms_is_not_taken_for_ours() -> None:
     play = Play()
     play.answer = unanswered(play, Place)
@@ -501,6 +545,18 @@ def test_an_entry_that_waited_for_its_turn_does_not_go_once_halted() -> None:
     assert play.skips("HALTED")
 
 
+def test_an_entry_whose_placing_never_left_while_copying_was_halted_has_a_reason() -> None:
+    play = Play()
+    play.answer = lambda command: quiet(play) if isinstance(command, Place) else None
+    play.places("L1", ticket(quantity=300))
+    play.feed(Halted(play.now))
+    play.feed(NotSent(play.now, "asha", places(play)[0].correlation_id, Verb.PLACE))
+    play.waits(30)
+
+    assert not play.of()
+    assert [each.reason for each in play.skips()] == ["HALTED"]
+
+
 def test_flatten_closes_what_was_copied_and_what_fills_while_it_is_cancelled() -> None:
     play = Play()
     play.places("L1", ticket(quantity=300))
@@ -557,6 +613,30 @@ def test_adopted_orders_are_cancelled_and_their_fills_are_copied_positions() -> 
     assert (share.copied, share.net, share.due) == (75, 75, Fraction(75))
 
 
+def test_a_sweep_takes_no_name_that_an_adopted_order_bears() -> None:
+    """The journal is lost: the numbers of the sweeps begin anew, the broker's book has the old ones."""
+    first = Play()
+    first.trades("L1", 4)
+    first.trades("L2", -4, fills=False)
+    first.rejects(first.of()[1])
+    first.waits(2)
+    sweep = next(each for each in first.of() if each.is_open)
+    first.dies(sweep)
+    play = Play(begin=False)
+    play.orders, play.numbered = first.orders, first.numbered
+    play.leader, play.positions, play.now = first.leader, first.positions, first.now
+    play.starts()
+    play.feed(Adopted(play.now, "asha", tuple(each.seen() for each in play.of())))
+
+    play.feed(Halted(play.now, flatten=True))
+    play.waits(2)
+    play.fills()
+
+    assert play.lots() == 0
+    names = [each.correlation_id for each in play.of()]
+    assert len(set(names)) == len(names)
+
+
 # --- Positions and days -------------------------------------------------------------------------------
 
 
@@ -576,6 +656,67 @@ def test_what_the_person_sold_by_hand_is_not_sold_again() -> None:
     play.waits(10)
 
     assert play.positions["asha"] == 150
+
+
+def trades_by_hand(play: Play, lots: int) -> None:
+    """An order of the person's own fills; the stream tells it, the next read shows the position."""
+    quantity = abs(lots) * play.row.lot_size
+    terms = ticket(Side.BUY if lots > 0 else Side.SELL, quantity, "0", order_type=OrderType.MARKET)
+    play.numbered += 1
+    held = Held(f"M{play.numbered}", "asha", "", terms, OrderStatus.TRADED, quantity, D(100), play.now)
+    play.orders[held.order_id] = held
+    play.positions["asha"] += lots * play.row.lot_size
+    play.feed(OrderSeen(play.now, "asha", held.seen(), Source.STREAM))
+    play.waits(5)
+    play.reads_book("asha")
+
+
+def test_what_the_person_bought_after_closing_the_copy_by_hand_is_not_sold() -> None:
+    play = Play()
+    play.trades("L1", 4)
+    trades_by_hand(play, -2)
+    trades_by_hand(play, 1)
+
+    play.trades("L2", -4)
+    play.waits(10)
+    play.fills()
+
+    assert play.lots() == 1
+
+
+def test_what_the_person_sold_of_its_own_takes_nothing_from_the_copy() -> None:
+    play = Play()
+    trades_by_hand(play, 2)
+    play.trades("L1", 4)
+    trades_by_hand(play, -2)
+
+    play.trades("L2", -4)
+
+    assert play.lots() == 0
+
+
+def test_a_copy_that_was_partly_closed_by_hand_is_closed_as_far_as_it_is_left() -> None:
+    play = Play()
+    play.trades("L1", 8)
+    trades_by_hand(play, -1)
+    trades_by_hand(play, 2)
+
+    play.trades("L2", -8)
+
+    assert play.lots() == 2
+
+
+def test_positions_that_are_older_than_a_fill_of_ours_take_nothing_from_the_copy() -> None:
+    play = Play()
+    play.trades("L1", 4)
+    trades_by_hand(play, -1)
+    play.trades("L2", 4)
+    play.feed(BookRead(play.now, "asha", (), (Position(NIFTY, Product.INTRADAY, 75),)))
+    play.reads_book("asha")
+
+    play.trades("L3", -8)
+
+    assert play.lots() == 0
 
 
 def test_an_exit_never_goes_beyond_what_the_broker_holds_in_an_instrument_first_traded_later() -> None:
@@ -603,6 +744,24 @@ def test_leader_in_and_out_while_nobody_looked_opens_nothing() -> None:
 
     assert play.lots() == 0
     assert {each.leader_order_id for each in play.skips()} == {"L1", "L2"}
+
+
+def test_what_is_closed_again_of_a_filled_entry_leaves_the_room_to_the_one_that_works() -> None:
+    """Both entries and the exit between them are first seen together, in the book."""
+    play = Play(followers=(follower(ratio="2"),), begin=False)
+    at = play.now
+    for order_id, terms, filled in (
+        ("L1", ticket(), 150),
+        ("L2", ticket(Side.SELL, 75), 75),
+        ("L3", ticket(quantity=75), 0),
+    ):
+        status = OrderStatus.TRADED if filled else OrderStatus.PENDING
+        play.leader[order_id] = Order(order_id, terms, status, at, at, filled, D(100) if filled else D(0))
+    play.starts()
+    play.waits(1)
+
+    due = {each.leader_order_id: each.ticket.quantity for each in play.decisions if isinstance(each, Place)}
+    assert due == {"L1": 150, "L3": 150}
 
 
 def test_a_cancelled_entry_gives_its_carry_back() -> None:

@@ -506,8 +506,8 @@ def test_values_of_the_wrong_kind_raise_nothing_but_our_own(read: Callable[[obje
 
 
 def captures() -> list[Path]:
-    folder = Path(os.environ.get("COPYTRADER_CAPTURES") or Path(__file__).parents[3] / "shared" / "payloads")
-    return sorted(path for path in folder.glob("*.json*") if "PARTIAL" not in path.name)
+    folder = Path(os.environ.get("COPYTRADER_CAPTURES") or Path(__file__).parents[3] / "shared")
+    return sorted(path for path in (folder / "payloads").glob("*.json*") if "PARTIAL" not in path.name)
 
 
 def captured(prefix: str) -> list[Path]:
