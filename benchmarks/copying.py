@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import gc
 import json
 import logging
 import platform
@@ -144,6 +145,8 @@ async def copier(folder: Path, ports: dict[str, int], followers: int):  # type: 
                 poll_seconds=0,
             )
             stop = asyncio.Event()
+            gc.collect()
+            gc.freeze()
             running = asyncio.ensure_future(made.run(stop))
             await made.ready.wait()
             await asyncio.gather(*(account.broker.profile() for account in accounts.values()))

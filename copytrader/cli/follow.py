@@ -10,6 +10,7 @@ from copytrader.cli.options import ConfigPath
 
 if TYPE_CHECKING:
     from copytrader.config import Config
+    from copytrader.copier import Copier, Watcher
     from copytrader.display import Display, Form
     from copytrader.outlet import Outlet
     from copytrader.session import Options
@@ -46,6 +47,7 @@ def follow(
 
 
 async def _shown(config: Config, options: Options, form: Form) -> None:
+    import gc
     import sys
 
     from copytrader import session
@@ -54,9 +56,16 @@ async def _shown(config: Config, options: Options, form: Form) -> None:
 
     outlet = Outlet(sys.stderr)
     display = _display(config, options, form, outlet)
+
+    def watch(copier: Copier) -> Watcher:
+        # What is loaded by now stays: no collection looks through it again while an order waits.
+        gc.collect()
+        gc.freeze()
+        return display.watch(copier)
+
     try:
         with logged(display):
-            await session.run(config, options, display.say, display.watch)
+            await session.run(config, options, display.say, watch)
     finally:
         await display.close()
         outlet.close()

@@ -325,7 +325,7 @@ def held_back(
     return (
         limits.filtered(account.follower.filter, ticket, instrument)
         or limits.bad_terms(ticket, instrument)
-        or limits.over_limit(state, account, holding, share, ticket, ticket.quantity, at)
+        or limits.over_limit(state, account, holding, share, ticket, ticket.quantity, ticket.quantity, at)
     )
 
 

@@ -7,7 +7,6 @@ holds them back.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
 from math import floor
@@ -232,8 +231,8 @@ def _sized_by_risk(scene: Scene, order: LeaderOrder, opens: int, carry: Decimal)
 
 
 def _over_limit(scene: Scene, order: LeaderOrder, total: int, adds: int) -> tuple[SkipReason, str] | None:
-    ticket = replace(order.known.ticket, quantity=total)
-    return limits.over_limit(scene.state, scene.account, scene.holding, scene.share, ticket, adds, scene.at)
+    ticket = order.known.ticket
+    return limits.over_limit(scene.state, scene.account, scene.holding, scene.share, ticket, total, adds, scene.at)
 
 
 def _resize(scene: Scene, order: LeaderOrder, copy: Copy) -> None:

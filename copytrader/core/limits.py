@@ -53,13 +53,20 @@ def bad_terms(ticket: Ticket, instrument: Instrument) -> Refusal | None:
 
 
 def over_limit(
-    state: State, account: Account, holding: Holding, share: Share, ticket: Ticket, adds: int, at: datetime
+    state: State,
+    account: Account,
+    holding: Holding,
+    share: Share,
+    ticket: Ticket,
+    quantity: int,
+    adds: int,
+    at: datetime,
 ) -> Refusal | None:
-    """Judge an entry of `ticket.quantity` units, of which `adds` are new, by the follower's limits."""
+    """Judge an entry of so many units with the ticket's terms, of which `adds` are new, by the follower's limits."""
     limits, instrument = account.follower.limits, state.instruments[holding.key.security]
     return (
         _over_daily_loss(limits, account, at)
-        or _over_order(limits, ticket, instrument, holding.last_price)
+        or _over_order(limits, ticket, quantity, instrument, holding.last_price)
         or _over_position(limits, share, ticket.side, adds, instrument)
         or _over_open_positions(limits, state, share)
         or _over_rate(limits, account, at)
@@ -74,8 +81,10 @@ def _over_daily_loss(limits: Limits, account: Account, at: datetime) -> Refusal 
     return SkipReason.LIMIT_DAILY_LOSS, f"today's loss is {account.loss}, the limit {limits.max_daily_loss}"
 
 
-def _over_order(limits: Limits, ticket: Ticket, instrument: Instrument, last: Decimal | None) -> Refusal | None:
-    lots = ticket.quantity // instrument.lot_size
+def _over_order(
+    limits: Limits, ticket: Ticket, quantity: int, instrument: Instrument, last: Decimal | None
+) -> Refusal | None:
+    lots = quantity // instrument.lot_size
     if limits.max_order_lots is not None and lots > limits.max_order_lots:
         return SkipReason.LIMIT_ORDER_LOTS, f"{lots} lots, the limit is {limits.max_order_lots}"
     if limits.max_order_value is None:
@@ -83,12 +92,12 @@ def _over_order(limits: Limits, ticket: Ticket, instrument: Instrument, last: De
     price = price_of(ticket, last)
     if price is None:
         return SkipReason.LIMIT_ORDER_VALUE, "no price is known to reckon the order's value with"
-    worth = value(ticket, price, instrument)
+    worth = value(quantity, price, instrument)
     if worth <= limits.max_order_value:
         return None
     return (
         SkipReason.LIMIT_ORDER_VALUE,
-        f"{price} x {ticket.quantity} x {instrument.multiplier} = {worth}, the limit is {limits.max_order_value}",
+        f"{price} x {quantity} x {instrument.multiplier} = {worth}, the limit is {limits.max_order_value}",
     )
 
 

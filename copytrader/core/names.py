@@ -24,4 +24,4 @@ def correlation_id(
     order = f"{leader_client_id}|{trade_date:%Y-%m-%d}|{leader_order_id}"
     text = f"v1|{order}|{follower_client_id}|{generation}|{slice_number}"
     digest = hashlib.sha256(text.encode()).digest()
-    return PREFIX + base64.b32encode(digest).decode()[:21].lower()
+    return PREFIX + base64.b32encode(digest[:15]).decode()[:21].lower()

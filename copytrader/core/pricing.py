@@ -13,7 +13,18 @@ from copytrader.core.state import LeaderOrder, Slice
 
 
 def ticket_for(scene: Scene, order: LeaderOrder, quantity: int, *, at_market: bool) -> Ticket:
-    """The leader's terms for the follower's quantity, in a form that the broker takes."""
+    """The leader's terms for the follower's quantity, in a form that the broker takes.
+
+    Followers of one size share one ticket in a step.
+    """
+    which = order.number, quantity, at_market
+    found = scene.desk.tickets.get(which)
+    if found is None:
+        found = scene.desk.tickets[which] = _made_ticket(scene, order, quantity, at_market=at_market)
+    return found
+
+
+def _made_ticket(scene: Scene, order: LeaderOrder, quantity: int, *, at_market: bool) -> Ticket:
     terms = order.known.ticket
     assert scene.instrument is not None
     disclosed = sizing.disclosed(terms, quantity, scene.instrument)

@@ -9,7 +9,7 @@ from copytrader.core import exposure
 from copytrader.core.budget import Rank
 from copytrader.core.facts import Alert, Cancel, Command, Decision, Level, Skip, Verb
 from copytrader.core.fold import evolve
-from copytrader.core.model import CopyRules, Instrument, SkipReason
+from copytrader.core.model import CopyRules, Instrument, SkipReason, Ticket
 from copytrader.core.state import Account, Copy, Holding, LeaderOrder, Share, Slice, State
 
 RETRY_PAUSES = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0)
@@ -32,6 +32,7 @@ class Step:
         self.at = at
         self.decisions: list[Decision] = []
         self.parts: dict[int, exposure.Parts] = {}
+        self.tickets: dict[tuple[int, int, bool], Ticket] = {}
 
     def decide(self, decision: Decision) -> None:
         evolve(self.state, decision, self.at)

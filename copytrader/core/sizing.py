@@ -90,9 +90,9 @@ def chasing_limit(last: Decimal, side: Side, attempt: int, tick: Decimal) -> Dec
     return protective_limit(last, side, Decimal(attempt), tick)
 
 
-def value(ticket: Ticket, price: Decimal, instrument: Instrument) -> Decimal:
+def value(quantity: int, price: Decimal, instrument: Instrument) -> Decimal:
     """What an order is worth in rupees: price x quantity x multiplier."""
-    return price * ticket.quantity * (instrument.multiplier or 1)
+    return price * quantity * (instrument.multiplier or 1)
 
 
 def price_of(ticket: Ticket, last_price: Decimal | None) -> Decimal | None:
