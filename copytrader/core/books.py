@@ -78,7 +78,7 @@ def _read_follower(state: State, account: Account, book: BookRead, at: datetime,
 
 
 def _set_net(holding: Holding, share: Share, net: int, news: News) -> None:
-    copied = share.copied
+    copied = share.left
     if holding.key.product in exposure.DELIVERED:
         share.net = net
         return

@@ -87,7 +87,8 @@ def _forget_position(holding: Holding) -> None:
     for share in holding.shares.values():
         share.copied, share.due, share.covers, share.average = 0, Fraction(0), Fraction(0), Decimal(0)
         share.net = 0 if share.net is not None else None
-        share.carry, share.carry_side, share.flatten, share.against = Decimal(0), None, False, 0
+        share.carry, share.carry_side, share.flatten = Decimal(0), None, False
+        share.against = share.by_hand = 0
 
 
 def _is_idle(holding: Holding) -> bool:

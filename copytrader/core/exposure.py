@@ -216,7 +216,7 @@ def fill_follower(share: Share, sign: int, quantity: int, price: Decimal) -> Dec
         share.average = (share.average * kept + price * opens) / (kept + opens)
     share.copied = before + sign * quantity
     if share.copied * before <= 0:
-        share.against = 0
+        share.against = share.by_hand = 0
     if share.copied == 0:
         share.average = ZERO
     if share.net is not None:
@@ -235,17 +235,15 @@ def trade_by_hand(share: Share, sign: int, quantity: int) -> None:
 def set_follower_position(share: Share, net: int) -> int:
     """Take the follower's position from the positions query; return how much of the copied position is not there.
 
-    What the person closed by hand is no longer held from copying, so that what it buys of its own later is its
-    own.  No more goes than it traded that way: positions may be older than our last fill.
+    What the person closed by hand is never exited again, so that what it buys of its own later is its own.  No
+    more than it traded that way counts: positions may be older than our last fill.
     """
     share.net = net
     sign = 1 if share.copied > 0 else -1
-    missing = max(abs(share.copied) - max(net * sign, 0), 0)
+    missing = max(abs(share.left) - max(net * sign, 0), 0)
     closed = min(missing, share.against)
     share.against -= closed
-    share.copied -= sign * closed
-    if share.copied == 0:
-        share.against, share.average = 0, ZERO
+    share.by_hand += closed
     return missing
 
 
@@ -272,7 +270,7 @@ def exit_total(
     total never exceeds what was held before this copy, nor the broker's net position.
     """
     sign = -order.known.ticket.side.sign
-    position = _without(share.copied * sign, copy)
+    position = _without(share.left * sign, copy)
     ahead, behind, cover = _working_entries(holding, share, order, position)
     claimed = excess + being_closed(holding, share, order.known.ticket.side, order) + ahead
     held = max(position + behind - claimed, 0)
@@ -414,7 +412,7 @@ def lagging(holding: Holding, share: Share, sign: int, lot_size: int) -> int:
 
 def held(holding: Holding, share: Share, sign: int) -> int:
     """What the follower holds on one side from copying and, as far as that is known, still at the broker."""
-    copied = max(share.copied * sign, 0)
+    copied = max(share.left * sign, 0)
     if share.net is None or holding.key.product in DELIVERED:
         return copied
     return min(copied, max(share.net * sign, 0))

@@ -242,7 +242,8 @@ class Share:
     not known), `due` what it should hold had every copy filled like the leader's order,
     `carry` the fraction of a lot left over by rounding down.  `covers` is the part of the leader's
     position for which this follower was given a size, or a plan of the operator's.  `against` is what the
-    person itself traded the other way while something was held from copying.
+    person itself traded the other way while something was held from copying, `by_hand` what of the copied
+    position it has closed so.
     """
 
     follower: str
@@ -252,6 +253,7 @@ class Share:
     carry: Decimal = ZERO
     carry_side: Side | None = None
     against: int = 0
+    by_hand: int = 0
     flatten: bool = False
     average: Decimal = ZERO
     open: dict[str, Slice] = field(default_factory=dict)
@@ -264,6 +266,12 @@ class Share:
     excess_since: datetime | None = None  # transient
     alerted: str = ""  # transient
     fixes: list[Fix] = field(default_factory=list)  # transient
+
+    @property
+    def left(self) -> int:
+        """What of the copied position the person has not closed by hand, signed."""
+        gone = min(self.by_hand, abs(self.copied))
+        return self.copied - gone if self.copied > 0 else self.copied + gone
 
 
 @dataclass(slots=True)

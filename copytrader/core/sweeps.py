@@ -56,7 +56,7 @@ def surplus_of(scene: Scene) -> int:
     if not scene.state.copying and not share.flatten:
         return 0
     if share.flatten:
-        too_much = max(abs(share.copied) - sum(piece.remaining for piece in share.sweeps), 0)
+        too_much = max(abs(share.left) - sum(piece.remaining for piece in share.sweeps), 0)
     else:
         too_much = exposure.excess(scene.holding, share, scene.lot)
     if too_much <= 0:
@@ -131,7 +131,7 @@ def _sweepable(scene: Scene) -> int:
     if rules_of(scene.state).late_exits is LateExits.SKIP and not share.flatten:
         _say_once(scene, Level.CRITICAL, f"holds {share.copied} though the leader is out, and late exits are off")
         return 0
-    quantity = min(quantity, abs(share.copied) - exposure.being_closed(scene.holding, share, side))
+    quantity = min(quantity, abs(share.left) - exposure.being_closed(scene.holding, share, side))
     if share.net is not None and scene.holding.key.product not in (Product.CNC, Product.MTF):
         at_broker = max(share.net * (1 if share.copied > 0 else -1), 0)
         if at_broker < quantity:

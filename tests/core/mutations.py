@@ -177,7 +177,7 @@ MUTATIONS = (
     Mutation(
         "what the person closed by hand is not held from copying",
         "exposure.py",
-        "    share.copied -= sign * closed\n",
+        "    share.by_hand += closed\n",
         "",
     ),
     Mutation(

@@ -83,7 +83,7 @@ RULES = (
     Rule(
         "an unanswered placement is never sent again",
         "core",
-        "            piece.unknown = answer.verb is Verb.PLACE and piece.known is None",
+        "            piece.unknown = answer.verb is Verb.PLACE",
         "            _take_back(state, account, piece, answer.verb)",
     ),
     Rule(
@@ -168,8 +168,8 @@ RULES = (
     Rule(
         "an exit closes no more than the broker shows",
         "core",
-        "    if share.net is not None and holding.key.product not in _DELIVERED:",
-        "    if share.net is None and holding.key.product not in _DELIVERED:",
+        "    if share.net is not None and holding.key.product not in DELIVERED:",
+        "    if share.net is None and holding.key.product not in DELIVERED:",
     ),
     Rule(
         "what was refused is used up",
