@@ -21,6 +21,7 @@ import pytest
 from copytrader.config import load
 from copytrader.core.model import SkipReason
 from copytrader.demo import write_config
+from tests.core.play import Play
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -117,6 +118,24 @@ def folder(tmp_path: Path) -> Path:
     """Where a reader of the pages stands: beside the examples."""
     shutil.copytree(ROOT / "examples", tmp_path / "examples")
     return tmp_path
+
+
+def played() -> Iterator[tuple[list[int], list[int]]]:
+    """The leader's lots and the follower's, as the page has them."""
+    text = (ROOT / "docs" / "how-copying-decides.md").read_text(encoding="utf-8").split("<!-- played -->")[1]
+    for line in text.split("\n## ")[0].splitlines():
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        if len(cells) == 3 and re.fullmatch(r"[-+\d ]+\d", cells[1]):
+            yield [int(lots) for lots in cells[1].split()], [int(lots) for lots in cells[2].split()]
+
+
+@pytest.mark.parametrize(("leader", "follower"), list(played()))
+def test_the_sizes_in_the_tables_are_those_that_are_copied(leader: list[int], follower: list[int]) -> None:
+    play, before = Play(), 0
+    for number, (lots, wanted) in enumerate(zip(leader, follower, strict=True)):
+        play.trades(f"L{number}", lots)
+        assert play.lots() - before == wanted
+        before = play.lots()
 
 
 @parametrized(COMMANDS)
