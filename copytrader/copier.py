@@ -43,6 +43,7 @@ from copytrader.core.facts import (
     OrderSeen,
     Place,
     Role,
+    Sending,
     Source,
     Started,
     Stopped,
@@ -242,13 +243,15 @@ class Copier:
             self.state, decisions = step(self.state, event)
             crash_point("decided", event, *decisions)
             steps.append((event, decisions, cause))
+        decided = self._now()
         alone = len(steps) == 1
         seqs = [self._journal.record(*steps[0], word=word)] if alone else self._journal.record_many(steps)
+        durable = self._now()
         for (event, decisions, _), numbers in zip(steps, seqs, strict=True):
             crash_point("committed", event, *decisions)
             for seq, decision in zip(numbers[1:], decisions, strict=True):
                 if isinstance(decision, Place | Modify | Cancel):
-                    self._dispatch(seq, decision, event.at)
+                    self._dispatch(seq, decision, event.at, Sending(decided, durable, durable))
         self._rearm.set()
         self._follow_up()
         for event, decisions, _ in steps:
@@ -301,12 +304,12 @@ class Copier:
 
     # --- Out ----------------------------------------------------------------------------
 
-    def _dispatch(self, seq: int, command: Command, decided: datetime) -> None:
-        task = asyncio.ensure_future(self._send(seq, command, decided))
+    def _dispatch(self, seq: int, command: Command, decided: datetime, times: Sending) -> None:
+        task = asyncio.ensure_future(self._send(seq, command, decided, times))
         self._sending.add(task)
         task.add_done_callback(self._sent)
 
-    async def _send(self, seq: int, command: Command, decided: datetime) -> None:
+    async def _send(self, seq: int, command: Command, decided: datetime, times: Sending) -> None:
         account = self.accounts[command.account]
         while wait := account.pace.wait(command, self._now()):
             await asyncio.sleep(wait)
@@ -320,6 +323,8 @@ class Copier:
         outcome = await account.broker.send(command)
         account.pace.answered(seq, self._now())
         crash_point("answered", command)
+        if not isinstance(outcome, NotSent):
+            outcome = replace(outcome, times=replace(times, sent=now))
         self._answered(outcome, seq)
 
     def _answered(self, outcome: Outcome, seq: int) -> None:

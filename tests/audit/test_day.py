@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from copytrader.journal import Journal
 from copytrader.simulator.model import BookOrder, Fill
 from tests.audit.day import Day, stage_of
 from tests.audit.journals import audit
@@ -207,6 +208,18 @@ def test_latency_is_measured_for_the_placements_of_the_day(played: Played, repor
         total = of(report, name)["latency"]["total"]
         assert 0 < total["count"] <= len(played.ours(name))
         assert 0 < total["p50"] <= total["p95"] <= total["p99"] <= total["worst"] < 5000
+
+
+def test_the_latency_of_each_placement_is_split_into_its_parts(played: Played) -> None:
+    with Journal.open(played.journal, read_only=True) as journal:
+        _, rows = journal.query(
+            "SELECT decided_ms, durable_ms, sent_ms, answered_ms, total_ms FROM latency "
+            "WHERE verb = 'PLACE' AND answer = 'Accepted'"
+        )
+    assert rows
+    for *parts, total in rows:
+        assert all(part is not None and part >= 0 for part in parts)
+        assert sum(parts) == pytest.approx(total, abs=0.01)
 
 
 def test_facts_can_be_listed_while_follow_runs(played: Played) -> None:
