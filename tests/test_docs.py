@@ -232,6 +232,27 @@ def anchors(page: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
+def test_the_pages_are_a_site_without_a_broken_link(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(tmp_path / "site")]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+
+    assert (done.returncode, done.stderr) == (0, "")
+    built = {path.parent.name for path in (tmp_path / "site").glob("*/index.html")}
+    assert {page.stem for page in PAGES} - {"README", "index"} <= built
+
+
+def test_the_copier_runs_inside_another_program(env: dict[str, str]) -> None:
+    command = [sys.executable, str(ROOT / "examples" / "embed.py"), env["COPYTRADER_CONFIG"]]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=env) as program:
+        assert program.stdout is not None
+        for line in program.stdout:
+            if line.startswith("copying "):
+                break
+        program.send_signal(signal.SIGINT)
+        assert program.wait(20) == 0
+    assert "dry run: nothing is sent" in line
+
+
 def test_every_dependency_and_every_module_has_its_reason() -> None:
     page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
