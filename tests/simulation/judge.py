@@ -319,8 +319,23 @@ class Judge:
         rejected = any(row.kind == "modify_rejected" and row.order_id == order.order_id for row in rows)
         return refused or rejected or order.order_id in self._world.people.touched
 
+    def _held_against(self, follower: str, leader: BookOrder) -> int:
+        """What our orders for others of the leader's have left on the side that this one closes."""
+        sign = 1 if leader.side == "BUY" else -1
+        net = sum(
+            order.filled * (1 if order.side == "BUY" else -1)
+            for order, copy in self._our_orders()
+            if copy.follower == follower
+            and copy.leader_order_id != leader.order_id
+            and order.instrument == leader.instrument
+        )
+        return max(-net * sign, 0)
+
     def _nothing_copied_twice(self) -> None:
-        """What one follower has for one entry, working and filled, is its ratio of it, and less than a lot of carry."""
+        """What one follower has for one entry, working and filled, is its ratio of it, and less than a lot of carry.
+
+        Where it holds the other side from other copies, the entry may have become an exit of that as well.
+        """
         totals: Counter[tuple[str, str]] = Counter()
         exits = {(copy.follower, copy.leader_order_id) for copy in self._copies.values() if copy.role is Role.EXIT}
         for order, copy in self._our_orders():
@@ -332,7 +347,8 @@ class Judge:
             if leader is None or (follower, leader_order_id) in exits:
                 continue
             most = max(row.quantity for row in self._told(leader_order_id))
-            if total >= self._ratio(follower) * most + leader.instrument.lot_size:
+            closes = self._held_against(follower, leader)
+            if total >= self._ratio(follower) * most + closes + leader.instrument.lot_size:
                 self._problem("I1", f"{follower} has {total} for {leader_order_id}, which came to {most}")
 
     def _told(self, order_id: str) -> list[LedgerRow]:
