@@ -7,7 +7,15 @@ from datetime import datetime, timedelta
 from copytrader.core.facts import Accepted, Level, NotFound, NotSent, Refused, Role, Skip, Throttled, Unanswered, Verb
 from copytrader.core.model import OrderStatus, RefusalClass, SkipReason
 from copytrader.core.news import News
-from copytrader.core.outcomes import LOST_TOKEN, block, close_piece, end_piece, note_refusal
+from copytrader.core.outcomes import (
+    LOST_TOKEN,
+    block,
+    close_piece,
+    end_piece,
+    note_refusal,
+    refuse_modification,
+    restore,
+)
 from copytrader.core.sightings import locate
 from copytrader.core.state import Account, Slice, State
 
@@ -89,19 +97,14 @@ def _refuse(state: State, account: Account, piece: Slice, answer: Refused, news:
     state.ask_books.add(piece.follower)
     if answer.refusal in LOST_TOKEN:
         block(state, piece.follower, answer.refusal, answer.message, news)
-    if answer.verb is Verb.MODIFY:
-        attempted = piece.asked
-        _restore(piece)
-        if answer.refusal is RefusalClass.ENDED:
-            piece.maybe.append(piece.asked)
-        if answer.refusal not in (RefusalClass.TRANSIT, RefusalClass.TOKEN, RefusalClass.IP):
-            piece.refused_modify = attempted
-            news.alert(
-                Level.WARNING,
-                f"{piece.follower}: the modification of {piece.order_id} was refused: {answer.message}",
-                piece.follower,
-                f"modify-{piece.correlation_id}",
-            )
+    if answer.verb is not Verb.MODIFY or piece.refused_modify is not None:
+        return
+    if answer.refusal in (RefusalClass.TRANSIT, RefusalClass.TOKEN, RefusalClass.IP):
+        restore(piece)
+    else:
+        refuse_modification(piece, answer.message, news)
+    if answer.refusal is RefusalClass.ENDED:
+        piece.maybe.append(piece.asked)
 
 
 def _take_back(state: State, account: Account, piece: Slice, verb: Verb) -> None:
@@ -110,13 +113,7 @@ def _take_back(state: State, account: Account, piece: Slice, verb: Verb) -> None
         piece.void = True
         close_piece(state, account, piece, OrderStatus.REJECTED)
     elif verb is Verb.MODIFY:
-        _restore(piece)
-
-
-def _restore(piece: Slice) -> None:
-    """Take back the last modification."""
-    if piece.asked_before:
-        piece.asked, piece.opens = piece.asked_before[-1], piece.opens_before
+        restore(piece)
 
 
 def give_up(state: State, event: NotFound, at: datetime, news: News) -> None:

@@ -121,6 +121,24 @@ def note_refusal(state: State, account: Account, piece: Slice, refusal: RefusalC
     news.alert(level, f"{name}: {what} refused by the broker: {message}", name, f"refused-{refusal}")
 
 
+def refuse_modification(piece: Slice, message: str, news: News) -> None:
+    """The last modification was not taken: the order has the terms from before, and the same is not asked for again."""
+    piece.refused_modify = piece.asked
+    restore(piece)
+    news.alert(
+        Level.WARNING,
+        f"{piece.follower}: the modification of {piece.order_id} was refused: {message}",
+        piece.follower,
+        f"modify-{piece.correlation_id}",
+    )
+
+
+def restore(piece: Slice) -> None:
+    """Take back the last modification."""
+    if piece.asked_before:
+        piece.asked, piece.opens = piece.asked_before[-1], piece.opens_before
+
+
 def block(state: State, name: str, refusal: RefusalClass, detail: str, news: News) -> None:
     account = state.accounts.get(name)
     if account is None:

@@ -9,7 +9,7 @@ from copytrader.core.facts import Filled, Level, Skip, Source, Verb
 from copytrader.core.merge import Known, merge
 from copytrader.core.model import IST, LEADER, ZERO, Order, OrderStatus, OrderType, SkipReason, Ticket
 from copytrader.core.news import News
-from copytrader.core.outcomes import end_piece, fill_piece
+from copytrader.core.outcomes import end_piece, fill_piece, refuse_modification
 from copytrader.core.state import Account, Holding, Key, LeaderOrder, Slice, State, copy_of
 
 _LAG = timedelta(seconds=1)
@@ -102,6 +102,7 @@ def see_follower(state: State, account: Account, order: Order, source: Source, a
     locate(state, piece, order.order_id)
     _revive(state, account, piece, news)
     _settle(piece, order, source, at)
+    _see_refusal(piece, order, news)
     fill_piece(state, account, piece, at, news)
     end_piece(state, account, piece, news)
     _watch_for_hands(piece, order, source, news)
@@ -176,6 +177,15 @@ def _settle(piece: Slice, order: Order, source: Source, at: datetime) -> None:
         piece.late.append(piece.asked)
     piece.asked = real
     piece.maybe.clear()
+
+
+def _see_refusal(piece: Slice, order: Order, news: News) -> None:
+    """The exchange refused a modification that the broker had taken: its frame bears the terms that never applied."""
+    if order.status is not OrderStatus.MOD_REJECTED or not piece.is_open or piece.refused_modify is not None:
+        return
+    before = piece.asked_before[-1] if piece.asked_before else piece.asked
+    if _has_terms(order.ticket, piece.asked) and not _has_terms(order.ticket, before):
+        refuse_modification(piece, order.note, news)
 
 
 def _arrived_late(piece: Slice, seen: Ticket) -> bool:

@@ -199,6 +199,12 @@ MUTATIONS = (
         "        piece.accepted_at = at\n",
     ),
     Mutation(
+        "a modification that the exchange refuses later is not tried again",
+        "sightings.py",
+        "        refuse_modification(piece, order.note, news)\n",
+        "        return\n",
+    ),
+    Mutation(
         "an entry is rounded down",
         "judging.py",
         "    lots = max(floor(pool), 0)\n    detail",

@@ -313,6 +313,37 @@ def test_a_modification_lost_and_then_refused_leaves_the_terms_in_doubt_and_the_
     assert [(each.ticket.quantity, each.is_open) for each in play.of()] == [(225, False), (75, True)]
 
 
+@pytest.mark.parametrize("answered_first", [True, False])
+def test_a_modification_that_the_exchange_refuses_later_is_not_tried_again(answered_first: bool) -> None:
+    """The broker takes it; the frame that says no bears the terms that never applied."""
+    play = Play()
+    play.places("L1")
+    (held,) = play.of()
+    play.now += timedelta(seconds=2)
+
+    def taken(command: Command) -> Event | None:
+        return quiet(play) if isinstance(command, Modify) else None
+
+    play.answer = taken
+    play.modifies("L1", price=D(101))
+    modified = next(each for each in play.decisions if isinstance(each, Modify))
+    accepted = Accepted(play.now, "asha", held.correlation_id, Verb.MODIFY, held.order_id)
+    frame = replace(held.seen(), ticket=modified.ticket, status=OrderStatus.MOD_REJECTED, note="no money")
+    told = OrderSeen(play.now, "asha", frame, Source.STREAM)
+    for event in (accepted, told) if answered_first else (told, accepted):
+        play.feed(event)
+    play.now += timedelta(seconds=3)
+    held.updated = play.now
+    play.reads_book("asha")
+    play.waits(60)
+
+    assert sum(isinstance(each, Modify) for each in play.decisions) == 1
+    assert [each.text for each in play.alerts() if "was refused: no money" in each.text]
+    play.answer = None
+    play.modifies("L1", price=D(102))
+    assert held.ticket.price == 102
+
+
 def test_a_refused_modification_of_the_price_is_not_tried_again() -> None:
     play = Play()
     play.places("L1")
