@@ -225,11 +225,12 @@ def fill_follower(share: Share, sign: int, quantity: int, price: Decimal) -> Dec
 
 
 def trade_by_hand(share: Share, sign: int, quantity: int) -> None:
-    """Apply a fill of an order that is not ours."""
+    """Apply a fill of an order that is not ours: what it closes is the person's own first, then the copy."""
+    if share.copied * sign < 0:
+        own = 0 if share.net is None else max(-share.net * sign - abs(share.left), 0)
+        share.against += max(quantity - own, 0)
     if share.net is not None:
         share.net += sign * quantity
-    if share.copied * sign < 0:
-        share.against += quantity
 
 
 def set_follower_position(share: Share, net: int) -> int:

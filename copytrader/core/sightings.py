@@ -102,7 +102,7 @@ def see_follower(state: State, account: Account, order: Order, source: Source, a
     locate(state, piece, order.order_id)
     _revive(state, account, piece, news)
     _settle(piece, order, source, at)
-    _see_refusal(piece, order, news)
+    _see_refusal(state, piece, order, news)
     fill_piece(state, account, piece, at, news)
     end_piece(state, account, piece, news)
     _watch_for_hands(piece, order, source, news)
@@ -179,13 +179,18 @@ def _settle(piece: Slice, order: Order, source: Source, at: datetime) -> None:
     piece.maybe.clear()
 
 
-def _see_refusal(piece: Slice, order: Order, news: News) -> None:
-    """The exchange refused a modification that the broker had taken: its frame bears the terms that never applied."""
+def _see_refusal(state: State, piece: Slice, order: Order, news: News) -> None:
+    """The exchange refused a modification that the broker had taken: its frame bears the terms that never applied.
+
+    The frame may be a late one of an earlier attempt at the same terms: the book says which there are.
+    """
     if order.status is not OrderStatus.MOD_REJECTED or not piece.is_open or piece.refused_modify is not None:
         return
-    before = piece.asked_before[-1] if piece.asked_before else piece.asked
-    if _has_terms(order.ticket, piece.asked) and not _has_terms(order.ticket, before):
+    attempted, before = piece.asked, piece.asked_before[-1] if piece.asked_before else piece.asked
+    if _has_terms(order.ticket, attempted) and not _has_terms(order.ticket, before):
         refuse_modification(piece, order.note, news)
+        piece.maybe.append(attempted)
+        state.ask_books.add(piece.follower)
 
 
 def _arrived_late(piece: Slice, seen: Ticket) -> bool:

@@ -190,8 +190,9 @@ def _chase(scene: Scene, piece: Slice) -> Want | None:
         return None
     if scene.account.blocked is not None or scene.instrument is None:
         return None
-    if scene.share.copied * piece.asked.side.sign >= 0:
-        return want_cancel(scene, piece, "nothing is left to close")
+    held = exposure.held(scene.holding, scene.share, -piece.asked.side.sign)
+    if sum(each.remaining for each in scene.share.sweeps if each.asked.side is piece.asked.side) > held:
+        return want_cancel(scene, piece, f"only {held} is left to close")
     if (piece.asked_before[0] if piece.asked_before else piece.asked).order_type is not OrderType.MARKET:
         return None
     rules = rules_of(scene.state)

@@ -181,6 +181,24 @@ MUTATIONS = (
         "",
     ),
     Mutation(
+        "what the person sells is its own first",
+        "exposure.py",
+        "        share.against += max(quantity - own, 0)\n",
+        "        share.against += quantity\n",
+    ),
+    Mutation(
+        "a sweep that rests closes no more than is left",
+        "sweeps.py",
+        '        return want_cancel(scene, piece, f"only {held} is left to close")\n',
+        "        pass\n",
+    ),
+    Mutation(
+        "the frame of a refusal leaves it to the book which terms there are",
+        "sightings.py",
+        "        piece.maybe.append(attempted)\n",
+        "",
+    ),
+    Mutation(
         "positions take no more from the copied position than the person traded",
         "exposure.py",
         "    closed = min(missing, share.against)\n",

@@ -344,6 +344,29 @@ def test_a_modification_that_the_exchange_refuses_later_is_not_tried_again(answe
     assert held.ticket.price == 102
 
 
+def test_a_late_frame_of_an_earlier_refusal_does_not_hide_the_terms_that_are_in_force() -> None:
+    """The terms were refused once, asked for again later, and taken; then the frame of the refusal comes once more."""
+    play = Play()
+    play.places("L1")
+    (held,) = play.of()
+    play.now += timedelta(seconds=2)
+    play.answer = refused(play, RefusalClass.OTHER, Modify)
+    play.modifies("L1", price=D(101))
+    play.answer = None
+    play.modifies("L1", price=D(102))
+    play.modifies("L1", price=D(101))
+    assert held.ticket.price == 101
+    play.now += timedelta(seconds=2)
+    frame = replace(held.seen(), status=OrderStatus.MOD_REJECTED, note="no money")
+    play.feed(OrderSeen(play.now, "asha", frame, Source.STREAM))
+    assert "asha" in play.state.ask_books
+    play.reads_book("asha")
+
+    play.modifies("L1", price=D(102))
+
+    assert held.ticket.price == 102
+
+
 def test_a_refused_modification_of_the_price_is_not_tried_again() -> None:
     play = Play()
     play.places("L1")
@@ -747,6 +770,32 @@ def test_positions_that_are_older_than_a_fill_of_ours_take_nothing_from_the_copy
 
     play.trades("L3", -8)
 
+    assert play.lots() == 0
+
+
+def test_a_reading_that_is_short_for_once_takes_nothing_from_the_copy_when_the_person_sold_its_own() -> None:
+    play = Play()
+    trades_by_hand(play, 2)
+    play.trades("L1", 4)
+    trades_by_hand(play, -2)
+    play.feed(BookRead(play.now, "asha", (), ()))
+    play.reads_book("asha")
+
+    play.trades("L2", -4)
+
+    assert play.lots() == 0
+
+
+def test_a_sweep_that_rests_is_cancelled_when_the_person_has_closed_what_it_was_to_close() -> None:
+    play = Play()
+    play.trades("L1", 4)
+    play.feed(Halted(play.now, flatten=True))
+    play.waits(2)
+    sweep = next(each for each in play.of() if each.is_open)
+    trades_by_hand(play, -2)
+    play.waits(10)
+
+    assert sweep.status is OrderStatus.CANCELLED
     assert play.lots() == 0
 
 
