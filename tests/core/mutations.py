@@ -55,6 +55,12 @@ MUTATIONS = (
         "    if not piece.order_id and not _matches(piece, order) and piece.ended:",
     ),
     Mutation(
+        "an entry that has a reason not to be copied is not placed",
+        "gap.py",
+        "    if copy.skip is not None and not exits:\n        return False\n",
+        "",
+    ),
+    Mutation(
         "a refused order is not sent again in another size",
         "gap.py",
         "    if any(piece.is_refused and _differs_in_quantity_only(piece.asked, order.known.ticket) for piece in copy.slices):\n",

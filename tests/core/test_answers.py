@@ -587,12 +587,14 @@ def test_halted_open_copies_are_cancelled_entries_stop_and_exits_go_on() -> None
     assert play.of()[-1].is_open
 
 
-def test_an_entry_that_waited_for_its_turn_does_not_go_once_halted() -> None:
+def test_an_entry_that_waited_for_its_turn_does_not_go_once_halted_nor_when_copying_goes_on() -> None:
     play = Play()
     for number in range(12):
         play.places(f"L{number}")
     sent = len(play.of())
     play.feed(Halted(play.now))
+    play.waits(30)
+    play.feed(Resumed(play.now))
     play.waits(30)
 
     assert len(play.of()) == sent < 12

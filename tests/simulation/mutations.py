@@ -111,12 +111,6 @@ RULES = (
         "        return []\n    try:",
     ),
     Rule(
-        "an entry that has a reason not to be copied is not placed",
-        "core",
-        "    if copy.skip is not None and not exits:\n        return False\n",
-        "",
-    ),
-    Rule(
         "a frame about another client is not ours",
         "dhan/wire.py",
         'raise FrameError("the order belongs to another client id" if value else "no client id")',
