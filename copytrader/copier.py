@@ -18,7 +18,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from copytrader.core.budget import PER_SECOND
 from copytrader.core.engine import recall, step
@@ -167,6 +167,13 @@ class Account:
     poke: asyncio.Event = field(default_factory=asyncio.Event)
     trouble: str = ""
     pace: Pace = field(default_factory=Pace)
+
+
+class _Book(NamedTuple):
+    """An order book as it was read, with a line for each row that could not be."""
+
+    rows: tuple[Order, ...]
+    problems: tuple[str, ...]
 
 
 Watcher = Callable[[Event, Sequence[Decision]], None]
@@ -396,24 +403,25 @@ class Copier:
             if found is not None:
                 self.handle(OrderSeen(self._now(), account.name, found, Source.LOOKUP))
                 return
-            rows = await self._orders(account)
+            book = await self._orders(account)
         except BrokerError as error:
             self._note_trouble(account, error)
             return
-        self._feed_rows(account, rows)
-        if self._is_unknown(correlation_id) and all(row.correlation_id != correlation_id for row in rows):
+        self._feed_rows(account, book.rows)
+        is_there = bool(book.problems) or any(row.correlation_id == correlation_id for row in book.rows)
+        if self._is_unknown(correlation_id) and not is_there:
             self.handle(NotFound(self._now(), account.name, correlation_id))
 
     # --- Books --------------------------------------------------------------------------
 
-    async def _orders(self, account: Account) -> tuple[Order, ...]:
+    async def _orders(self, account: Account) -> _Book:
         rows, problems = await account.broker.orders()
         crash_point("book-read", account.name)
         account.last_book = self._now()
         account.trouble = ""
         for problem in problems:
             self._say(account, f"a row of the order book cannot be read: {problem}")
-        return rows
+        return _Book(rows, problems)
 
     def _say(self, account: Account, text: str) -> None:
         if account.trouble != text:
@@ -437,7 +445,7 @@ class Copier:
         account.rows.update((row.order_id, row) for row in changed)
         first = not self._is_ready(account)
         if positions is not None:
-            if positions == account.positions and not changed and not first:
+            if positions == account.positions and not changed and not first and self._believes(account, positions):
                 account.positions_at, positions = self._now(), None
             else:
                 account.positions, account.positions_at = positions, self._now()
@@ -447,6 +455,15 @@ class Copier:
         self.handle(BookRead(self._now(), account.name, changed, positions, funds))
         if account.name == LEADER and not first:
             self._suspect(account, changed, known)
+
+    def _believes(self, account: Account, positions: tuple[Position, ...]) -> bool:
+        """Whether the engine has the same: news of a fill that comes after a reading that had it counts twice."""
+        nets = {(each.security, each.product): each.net_quantity for each in positions}
+        shares = ((key, holding.shares.get(account.name)) for key, holding in self.state.holdings.items())
+        return all(
+            share is None or share.net is None or share.net == nets.get((key.security, key.product), 0)
+            for key, share in shares
+        )
 
     def _known(self, order_id: str) -> Known | None:
         order = self.state.orders.get(order_id)
@@ -459,22 +476,29 @@ class Copier:
         return known is not None and known.ready
 
     async def _read(self, account: Account, *, positions: bool) -> bool:
-        """Read an account's book, with its positions if wanted; False when that could not be done."""
+        """Read an account's book, with its positions if wanted; False when that could not be done.
+
+        Positions count only beside all orders that made them.  A row that cannot be read in any attempt is of
+        an order that we shall not understand later either, and counts as part of the position alone.
+        """
         try:
             if not positions:
-                self._feed_rows(account, await self._orders(account))
+                self._feed_rows(account, (await self._orders(account)).rows)
                 return True
             funds = await self._funds(account)
-            for _ in range(_TRIES):
+            unreadable = set[tuple[str, ...]]()
+            for attempt in range(1, _TRIES + 1):
                 before = await self._orders(account)
                 held = await account.broker.positions()
                 after = await self._orders(account)
-                if self._agree(account, before, after):
-                    self._feed_rows(account, after, held, funds)
+                unreadable |= {before.problems, after.problems}
+                is_whole = not (before.problems or after.problems) or (attempt == _TRIES and len(unreadable) == 1)
+                if is_whole and self._agree(account, before.rows, after.rows):
+                    self._feed_rows(account, after.rows, held, funds)
                     return True
                 await asyncio.sleep(_BOOK_PAUSE)
             if self._is_ready(account):
-                self._feed_rows(account, after)
+                self._feed_rows(account, after.rows)
         except BrokerError as error:
             self._note_trouble(account, error)
         return False

@@ -88,7 +88,7 @@ def _forget_position(holding: Holding) -> None:
         share.copied, share.due, share.covers, share.average = 0, Fraction(0), Fraction(0), Decimal(0)
         share.net = 0 if share.net is not None else None
         share.carry, share.carry_side, share.flatten = Decimal(0), None, False
-        share.against = share.by_hand = 0
+        share.against = share.by_hand = share.overtaken = 0
 
 
 def _is_idle(holding: Holding) -> bool:

@@ -203,8 +203,11 @@ def resize(order: LeaderOrder, copy: Copy, share: Share, opens: int, units: int)
         _credit(order, copy, share)
 
 
-def fill_follower(share: Share, sign: int, quantity: int, price: Decimal) -> Decimal:
-    """Apply a fill of an order of ours; return what it realised per unit of multiplier."""
+def fill_follower(share: Share, sign: int, quantity: int, price: Decimal, closes: int = 0) -> Decimal:
+    """Apply a fill of an order of ours, meant to close so much; return what it realised per unit of multiplier.
+
+    News of two orders may change places: an exit that closes more than is held proves that an entry has filled.
+    """
     before = share.copied
     reduces = min(quantity, abs(before)) if before * sign < 0 else 0
     realized = ZERO
@@ -215,6 +218,7 @@ def fill_follower(share: Share, sign: int, quantity: int, price: Decimal) -> Dec
         kept = abs(before + sign * reduces)
         share.average = (share.average * kept + price * opens) / (kept + opens)
     share.copied = before + sign * quantity
+    share.overtaken = _overtaken(share, sign, quantity, max(closes - reduces, 0))
     if share.copied * before <= 0:
         share.against = share.by_hand = 0
     if share.copied == 0:
@@ -222,6 +226,13 @@ def fill_follower(share: Share, sign: int, quantity: int, price: Decimal) -> Dec
     if share.net is not None:
         share.net += sign * quantity
     return realized
+
+
+def _overtaken(share: Share, sign: int, quantity: int, beyond: int) -> int:
+    before = share.overtaken
+    if before * sign < 0:
+        before += sign * min(quantity, abs(before))
+    return before + sign * beyond
 
 
 def trade_by_hand(share: Share, sign: int, quantity: int) -> None:
@@ -271,7 +282,7 @@ def exit_total(
     total never exceeds what was held before this copy, nor the broker's net position.
     """
     sign = -order.known.ticket.side.sign
-    position = _without(share.left * sign, copy)
+    position = _without(share.left * sign + min(share.unproved * sign, 0), copy)
     ahead, behind, cover = _working_entries(holding, share, order, position)
     claimed = excess + being_closed(holding, share, order.known.ticket.side, order) + ahead
     held = max(position + behind - claimed, 0)

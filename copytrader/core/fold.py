@@ -48,7 +48,7 @@ from copytrader.core.model import SkipReason
 from copytrader.core.news import News, lot_of
 from copytrader.core.outcomes import block
 from copytrader.core.sightings import see
-from copytrader.core.state import Key, LeaderOrder, Slice, State, copy_of
+from copytrader.core.state import Copy, Key, LeaderOrder, Slice, State, copy_of
 
 _ENTRY_MEMORY = timedelta(minutes=2)
 
@@ -148,7 +148,16 @@ def _is_settled(state: State, order: LeaderOrder) -> bool:
             return False
         if order.known.is_dead and copy.units and copy.opens != order.opened:
             return False
+        if not order.known.is_dead and _is_behind(state, order, copy):
+            return False
     return True
+
+
+def _is_behind(state: State, order: LeaderOrder, copy: Copy) -> bool:
+    """Whether a part of what the leader still holds of its order waits for the rate budget."""
+    if copy.skip is not None or copy.closed is not None or any(piece.absent for piece in copy.slices):
+        return False
+    return copy.due - copy.opened >= lot_of(state, state.holding(order.key))
 
 
 def _place(state: State, place: Place, at: datetime) -> None:

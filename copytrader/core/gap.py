@@ -23,6 +23,7 @@ MOST_MODIFICATIONS = 24
 """Dhan takes 25 modifications of an order; the 25th is never needed."""
 _MOST_FAILED_PLACINGS = 6
 _MOST_ABSENT_EXITS = 3
+_ROOM_WAIT = timedelta(seconds=5)
 
 
 def is_over(order: LeaderOrder, copy: Copy) -> bool:
@@ -62,6 +63,8 @@ def total_of(scene: Scene, order: LeaderOrder, copy: Copy) -> _Total:
         closes = _exit_total(scene, order, copy, divided, quiet=copy.units > 0)
     if order.known.is_done and not opens + closes and not copy.was_sent and copy.skip is None:
         scene.desk.skip(copy, SkipReason.RATE_BUDGET, "the leader got out again while the copy waited for its turn")
+    if copy.lots is not None and not opens + closes and not copy.was_sent and copy.skip is None:
+        _say_no_room(scene, order, copy)
     return _Total(closes, opens, closes > 0 or order.only_exits)
 
 
@@ -79,6 +82,21 @@ def _exit_total(scene: Scene, order: LeaderOrder, copy: Copy, divided: exposure.
         scene.desk.skip(copy, SkipReason.LEADER_DONE, "the leader got out while we were not looking")
         return 0
     return size.total
+
+
+def _say_no_room(scene: Scene, order: LeaderOrder, copy: Copy) -> None:
+    """Give an order that works without a copy its reason; it is placed nevertheless once there is room for it."""
+    since = order.first_seen + _ROOM_WAIT
+    if scene.at < since:
+        scene.wake(since)
+        return
+    held = f"{float(scene.share.due):g} due, {scene.share.copied} held"
+    text = f"{copy.units} more would be too much" if copy.units else "there is nothing to close, and no lot to open"
+    scene.desk.skip(copy, SkipReason.BELOW_ONE_LOT, f"the leader has got out of a part meanwhile: {held}; {text}")
+
+
+def _has_waited_for_room(copy: Copy) -> bool:
+    return copy.units > 0 and copy.skip is not None and copy.skip.reason is SkipReason.BELOW_ONE_LOT
 
 
 def _or_unknown(value: int | None) -> str:
@@ -178,7 +196,7 @@ def _may_place(scene: Scene, order: LeaderOrder, copy: Copy, *, exits: bool) -> 
         return False
     if any(piece.is_open and (is_changing(piece) or piece.detached) for piece in copy.slices):
         return False
-    if copy.skip is not None and not exits:
+    if copy.skip is not None and not exits and not _has_waited_for_room(copy):
         return False
     if scene.account.halted and not exits:
         scene.desk.skip(copy, SkipReason.HALTED, "copying is halted")

@@ -19,10 +19,13 @@ def fill_piece(state: State, account: Account, piece: Slice, at: datetime, news:
     if known is None or known.filled_quantity <= piece.filled:
         return
     new = known.filled_quantity - piece.filled
+    closes = min(max(piece.asked.quantity - piece.opens - piece.filled, 0), new) if piece.role is Role.EXIT else 0
     piece.filled = known.filled_quantity
     holding = state.holding(piece.key)
     share = state.share(holding, piece.follower)
-    realized = exposure.fill_follower(share, piece.asked.side.sign, new, known.average_price)
+    realized = exposure.fill_follower(share, piece.asked.side.sign, new, known.average_price, closes)
+    if share.unproved:
+        state.ask_books.add(piece.follower)
     instrument = state.instruments.get(piece.key.security)
     _count_realized(account, realized * ((instrument.multiplier if instrument else None) or 1), at, news)
     share.sweeps_void = 0

@@ -243,7 +243,8 @@ class Share:
     `carry` the fraction of a lot left over by rounding down.  `covers` is the part of the leader's
     position for which this follower was given a size, or a plan of the operator's.  `against` is what the
     person itself traded the other way while something was held from copying, `by_hand` what of the copied
-    position it has closed so.
+    position it has closed so.  `overtaken` is what exits have sold (or bought back) of entries whose fills were
+    not known yet, signed like `copied`.
     """
 
     follower: str
@@ -254,6 +255,7 @@ class Share:
     carry_side: Side | None = None
     against: int = 0
     by_hand: int = 0
+    overtaken: int = 0
     flatten: bool = False
     average: Decimal = ZERO
     open: dict[str, Slice] = field(default_factory=dict)
@@ -268,10 +270,20 @@ class Share:
     fixes: list[Fix] = field(default_factory=list)  # transient
 
     @property
+    def unproved(self) -> int:
+        """What of the copied position will be gone with the fills of open entries that exits have overtaken, signed."""
+        if self.overtaken * self.copied <= 0:
+            return 0
+        sign = 1 if self.copied > 0 else -1
+        entering = sum(piece.may_open for piece in self.open.values() if piece.asked.side.sign != sign)
+        return sign * min(abs(self.overtaken), abs(self.copied), entering)
+
+    @property
     def left(self) -> int:
-        """What of the copied position the person has not closed by hand, signed."""
-        gone = min(self.by_hand, abs(self.copied))
-        return self.copied - gone if self.copied > 0 else self.copied + gone
+        """What of the copied position is there to be closed, signed: not what the person has closed by hand."""
+        sure = self.copied - self.unproved
+        gone = min(self.by_hand, abs(sure))
+        return sure - gone if sure > 0 else sure + gone
 
 
 @dataclass(slots=True)

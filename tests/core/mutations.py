@@ -57,7 +57,7 @@ MUTATIONS = (
     Mutation(
         "an entry that has a reason not to be copied is not placed",
         "gap.py",
-        "    if copy.skip is not None and not exits:\n        return False\n",
+        "    if copy.skip is not None and not exits and not _has_waited_for_room(copy):\n        return False\n",
         "",
     ),
     Mutation(
@@ -191,6 +191,18 @@ MUTATIONS = (
         "exposure.py",
         "        share.against += max(quantity - own, 0)\n",
         "        share.against += quantity\n",
+    ),
+    Mutation(
+        "an exit that fills before the news of its entry has not turned the position",
+        "outcomes.py",
+        "known.average_price, closes)\n",
+        "known.average_price)\n",
+    ),
+    Mutation(
+        "slices that wait for the budget are not forgotten",
+        "fold.py",
+        "        if not order.known.is_dead and _is_behind(state, order, copy):\n            return False\n",
+        "",
     ),
     Mutation(
         "a sweep that rests closes no more than is left",

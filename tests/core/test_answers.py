@@ -801,6 +801,67 @@ def test_a_sweep_that_rests_is_cancelled_when_the_person_has_closed_what_it_was_
     assert play.lots() == 0
 
 
+def overtaken(play: Play) -> Held:
+    """Let the leader get in and out; the follower's exit fills before anything is known of its entry's fill."""
+    play.places("L1")
+    play.leader_fills("L1")
+    play.places("L2", ticket(Side.SELL))
+    entry, leaving = play.of()
+    play.fills_follower(leaving, 75)
+    play.drain()
+    return entry
+
+
+def test_an_exit_that_fills_before_the_news_of_its_entry_has_not_turned_the_position() -> None:
+    play = Play()
+    entry = overtaken(play)
+    assert "asha" in play.state.ask_books
+    entry.filled, entry.status = 75, OrderStatus.TRADED
+    play.positions["asha"] += 75
+    play.leader_fills("L2")
+    sent = len(play.of())
+    play.waits(2)
+    play.reads_book("asha")
+    play.waits(5)
+
+    assert len(play.of()) == sent
+    assert play.lots() == 0
+
+
+def test_an_exit_that_really_came_before_its_entry_is_bought_back_once_the_entry_is_gone() -> None:
+    play = Play()
+    entry = overtaken(play)
+    play.leader_fills("L2")
+    play.waits(5)
+    play.fills()
+
+    assert entry.status is OrderStatus.CANCELLED
+    assert play.lots() == 0
+
+
+def test_a_position_that_an_unknown_fill_explains_is_not_closed_by_the_leader_s_next_order() -> None:
+    """The short entry and the stop that turns it fill together; the news of the stop comes first."""
+    play = Play()
+    play.places("L1", ticket(Side.SELL))
+    play.leader_fills("L1")
+    play.places("L2", ticket(quantity=300, price="106", order_type=OrderType.STOP_LOSS, trigger_price=D(105)))
+    entry, stop = play.of()
+    play.fills_follower(stop, 150)
+    play.drain()
+    play.fills_follower(entry, 75)
+    late = play.queue.pop()
+    play.answer = lambda command: quiet(play) if isinstance(command, Cancel) else None
+    play.leader_fills("L2")
+    play.places("L3", ticket(Side.SELL, price="107"))
+
+    assert play.of()[-1].ticket.quantity == 75
+    play.feed(late)
+    play.leader_fills("L3")
+    play.waits(5)
+    play.fills()
+    assert play.lots() == 0
+
+
 def test_an_exit_never_goes_beyond_what_the_broker_holds_in_an_instrument_first_traded_later() -> None:
     """The follower was short of its own accord before the leader ever traded the instrument."""
     play = Play(begin=False)

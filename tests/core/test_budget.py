@@ -9,7 +9,7 @@ import pytest
 
 from copytrader.core.budget import Budget, Rank
 from copytrader.core.facts import Cancel, Place, Throttled, Verb
-from tests.core.play import START, Play, follower, ticket
+from tests.core.play import START, Play, follower, instrument, ticket
 
 
 def _most_within(calls: list[datetime], length: timedelta) -> int:
@@ -87,3 +87,13 @@ def test_a_throttled_account_pauses_and_leaves_room_for_others() -> None:
 
     assert len(play.of()) == 1
     assert play.state.accounts["asha"].budget.left(play.now)[0] < 9
+
+
+def test_the_slices_that_wait_for_the_budget_are_sent_though_the_others_and_the_leader_s_order_are_over() -> None:
+    play = Play(followers=(follower(ratio="1"),), row=instrument(freeze_quantity=301), fills_at_once=True)
+    play.trades("L1", 60)
+    sent = len(play.of())
+    assert 4 <= sent < 15
+    play.waits(4)
+
+    assert play.lots() == 60

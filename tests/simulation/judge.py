@@ -10,6 +10,7 @@ import base64
 import hashlib
 import json
 from collections import Counter, defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -76,6 +77,7 @@ class Judge:
         self._placed_at: dict[str, datetime] = {}
         self._asked: dict[str, int] = {}
         self._opening: dict[tuple[str, str], int] = {}
+        self._held_when_decided: dict[str, tuple[int, int]] = {}
 
     # While it happens
 
@@ -98,6 +100,11 @@ class Judge:
                 self._is_not_shown(fact.correlation_id)
             if isinstance(fact, Sized):
                 self._opening[fact.account, fact.leader_order_id] = fact.lots
+        for fact in facts:
+            if isinstance(fact, Place) and fact.role is Role.EXIT:
+                opens = self._opens(self._copies[fact.correlation_id], fact.ticket.security.security_id)
+                copied, net = self._most(fact.account, *_closing(fact))
+                self._held_when_decided[fact.correlation_id] = copied + opens, net + opens
 
     def leaves(self, request: Request) -> None:
         """A request is about to be written: what was decided long ago must not be, except a cancel."""
@@ -170,41 +177,44 @@ class Judge:
         key = (body["exchangeSegment"], body["securityId"], body["productType"])
         sign = 1 if body["transactionType"] == "SELL" else -1
         copy = self._copies[body["correlationId"]]
-        lot = self._world.exchange.instruments[key[0], key[1]].lot_size
-        opens = 0 if copy.sweep else self._opening.get((copy.follower, copy.leader_order_id), 0) * lot
-        most = self._most_held(client_id, key, sign) + opens
-        if body["quantity"] > most:
-            text = f"an exit of {body['quantity']} where at most {most} was held from copying or about to be"
+        opens = self._opens(copy, key[1])
+        then, now = self._held_when_decided[body["correlationId"]], self._most(copy.follower, key, sign)
+        copied, net = max(then[0], now[0] + opens), max(then[1], now[1] + opens)
+        if body["quantity"] > copied:
+            text = f"an exit of {body['quantity']} where at most {copied} was held from copying or about to be"
             self._problem("I10", f"{text} ({body['correlationId']})")
-        if (
-            client_id in self._world.people.hand_traded
-            and body["quantity"] > self._most_net(client_id, key, sign) + opens
-        ):
+        if client_id in self._world.people.hand_traded and body["quantity"] > net:
             self._problem(
                 "I10", f"an exit of {body['quantity']} is more than the broker shows ({body['correlationId']})"
             )
 
-    def _most_net(self, client_id: str, key: Position, sign: int) -> int:
-        """The most that the account held lately in one direction, whoever bought it, or might have come to hold."""
-        since = self._world.now() - _BEHIND
-        held = most = 0
-        for fill in self._world.exchange.fills[client_id]:
-            if (*fill.security, fill.product) == key:
-                most = 0 if fill.at < since else most
-                held += fill.quantity * (1 if fill.side == "BUY" else -1) * sign
-                most = max(most, held)
-        return most + self._coming(client_id, key, sign)
+    def _opens(self, copy: Copy, security_id: str) -> int:
+        """What an order through zero opens on the other side, as it was sized last."""
+        lots = 0 if copy.sweep else self._opening.get((copy.follower, copy.leader_order_id), 0)
+        sizes = {key[1]: listed.lot_size for key, listed in self._world.exchange.instruments.items()}
+        return lots * sizes[security_id]
 
-    def _most_held(self, client_id: str, key: Position, sign: int) -> int:
-        """The most that was held from copying lately in one direction, or might have come to be held."""
+    def _most(self, follower: str, key: Position, sign: int) -> tuple[int, int]:
+        """The most that was held lately in one direction, or might have come to be held: from copying, and in all.
+
+        What the person traded by hand may not have been known as long as anything else.
+        """
+        client_id = self._world.client_ids[follower]
+        ours = [fill for fill, _ in self._our_fills(client_id, key)]
+        theirs = [fill for fill in self._world.exchange.fills[client_id] if (*fill.security, fill.product) == key]
+        by_hand = [fill for fill in theirs if fill not in ours]
+        copied = self._most_of(ours, sign) + self._coming(client_id, key, sign)
+        return max(copied, 0), max(copied + self._most_of(by_hand, sign), 0)
+
+    def _most_of(self, fills: Iterable[Fill], sign: int) -> int:
+        """The highest that these fills stood in one direction since a while ago."""
         since = self._world.now() - _BEHIND
         held = most = 0
-        for fill, order in self._our_fills(client_id, key):
-            if fill.at < since:
-                most = 0
-            held += fill.quantity * (1 if order.side == "BUY" else -1) * sign
-            most = max(most, held)
-        return most + self._coming(client_id, key, sign)
+        for fill in fills:
+            most = held if fill.at < since else most
+            held += fill.quantity * (1 if fill.side == "BUY" else -1) * sign
+            most = held if fill.at < since else max(most, held)
+        return most
 
     def _coming(self, client_id: str, key: Position, sign: int) -> int:
         """What our orders that open on this side may still have added lately."""
@@ -402,11 +412,17 @@ class Judge:
             self._is_exact(key, orders)
 
     def _is_exact(self, key: Position, orders: list[BookOrder]) -> None:
+        """Hold what was asked for against the leader's; an IOC order takes what it can get."""
+
+        def is_ioc(order: BookOrder) -> bool:
+            return order.terms.validity == "IOC"
+
         lot = self._world.exchange.instruments[key[0], key[1]].lot_size
         wanted = sum(order.terms.quantity for order in orders)
         for follower, client_id in self._followers().items():
             has = sum(
-                order.terms.quantity if order.is_open or order.status == TRADED else order.filled
+                (order.terms.quantity if order.is_open or order.status == TRADED or is_ioc(order) else order.filled)
+                * (1 if order.side == orders[0].side else -1)
                 for order, _ in self._our_orders()
                 if order.client_id == client_id and _key(order) == key
             )
@@ -607,6 +623,13 @@ class Judge:
 
     def _ratio(self, follower: str) -> Decimal:
         return next(each.sizing.ratio for each in self._world.desk.followers if each.name == follower)
+
+
+def _closing(place: Place) -> tuple[Position, int]:
+    """The position that an exit closes, and its direction."""
+    ticket = place.ticket
+    key = ticket.security.exchange_segment, ticket.security.security_id, str(ticket.product)
+    return key, -ticket.side.sign
 
 
 def _key(order: BookOrder) -> Position:
