@@ -15,7 +15,7 @@ from copytrader.core.budget import Rank
 from copytrader.core.facts import Modify, Place, Role
 from copytrader.core.model import LateExits, OrderType, SkipReason, Ticket
 from copytrader.core.names import correlation_id
-from copytrader.core.pricing import began_at_market, ticket_for, watch_market
+from copytrader.core.pricing import goes_at_market, ticket_for, watch_market
 from copytrader.core.scene import RETRY_PAUSES, Scene, Want, age_of, is_changing, is_due, is_late, rules_of, want_cancel
 from copytrader.core.state import Copy, LeaderOrder, Slice
 
@@ -151,6 +151,11 @@ def _spread(left: int, pieces: list[Slice], largest: int) -> list[int]:
     return quantities
 
 
+def _awaits_trigger(order: LeaderOrder) -> bool:
+    """Whether the copy may have to go to market without a change of the leader's terms."""
+    return order.known.ticket.order_type is OrderType.STOP_LOSS_MARKET
+
+
 def _follows(piece: Slice, order: LeaderOrder) -> bool:
     """Whether the order was found to have the leader's terms, and nothing of either has changed since."""
     if piece.follows is None or piece.maybe:
@@ -168,15 +173,15 @@ def _adjust(scene: Scene, order: LeaderOrder, piece: Slice, quantity: int, opens
         return None
     if _follows(piece, order) and quantity == piece.asked.quantity:
         return None
-    wanted = ticket_for(scene, order, quantity, at_market=began_at_market(piece))
-    watched = watch_market(scene, piece, wanted)
+    due = ticket_for(scene, order, quantity, at_market=goes_at_market(scene, order, piece))
+    watched = watch_market(scene, piece, due)
     if watched is None:
         return want_cancel(scene, piece, "a market order that did not fill")
     wanted = watched
     if wanted == piece.refused_modify and wanted.quantity < piece.largest:
         return want_cancel(scene, piece, "it is too large, and to make it smaller was refused", renew=True)
     if wanted == piece.asked and not piece.is_doubtful:
-        if wanted.order_type is not OrderType.MARKET and not began_at_market(piece):
+        if due.order_type is not OrderType.MARKET and not _awaits_trigger(order):
             piece.follows = order.known.ticket, piece.asked
         return None
     if wanted == piece.refused_modify:

@@ -39,8 +39,11 @@ def _made_ticket(scene: Scene, order: LeaderOrder, quantity: int, *, at_market: 
 
 
 def watch_market(scene: Scene, piece: Slice, wanted: Ticket) -> Ticket | None:
-    """A market order that rests: an exit is priced anew, an entry given up (None)."""
-    if wanted.order_type is not OrderType.MARKET:
+    """A market order that rests: an exit is priced anew, an entry given up (None).
+
+    What was no market order yet becomes one first.
+    """
+    if wanted.order_type is not OrderType.MARKET or _times_repriced(piece) is None:
         return wanted
     rules = rules_of(scene.state)
     since = piece.accepted_at or piece.placed_at
@@ -64,8 +67,14 @@ def _as_repriced(piece: Slice, wanted: Ticket) -> Ticket:
     return wanted
 
 
+def _times_repriced(piece: Slice) -> int | None:
+    """How often it was priced anew since it was asked for at market; None when it never was."""
+    forms = [ticket.order_type for ticket in (*piece.asked_before, piece.asked)]
+    return forms[::-1].index(OrderType.MARKET) if OrderType.MARKET in forms else None
+
+
 def repriced(scene: Scene, piece: Slice, wanted: Ticket, attempts: int) -> Ticket:
-    attempt = 1 + sum(1 for ticket in (*piece.asked_before, piece.asked) if ticket.order_type is OrderType.LIMIT)
+    attempt = 1 + (_times_repriced(piece) or 0)
     last = scene.holding.last_price
     if last is None or attempt > attempts:
         why = "no last price is known" if last is None else f"it was priced anew {attempts} times"
@@ -79,7 +88,18 @@ def repriced(scene: Scene, piece: Slice, wanted: Ticket, attempts: int) -> Ticke
     return replace(wanted, order_type=OrderType.LIMIT, price=price)
 
 
-def began_at_market(piece: Slice) -> bool:
-    """A late exit stays a market order, whatever the leader's order was."""
+def goes_at_market(scene: Scene, order: LeaderOrder, piece: Slice) -> bool:
+    """A late exit stays a market order, whatever the leader's order was; so does a stop that was left behind."""
+    if piece.role is not Role.EXIT:
+        return False
     first = piece.asked_before[0] if piece.asked_before else piece.asked
-    return piece.role is Role.EXIT and first.order_type is OrderType.MARKET
+    return first.order_type is OrderType.MARKET or _is_left_behind(scene, order, piece)
+
+
+def _is_left_behind(scene: Scene, order: LeaderOrder, piece: Slice) -> bool:
+    """The leader's stop filled at the market; the copy rests at its protective limit, which the market has passed."""
+    if order.known.ticket.order_type is not OrderType.STOP_LOSS_MARKET or order.filled_at is None or piece.opens:
+        return False
+    wait = order.filled_at + timedelta(seconds=rules_of(scene.state).market_wait_seconds)
+    scene.wake(wait)
+    return scene.at >= wait

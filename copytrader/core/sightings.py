@@ -38,6 +38,8 @@ def _see_leader(state: State, order: Order, source: Source, at: datetime, news: 
     elif known == before:
         return
     found.known = known
+    if known.is_filled and found.filled_at is None:
+        found.filled_at = at
     holding = state.holding(found.key)
     holding.active[order.order_id] = found
     for name in state.accounts:

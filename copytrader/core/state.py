@@ -219,6 +219,7 @@ class LeaderOrder:
     standing: Fraction = field(default_factory=Fraction)
     only_exits: bool = False
     classified: bool = False
+    filled_at: datetime | None = None
 
 
 @dataclass(slots=True)

@@ -205,6 +205,18 @@ MUTATIONS = (
         "",
     ),
     Mutation(
+        "an order that becomes a market order is asked for at market before it is chased",
+        "pricing.py",
+        " or _times_repriced(piece) is None:\n",
+        ":\n",
+    ),
+    Mutation(
+        "a stop that was gapped through its limit goes to market",
+        "pricing.py",
+        "    return scene.at >= wait\n",
+        "    return False\n",
+    ),
+    Mutation(
         "a sweep that rests closes no more than is left",
         "sweeps.py",
         '        return want_cancel(scene, piece, f"only {held} is left to close")\n',

@@ -358,3 +358,74 @@ def test_rules_default_to_the_documented_ones() -> None:
     rules = CopyRules()
 
     assert (rules.max_age_seconds, rules.market_wait_seconds, rules.stop_limit_percent) == (10, 5, D(5))
+
+
+# --- Orders that become market orders -----------------------------------------------------------------
+
+
+AT_MARKET = {"price": D(0), "order_type": OrderType.MARKET}
+
+
+def chased(play: Play, order_id: str) -> list[str]:
+    """The forms that the follower's order for one of the leader's took after it was placed."""
+    return [
+        each.ticket.order_type
+        for each in play.decisions
+        if isinstance(each, Modify) and each.leader_order_id == order_id
+    ]
+
+
+@pytest.mark.parametrize("earlier", [(), (119, 118, 117)])
+def test_a_resting_exit_that_becomes_a_market_order_is_one_and_is_chased_until_it_is_said(
+    earlier: tuple[int, ...],
+) -> None:
+    play = Play(followers=(follower(ratio="1"),))
+    play.trades("L1", 2)
+    play.places("L2", ticket(Side.SELL, price="120"))
+    play.waits(30)
+    for price in earlier:
+        play.modifies("L2", price=D(price))
+        play.waits(10)
+    play.modifies("L2", **AT_MARKET)
+    play.leader_fills("L2")
+    play.waits(600)
+
+    assert chased(play, "L2")[len(earlier) :] == ["MARKET", "LIMIT", "LIMIT", "LIMIT"]
+    assert [each.level for each in play.alerts() if "still rests" in each.text] == ["CRITICAL"]
+
+
+def test_a_resting_entry_that_becomes_a_market_order_is_one_and_is_given_up_only_when_that_rests() -> None:
+    play = Play(followers=(follower(ratio="1"),))
+    play.places("L1")
+    play.waits(60)
+    play.modifies("L1", **AT_MARKET)
+
+    assert chased(play, "L1") == ["MARKET"]
+    play.waits(60)
+    assert play.of()[0].status is OrderStatus.CANCELLED
+    assert [each.reason for each in play.skips()] == ["STALE"]
+
+
+def test_a_stop_that_was_gapped_through_its_protective_limit_goes_to_market_when_the_leader_s_has_filled() -> None:
+    play = Play(followers=(follower(ratio="1"),))
+    play.trades("L1", 2)
+    play.places("L2", ticket(Side.SELL, price="0", order_type=OrderType.STOP_LOSS_MARKET, trigger_price=D(90)))
+    play.leader_fills("L2")
+    play.waits(60)
+    play.fills()
+
+    assert chased(play, "L2")[0] == "MARKET"
+    assert play.lots() == 0
+
+
+def test_a_stop_that_fills_with_the_leader_s_is_not_touched() -> None:
+    play = Play(followers=(follower(ratio="1"),))
+    play.trades("L1", 2)
+    play.places("L2", ticket(Side.SELL, price="0", order_type=OrderType.STOP_LOSS_MARKET, trigger_price=D(90)))
+    play.leader_fills("L2")
+    play.waits(0.5)
+    play.fills()
+    play.waits(60)
+
+    assert chased(play, "L2") == []
+    assert play.lots() == 0
