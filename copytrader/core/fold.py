@@ -181,7 +181,7 @@ def _place(state: State, place: Place, at: datetime) -> None:
     share.open[place.correlation_id] = piece
     account.open[place.correlation_id] = piece
     account.budget.count(at)
-    if place.role is Role.ENTRY:
+    if place.opens or place.role is Role.ENTRY:
         account.entries = [sent for sent in account.entries if sent > at - _ENTRY_MEMORY]
         account.entries.append(at)
 

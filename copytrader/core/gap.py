@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from fractions import Fraction
 
-from copytrader.core import exposure, sizing
+from copytrader.core import exposure, limits, sizing
 from copytrader.core.budget import Rank
 from copytrader.core.facts import Modify, Place, Role
 from copytrader.core.model import LateExits, OrderType, SkipReason, Ticket
@@ -125,10 +125,15 @@ def close_gap(scene: Scene, order: LeaderOrder, copy: Copy, total: _Total) -> li
     for piece in copy.slices:
         if not piece.is_open:
             total.take(piece.consumed)
+            if piece.absent and piece.role is Role.EXIT:
+                total.opens = max(total.opens - piece.opens, 0)
     wants: list[Want | None] = []
     assert scene.instrument is not None
     largest = sizing.largest_order(scene.instrument) or max(total.left, 1)
     pieces = [piece for piece in copy.slices if piece.is_open]
+    opening = sum(piece.opens for piece in pieces)
+    if total.exits and total.opens > opening and not _may_open(scene, order, copy):
+        total.opens = opening
     for piece, quantity in zip(pieces, _spread(total.left, pieces, largest), strict=True):
         opens = total.take(max(quantity, piece.filled))
         wants.append(_adjust(scene, order, piece, quantity, opens))
@@ -190,10 +195,24 @@ def _adjust(scene: Scene, order: LeaderOrder, piece: Slice, quantity: int, opens
         return want_cancel(scene, piece, f"after {MOST_MODIFICATIONS} modifications it is placed anew", renew=True)
     if not is_due(scene, piece):
         return None
+    over = _over_terms(scene, piece, wanted)
+    if over is not None and piece.copy is not None:
+        scene.desk.skip(piece.copy, *over)
+        return want_cancel(scene, piece, f"the leader's new terms are not copied: {over[1]}")
     rank = Rank.EXIT if piece.role is Role.EXIT else Rank.MODIFY
     why = "the leader's terms or the quantity due changed"
     modify = Modify(scene.name, order.known.order_id, piece.correlation_id, piece.order_id, wanted, why, opens)
     return Want(rank, modify)
+
+
+def _over_terms(scene: Scene, piece: Slice, wanted: Ticket) -> tuple[SkipReason, str] | None:
+    """Hold an entry's new price against the limits that it was judged by when it was placed."""
+    if piece.role is not Role.ENTRY or wanted.price == piece.asked.price:
+        return None
+    assert scene.instrument is not None
+    return limits.bad_terms(wanted, scene.instrument) or limits.over_order(
+        scene.account.follower.limits, wanted, wanted.quantity, scene.instrument, scene.holding.last_price
+    )
 
 
 def _may_place(scene: Scene, order: LeaderOrder, copy: Copy, *, exits: bool) -> bool:
@@ -201,10 +220,7 @@ def _may_place(scene: Scene, order: LeaderOrder, copy: Copy, *, exits: bool) -> 
         return False
     if any(piece.is_open and (is_changing(piece) or piece.detached) for piece in copy.slices):
         return False
-    if copy.skip is not None and not exits and not _has_waited_for_room(copy):
-        return False
-    if scene.account.halted and not exits:
-        scene.desk.skip(copy, SkipReason.HALTED, "copying is halted")
+    if not exits and not _may_open(scene, order, copy):
         return False
     if not copy.slices:
         return True
@@ -213,7 +229,21 @@ def _may_place(scene: Scene, order: LeaderOrder, copy: Copy, *, exits: bool) -> 
     if exits:
         absent = sum(1 for piece in copy.slices if piece.absent)
         return absent <= _MOST_ABSENT_EXITS and _may_place_again(scene, copy)
-    return _may_place_again(scene, copy) and _is_fresh(scene, order, copy)
+    return _may_place_again(scene, copy)
+
+
+def _may_open(scene: Scene, order: LeaderOrder, copy: Copy) -> bool:
+    """Judge the part that opens once more, just before it is placed."""
+    if copy.skip is not None and not _has_waited_for_room(copy):
+        return False
+    if scene.account.halted:
+        scene.desk.skip(copy, SkipReason.HALTED, "copying is halted")
+        return False
+    over = limits.over_daily_loss(scene.account, scene.at)
+    if over is not None:
+        scene.desk.skip(copy, *over)
+        return False
+    return not copy.slices or _is_fresh(scene, order, copy)
 
 
 def _differs_in_quantity_only(refused: Ticket, terms: Ticket) -> bool:

@@ -6,12 +6,14 @@ never come here.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import datetime, timedelta
 from decimal import Decimal
 
+from copytrader.core import exposure
 from copytrader.core.model import ZERO, Filter, Instrument, Limits, OrderType, Side, SkipReason, Ticket
 from copytrader.core.sizing import price_of, value
-from copytrader.core.state import Account, Holding, Share, State
+from copytrader.core.state import Account, Copy, Holding, Share, State
 
 Refusal = tuple[SkipReason, str]
 
@@ -65,15 +67,17 @@ def over_limit(
     """Judge an entry of so many units with the ticket's terms, of which `adds` are new, by the follower's limits."""
     limits, instrument = account.follower.limits, state.instruments[holding.key.security]
     return (
-        _over_daily_loss(limits, account, at)
-        or _over_order(limits, ticket, quantity, instrument, holding.last_price)
-        or _over_position(limits, share, ticket.side, adds, instrument)
-        or _over_open_positions(limits, state, share)
-        or _over_rate(limits, account, at)
+        over_daily_loss(account, at)
+        or over_order(limits, ticket, quantity, instrument, holding.last_price)
+        or _over_position(limits, holding, share, ticket.side, adds, instrument)
+        or _over_open_positions(limits, state, holding, share)
+        or _over_rate(limits, state, account, at)
     )
 
 
-def _over_daily_loss(limits: Limits, account: Account, at: datetime) -> Refusal | None:
+def over_daily_loss(account: Account, at: datetime) -> Refusal | None:
+    """Judge an entry by the day's loss alone."""
+    limits = account.follower.limits
     if limits.max_daily_loss is None or account.loss_day != at.date():
         return None
     if account.loss < limits.max_daily_loss:
@@ -81,9 +85,10 @@ def _over_daily_loss(limits: Limits, account: Account, at: datetime) -> Refusal 
     return SkipReason.LIMIT_DAILY_LOSS, f"today's loss is {account.loss}, the limit {limits.max_daily_loss}"
 
 
-def _over_order(
+def over_order(
     limits: Limits, ticket: Ticket, quantity: int, instrument: Instrument, last: Decimal | None
 ) -> Refusal | None:
+    """Judge one order's lots and value, in rupees at its price."""
     lots = quantity // instrument.lot_size
     if limits.max_order_lots is not None and lots > limits.max_order_lots:
         return SkipReason.LIMIT_ORDER_LOTS, f"{lots} lots, the limit is {limits.max_order_lots}"
@@ -101,34 +106,51 @@ def _over_order(
     )
 
 
-def _over_position(limits: Limits, share: Share, side: Side, adds: int, instrument: Instrument) -> Refusal | None:
+def _over_position(
+    limits: Limits, holding: Holding, share: Share, side: Side, adds: int, instrument: Instrument
+) -> Refusal | None:
+    """Judge what would be held on the side that the entry opens; what it closes first is not there any more."""
     if limits.max_position_lots is None:
         return None
-    working = sum(piece.remaining * piece.asked.side.sign for piece in share.open.values() if piece.role == "ENTRY")
-    after = abs(share.copied + working + adds * side.sign)
-    lots = after // instrument.lot_size
-    if lots <= limits.max_position_lots or after <= abs(share.copied):
+    working = sum(piece.may_open for piece in share.open.values() if piece.asked.side is side)
+    waiting = sum(copy.waiting for copy in _copies(holding, share.follower) if copy.leader.known.ticket.side is side)
+    lots = (exposure.held(holding, share, side.sign) + working + waiting + adds) // instrument.lot_size
+    if lots <= limits.max_position_lots:
         return None
     return SkipReason.LIMIT_POSITION_LOTS, f"{lots} lots would be held, the limit is {limits.max_position_lots}"
 
 
-def _over_open_positions(limits: Limits, state: State, share: Share) -> Refusal | None:
-    if limits.max_open_positions is None or share.copied or share.open:
+def _copies(holding: Holding, follower: str) -> Iterator[Copy]:
+    for order in holding.active.values():
+        copy = order.copies.get(follower)
+        if copy is not None:
+            yield copy
+
+
+def _over_open_positions(limits: Limits, state: State, holding: Holding, share: Share) -> Refusal | None:
+    if limits.max_open_positions is None or _is_in_use(holding, share.follower):
         return None
-    open_now = sum(
-        1
-        for other in state.holdings.values()
-        if (theirs := other.shares.get(share.follower)) is not None and (theirs.copied or theirs.open)
-    )
+    open_now = sum(1 for other in state.holdings.values() if _is_in_use(other, share.follower))
     if open_now < limits.max_open_positions:
         return None
     return SkipReason.LIMIT_OPEN_POSITIONS, f"{open_now} positions are open, the limit is {limits.max_open_positions}"
 
 
-def _over_rate(limits: Limits, account: Account, at: datetime) -> Refusal | None:
+def _is_in_use(holding: Holding, follower: str) -> bool:
+    """Whether something is held from copying, works or waits for its turn."""
+    share = holding.shares.get(follower)
+    if share is None:
+        return False
+    is_held = exposure.held(holding, share, 1) or exposure.held(holding, share, -1)
+    return bool(is_held or share.open or any(copy.waiting for copy in _copies(holding, follower)))
+
+
+def _over_rate(limits: Limits, state: State, account: Account, at: datetime) -> Refusal | None:
     if limits.max_orders_per_minute is None:
         return None
+    name = account.follower.name
     recent = sum(1 for sent in account.entries if sent > at - timedelta(minutes=1))
+    recent += sum(1 for holding in state.holdings.values() for copy in _copies(holding, name) if copy.waiting)
     if recent < limits.max_orders_per_minute:
         return None
     return (

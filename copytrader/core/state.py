@@ -191,6 +191,13 @@ class Copy:
         return min(sum(piece.opened for piece in self.slices), self.units) if self.units else 0
 
     @property
+    def waiting(self) -> int:
+        """What of its size was not asked for yet, and still may be."""
+        if not self.units or self.skip is not None or self.closed is not None or self.leader.known.is_dead:
+            return 0
+        return max(self.units - sum(piece.opens for piece in self.slices if not piece.void), 0)
+
+    @property
     def may_open(self) -> int:
         """What its working orders may still open."""
         return min(sum(piece.may_open for piece in self.slices), self.units - self.opened) if self.units else 0

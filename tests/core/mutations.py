@@ -57,7 +57,7 @@ MUTATIONS = (
     Mutation(
         "an entry that has a reason not to be copied is not placed",
         "gap.py",
-        "    if copy.skip is not None and not exits and not _has_waited_for_room(copy):\n        return False\n",
+        "    if copy.skip is not None and not _has_waited_for_room(copy):\n        return False\n",
         "",
     ),
     Mutation(
@@ -217,6 +217,30 @@ MUTATIONS = (
         "    return False\n",
     ),
     Mutation(
+        "entries that wait for their turn count for the limits",
+        "state.py",
+        "        return max(self.units - sum(piece.opens for piece in self.slices if not piece.void), 0)\n",
+        "        return 0\n",
+    ),
+    Mutation(
+        "an order through zero opens nothing that an entry may not",
+        "gap.py",
+        "        total.opens = opening\n",
+        "        pass\n",
+    ),
+    Mutation(
+        "what an order through zero opens is not sent again after it was given up",
+        "gap.py",
+        "                total.opens = max(total.opens - piece.opens, 0)\n",
+        "                pass\n",
+    ),
+    Mutation(
+        "a new price is held against the limits of an order",
+        "gap.py",
+        "    if over is not None and piece.copy is not None:\n",
+        "    if over is not None and piece.copy is None:\n",
+    ),
+    Mutation(
         "a sweep that rests closes no more than is left",
         "sweeps.py",
         '        return want_cancel(scene, piece, f"only {held} is left to close")\n',
@@ -315,8 +339,8 @@ MUTATIONS = (
     Mutation(
         "halted, nothing is opened",
         "gap.py",
-        "    if scene.account.halted and not exits:",
-        "    if scene.account.halted and exits:",
+        "    if scene.account.halted:\n        scene.desk.skip",
+        "    if scene.account.blocked:\n        scene.desk.skip",
     ),
     Mutation(
         "without a token nothing is sent",

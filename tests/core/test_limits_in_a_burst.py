@@ -1,0 +1,127 @@
+"""Entry limits hold whatever waits for its turn, and for the part of an order through zero that opens."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from copytrader.core.facts import BookRead, Halted, Modify, Place, TokenRenewed
+from copytrader.core.model import Limits, Order, OrderStatus, Position, Product, RefusalClass, Side
+from tests.core.play import NIFTY, D, Play, follower, ticket
+from tests.core.test_answers import lose, places, refused, trades_by_hand, unanswered
+
+
+def limited(**limits: object) -> Play:
+    return Play(followers=(follower(ratio="1", limits=Limits(**limits)),))  # type: ignore[arg-type]
+
+
+def test_orders_that_one_reading_brings_are_held_against_the_limits_together() -> None:
+    play = limited(max_position_lots=3, max_orders_per_minute=2)
+    for number in range(5):
+        order = Order(f"L{number}", ticket(), OrderStatus.PENDING, play.now, play.now, last_price=D(100))
+        play.leader[order.order_id] = order
+    play.reads_leader_book()
+    play.fills()
+
+    assert play.lots() == 2
+    assert len(play.skips()) == 4
+
+
+def test_entries_that_wait_for_the_budget_count_for_the_limits() -> None:
+    play = limited(max_orders_per_minute=20, max_position_lots=20)
+    for number in range(100):
+        play.now += timedelta(seconds=0.01)
+        play.places(f"L{number}", ticket(quantity=75))
+    play.waits(30)
+    play.fills()
+
+    assert len(places(play)) == play.lots() == 20
+    assert len(play.skips()) == 80
+
+
+def test_entries_that_wait_do_not_go_once_the_day_s_loss_is_reached() -> None:
+    play = limited(max_daily_loss=D(1000))
+    for number in range(30):
+        play.now += timedelta(seconds=0.01)
+        play.places(f"L{number}", ticket(quantity=75))
+    before = len(places(play))
+    lost = Position(NIFTY, Product.INTRADAY, 0, realized=D(-5000))
+    play.feed(BookRead(play.now, "asha", (), (lost,), None))
+    play.waits(30)
+
+    assert len(places(play)) == before < 30
+    assert len(play.skips("LIMIT_DAILY_LOSS")) == 30 - before
+
+
+def flipping(play: Play, quantity: int = 450) -> None:
+    play.places("L2", ticket(Side.SELL, quantity))
+
+
+def test_halted_an_order_through_zero_only_closes() -> None:
+    play = limited()
+    play.trades("L1", 2)
+    play.answer = refused(play, RefusalClass.TOKEN, Place)
+    flipping(play)
+    play.answer = None
+    play.feed(Halted(play.now))
+    play.waits(60)
+    play.feed(TokenRenewed(play.now, "asha"))
+    play.waits(5)
+    play.fills()
+
+    assert play.lots() == 0
+
+
+def test_what_an_order_through_zero_opens_is_held_against_the_position_limit_alone() -> None:
+    play = limited(max_position_lots=3)
+    play.trades("L1", 2)
+    flipping(play, 525)
+    play.fills()
+
+    assert play.lots() == 0
+    assert play.skips("LIMIT_POSITION_LOTS")
+
+
+def test_orders_through_zero_count_as_entries() -> None:
+    play = limited(max_orders_per_minute=5)
+    play.trades("L0", 2)
+    for number in range(1, 12):
+        play.now += timedelta(seconds=1)
+        play.trades(f"L{number}", -4 if number % 2 else 4)
+
+    assert play.skips("LIMIT_ORDERS_PER_MINUTE")
+
+
+def test_the_opening_part_of_an_order_through_zero_is_not_sent_again_after_it_was_given_up() -> None:
+    play = limited()
+    play.trades("L1", 2)
+    play.answer = unanswered(play, Place)
+    flipping(play)
+    play.answer = None
+    lose(play, 130)
+    play.waits(5)
+
+    assert [(each.ticket.quantity, each.opens, each.generation) for each in places(play)[1:]] == [
+        (450, 300, 0),
+        (150, 0, 1),
+    ]
+
+
+def test_a_new_price_is_held_against_the_order_s_value() -> None:
+    play = limited(max_order_value=D(20000))
+    play.places("L1")
+    play.modifies("L1", price=D(1000))
+    play.waits(60)
+
+    assert not [each for each in play.decisions if isinstance(each, Modify)]
+    assert play.of()[0].status is OrderStatus.CANCELLED
+    assert [each.reason for each in play.skips()] == ["LIMIT_ORDER_VALUE"]
+
+
+def test_what_the_person_closed_by_hand_takes_no_room() -> None:
+    play = limited(max_position_lots=4)
+    play.trades("L1", 4)
+    trades_by_hand(play, -4)
+    play.trades("L2", -4)
+    play.trades("L3", 1)
+
+    assert play.lots() == 1
