@@ -6,7 +6,7 @@ from datetime import datetime
 from decimal import Decimal
 from fractions import Fraction
 
-from copytrader.core import fixing
+from copytrader.core import exposure, fixing
 from copytrader.core.facts import Ended, Level, Skip, Started, Verb
 from copytrader.core.model import IST, LEADER, OrderStatus, Product, SkipReason
 from copytrader.core.news import News
@@ -143,10 +143,15 @@ def halt(state: State, account: str | None, flatten: bool, news: News) -> None:
             share.sweeps_failed, share.sweeps_void = 0, 0
             for order in holding.active.values():
                 copy = order.copies.get(name)
-                if copy is not None and copy.is_open:
+                if copy is not None and copy.is_open and not _gets_out_now(order):
                     copy.closed = SkipReason.HALTED
             fixing.stop_entries(share)
             news.touch(key, name)
+
+
+def _gets_out_now(order: LeaderOrder) -> bool:
+    """Whether the leader is out by this order, or about to be: a halt does not hold that back."""
+    return order.only_exits and (order.known.is_filled or exposure.is_immediate(order))
 
 
 def resume(state: State, account: str | None, news: News) -> None:
@@ -157,6 +162,10 @@ def resume(state: State, account: str | None, news: News) -> None:
                 if name in holding.shares:
                     holding.shares[name].flatten = False
                     holding.shares[name].sweeps_failed, holding.shares[name].sweeps_void = 0, 0
+                for order in holding.active.values():
+                    copy = order.copies.get(name)
+                    if copy is not None and order.only_exits and copy.closed is SkipReason.HALTED:
+                        copy.closed = None
                 news.touch(key, name)
 
 

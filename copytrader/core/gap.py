@@ -125,8 +125,6 @@ def close_gap(scene: Scene, order: LeaderOrder, copy: Copy, total: _Total) -> li
     for piece in copy.slices:
         if not piece.is_open:
             total.take(piece.consumed)
-            if piece.absent and piece.role is Role.EXIT:
-                total.opens = max(total.opens - piece.opens, 0)
     wants: list[Want | None] = []
     assert scene.instrument is not None
     largest = sizing.largest_order(scene.instrument) or max(total.left, 1)

@@ -229,16 +229,22 @@ MUTATIONS = (
         "        pass\n",
     ),
     Mutation(
-        "what an order through zero opens is not sent again after it was given up",
-        "gap.py",
-        "                total.opens = max(total.opens - piece.opens, 0)\n",
-        "                pass\n",
-    ),
-    Mutation(
         "a new price is held against the limits of an order",
         "gap.py",
         "    if over is not None and piece.copy is not None:\n",
         "    if over is not None and piece.copy is None:\n",
+    ),
+    Mutation(
+        "a halt holds back no exit that is on its way",
+        "days.py",
+        "copy.is_open and not _gets_out_now(order):",
+        "copy.is_open:",
+    ),
+    Mutation(
+        "exits come back with the copying",
+        "days.py",
+        "                        copy.closed = None\n",
+        "                        pass\n",
     ),
     Mutation(
         "a sweep that rests closes no more than is left",

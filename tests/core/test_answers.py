@@ -35,7 +35,9 @@ from copytrader.core.facts import (
 )
 from copytrader.core.model import (
     LEADER,
+    CopyRules,
     Desk,
+    LateExits,
     Order,
     OrderStatus,
     OrderType,
@@ -611,6 +613,34 @@ def test_an_entry_whose_placing_never_left_while_copying_was_halted_has_a_reason
 
     assert not play.of()
     assert [each.reason for each in play.skips()] == ["HALTED"]
+
+
+@pytest.mark.parametrize("late_exits", LateExits)
+def test_a_market_exit_on_its_way_is_not_held_back_by_a_halt(late_exits: LateExits) -> None:
+    play = Play(rules=CopyRules(enforce_hours=False, late_exits=late_exits))
+    play.trades("L1", 4)
+    play.trades("L2", -4, fills=False)
+    play.feed(Halted(play.now))
+    play.fills()
+
+    assert play.lots() == 0
+    assert not [each for each in play.decisions if isinstance(each, Cancel)]
+
+
+def test_a_resting_exit_that_a_halt_took_away_comes_back_with_the_copying() -> None:
+    play = Play()
+    play.trades("L1", 4)
+    play.places("L2", ticket(Side.SELL, 300, price="120"))
+    play.feed(Halted(play.now))
+    play.waits(2)
+    assert not [each for each in play.of() if each.is_open]
+    play.feed(Resumed(play.now))
+    play.waits(5)
+
+    assert [(each.ticket.quantity, each.ticket.price) for each in play.of() if each.is_open] == [(150, D(120))]
+    play.leader_fills("L2")
+    play.fills()
+    assert play.lots() == 0
 
 
 def test_flatten_closes_what_was_copied_and_what_fills_while_it_is_cancelled() -> None:
