@@ -1,16 +1,16 @@
 """One order, from the leader's frame to the last fill: what was known, which rule spoke, what was sent and answered.
 
 Everything is read from facts: the rules in force stand in the last `Started` before a decision, the instrument in the
-last `InstrumentRead`, the position in the fills before it.
+last `InstrumentRead`, the position in the fills before it.  What happened live is told without what a dry run had on
+paper; of an order that is on paper only, or asked for by its id on paper, the dry run is told.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
-from typing import Any
 
 from copytrader.audit import positions, words
 from copytrader.audit.words import Lots
@@ -32,11 +32,13 @@ from copytrader.core.facts import (
     Started,
     Throttled,
     Unanswered,
+    Verb,
 )
 from copytrader.core.model import LEADER, Follower, Order, Security, SizingMode, SkipReason, Ticket
 from copytrader.dhan.answers import explain as explain_refusal
 from copytrader.journal import Journal, Row
 from copytrader.journal.rows import COLUMNS, timestamp
+from copytrader.journal.views import DRY_RUNS, on_paper
 
 _BOOKS_OF = timedelta(days=7)
 _ANSWERS = (Accepted, Refused, Throttled, Unanswered, NotSent)
@@ -66,20 +68,26 @@ class Chain:
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """The leader's order in words, what the leader did with it, and a chain for each follower asked about."""
+    """The leader's order in words, what the leader did with it, and a chain for each follower asked about.
+
+    `dry_run`: all of it is on paper.  `left_out` names orders of dry runs that have no part in it.
+    """
 
     leader_order_id: str
     terms: str
     leader: tuple[Step, ...]
     followers: tuple[Chain, ...]
+    dry_run: bool = False
+    left_out: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class _Link:
-    """A fact with its place."""
+    """A fact with its place, and the dry run that it is of: the place of its `Started`; 0 for a live one."""
 
     row: Row
     fact: Fact
+    paper: int
 
     @property
     def seq(self) -> int:
@@ -92,15 +100,26 @@ def explain(journal: Journal, order: str) -> Explanation | None:
     if leader_order_id is None:
         return None
     known = words.Lots(journal)
-    links = _links(journal, leader_order_id)
+    recorded = _links(journal, leader_order_id)
+    paper = _paper([link for link in recorded if not follower or link.row.follower == follower], order)
+    links = [link for link in recorded if link.paper == paper]
     sightings = list(_sightings(journal, leader_order_id, links))
     names = [follower] if follower else _followers(links)
     chains = tuple(_chain(journal, name, links, sightings, known) for name in names)
-    return Explanation(leader_order_id, _terms(sightings, links, known), _leader_steps(links, sightings, known), chains)
+    return Explanation(
+        leader_order_id,
+        _terms(sightings, links, known),
+        _leader_steps(links, sightings, known),
+        chains,
+        paper > 0,
+        tuple(dict.fromkeys(_placed_on_paper(recorded, paper, follower))),
+    )
 
 
 def lines(explanation: Explanation) -> Iterator[str]:
     """Tell an explanation line by line."""
+    if explanation.dry_run:
+        yield "On paper: a dry run, nothing of it was sent."
     yield f"Leader's order {explanation.leader_order_id}: {explanation.terms}"
     yield from _told(explanation.leader)
     for chain in explanation.followers:
@@ -111,6 +130,10 @@ def lines(explanation: Explanation) -> Iterator[str]:
         yield from _told(chain.steps)
         if chain.remedy:
             yield f"  {chain.remedy}"
+    if explanation.left_out:
+        yield ""
+        orders = ", ".join(explanation.left_out)
+        yield f"Left out, for it was on paper: {orders}; explain one of them to see its dry run."
 
 
 def _told(steps: Sequence[Step]) -> Iterator[str]:
@@ -137,14 +160,29 @@ def _whose(journal: Journal, order: str) -> tuple[str | None, str | None]:
 
 def _links(journal: Journal, leader_order_id: str) -> list[_Link]:
     """Return what was recorded about an order, of which an answer without the order's id is found by its cause."""
-    sql = COLUMNS + "FROM facts WHERE leader_order_id = ? ORDER BY seq"
-    return list(_read(journal.query(sql, [leader_order_id])[1]))
+    return list(_read(journal, "leader_order_id = ?", [leader_order_id]))
 
 
-def _read(rows: Iterable[tuple[Any, ...]]) -> Iterator[_Link]:
-    for each in rows:
-        row = Row._make(each)
-        yield _Link(row, row.fact)
+def _read(journal: Journal, condition: str, parameters: Sequence[object]) -> Iterator[_Link]:
+    sql = f"WITH {DRY_RUNS} {COLUMNS}, {on_paper('facts')} FROM facts WHERE {condition} ORDER BY seq"
+    for *columns, paper in journal.query(sql, parameters)[1]:
+        row = Row._make(columns)
+        yield _Link(row, row.fact, paper)
+
+
+def _paper(links: Sequence[_Link], order: str) -> int:
+    """Tell what to explain: the dry run that has an order of this id, else what is live, else the last dry run."""
+    named = [link.paper for link in links if link.row.follower and link.row.order_id == order]
+    papers = named or [link.paper for link in links if link.row.follower] or [link.paper for link in links]
+    return max(papers) if papers and min(papers) > 0 else 0
+
+
+def _placed_on_paper(links: Sequence[_Link], paper: int, follower: str | None) -> Iterator[str]:
+    """Name the orders of the dry runs that are not explained."""
+    for link in links:
+        mine = follower is None or link.row.follower == follower
+        if link.paper not in (0, paper) and mine and isinstance(link.fact, Accepted) and link.fact.verb is Verb.PLACE:
+            yield link.fact.order_id
 
 
 def _sightings(journal: Journal, leader_order_id: str, links: Sequence[_Link]) -> Iterator[tuple[_Link, Order]]:
@@ -152,9 +190,7 @@ def _sightings(journal: Journal, leader_order_id: str, links: Sequence[_Link]) -
     causes = {link.row.cause for link in links if link.row.cause is not None} - {link.seq for link in links}
     found = [link for link in links if isinstance(link.fact, OrderSeen)]
     for seq in causes:
-        row = journal.row(seq)
-        if row is not None:
-            found.append(_Link(row, row.fact))
+        found += _read(journal, "seq = ?", [seq])
     if not any(isinstance(link.fact, OrderSeen) for link in found):
         found += _books(journal, leader_order_id)
     for link in sorted({link.seq: link for link in found}.values(), key=lambda each: each.seq):
@@ -168,12 +204,9 @@ def _books(journal: Journal, leader_order_id: str) -> list[_Link]:
     newest = journal.query("SELECT max(at) FROM facts")[1][0][0]
     if newest is None:
         return []
-    sql = (
-        COLUMNS + "FROM facts WHERE kind = 'BookRead' AND at >= ? AND follower IS NULL "
-        "AND instr(body, '\"order_id\":\"' || ? || '\"') > 0 ORDER BY seq"
-    )
+    condition = "kind = 'BookRead' AND at >= ? AND follower IS NULL AND instr(body, '\"order_id\":\"' || ? || '\"') > 0"
     since = timestamp(datetime.fromisoformat(newest) - _BOOKS_OF)
-    return list(_read(journal.query(sql, [since, leader_order_id])[1]))
+    return list(_read(journal, condition, [since, leader_order_id]))
 
 
 def _orders(fact: Fact) -> Sequence[Order]:
@@ -218,7 +251,7 @@ def _chain(
     first = next((link for link in own if isinstance(link.fact, Sized | Place | Skip)), own[0] if own else None)
     follower = _follower(journal, name, first.seq) if first is not None else None
     ticket = _ticket(own, sightings)
-    inputs = tuple(_inputs(journal, first.row, name, follower, ticket, known)) if first is not None else ()
+    inputs = tuple(_inputs(journal, first, name, follower, ticket, known)) if first is not None else ()
     steps = tuple(_steps(own, known))
     skips = [link.fact for link in own if isinstance(link.fact, Skip)]
     placed = [link.fact for link in own if isinstance(link.fact, Place)]
@@ -258,18 +291,14 @@ def _verdict(own: Sequence[_Link], placed: Sequence[Place], skips: Sequence[Skip
 
 def _follower(journal: Journal, name: str, seq: int) -> Follower | None:
     """Return the follower's rules in force when a fact was recorded."""
-    sql = (
-        COLUMNS  # noqa: S608  # constant
-        + "FROM facts WHERE seq = (SELECT max(seq) FROM facts WHERE kind = 'Started' AND seq < ?)"
-    )
-    for link in _read(journal.query(sql, [seq])[1]):
+    for link in _read(journal, "seq = (SELECT max(seq) FROM facts WHERE kind = 'Started' AND seq < ?)", [seq]):
         if isinstance(link.fact, Started):
             return next((each for each in link.fact.desk.followers if each.name == name), None)
     return None
 
 
 def _inputs(
-    journal: Journal, row: Row, name: str, follower: Follower | None, ticket: Ticket | None, known: Lots
+    journal: Journal, first: _Link, name: str, follower: Follower | None, ticket: Ticket | None, known: Lots
 ) -> Iterator[str]:
     """Say with which numbers the rules were applied."""
     if follower is not None:
@@ -283,7 +312,7 @@ def _inputs(
         lot = known.get(ticket.security)
         if lot is not None:
             yield f"instrument {lot.symbol}: lot {lot.lot_size}, tick {lot.tick_size:g}, multiplier {lot.multiplier}"
-        yield f"position from copying before it: {_copied(journal, name, ticket.security, row):+d}"
+        yield f"position from copying before it: {_copied(journal, name, ticket.security, first):+d}"
 
 
 def _sizing(follower: Follower) -> str:
@@ -299,10 +328,10 @@ def _sizing(follower: Follower) -> str:
             return f"ratio {rule.ratio}"
 
 
-def _copied(journal: Journal, name: str, security: Security, before: Row) -> int:
+def _copied(journal: Journal, name: str, security: Security, before: _Link) -> int:
     """Return what a follower held from copying when a fact was recorded."""
-    moment = before.time
-    rows = positions.fills(journal, name, {security}, moment, moment + timedelta(microseconds=1))
+    moment = before.row.time
+    rows = positions.fills(journal, name, {security}, moment, moment + timedelta(microseconds=1), before.paper)
     return sum(row["quantity"] * (1 if row["side"] == "BUY" else -1) for row in rows if row["seq"] < before.seq)
 
 

@@ -55,7 +55,7 @@ svg .markname { fill: var(--s4); paint-order: stroke;
 
 def page(report: Report, source: str, made: datetime, digest: str | None = None) -> str:
     """Return the whole page; `source` names the journal, `digest` vouches for the facts behind it."""
-    title = f"Copytrader, {report.period.title}"
+    title = f"Copytrader, {report.title}"
     vouched = f"<p class='soft'>Digest of the last day: <code>{escape(digest)}</code></p>" if digest else ""
     body = "".join(_section(table) for table in tables(report, _MOST_ROWS))
     plotted = "".join(_plots(report))

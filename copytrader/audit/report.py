@@ -2,6 +2,9 @@
 
 Every figure comes from the documented views, so that anybody can work it out again with SQL.  Money is
 reckoned in `Decimal`; a view's price is a number of few digits, which its shortest text gives exactly.
+
+What was on paper never enters the figures of what was real: a period that has nothing but dry runs shows the
+last of them, any other leaves them out and says so.
 """
 
 from __future__ import annotations
@@ -20,6 +23,7 @@ from copytrader.core.model import IST, LEADER, ZERO, RefusalClass, Security, Ski
 from copytrader.dhan.answers import explain
 from copytrader.journal import Journal
 from copytrader.journal.rows import timestamp
+from copytrader.journal.views import DRY_RUNS, on_paper
 
 Row = Mapping[str, Any]
 STAGES = ("decided", "durable", "sent", "answered", "filled", "total")
@@ -125,6 +129,8 @@ class Connection:
 
 @dataclass(frozen=True, slots=True)
 class Report:
+    """A period's figures; `dry_run`: all of it is on paper.  `left_out` are copies on paper that have no part in it."""
+
     period: Period
     facts: int
     leader: LeaderReport
@@ -133,6 +139,7 @@ class Report:
     runs: int
     uptime_seconds: float
     dry_run: bool
+    left_out: int
     orders: tuple[Row, ...]
     copies: tuple[Row, ...]
     skips: tuple[Row, ...]
@@ -140,16 +147,22 @@ class Report:
     latencies: tuple[Row, ...]
     alerts: tuple[Row, ...]
 
+    @property
+    def title(self) -> str:
+        return f"{self.period.title}, on paper" if self.dry_run else self.period.title
+
 
 def report(journal: Journal, period: Period, follower: str = "") -> Report:
     """Work out the figures of a period, for one follower or for all."""
-    asked = _Asked(journal, period, follower)
+    began = _runs(journal, period)
+    paper = began[-1].paper if began and all(run.paper for run in began) else 0
+    runs = [run for run in began if run.copying and run.paper == paper]
+    asked = _Asked(journal, period, follower, paper)
     orders, copies, skips = asked.rows("orders"), asked.rows("copies"), asked.rows("skips")
     fills, slippages, latencies = asked.rows("fills"), asked.rows("slippage"), asked.rows("latency")
     alerts = asked.rows("alerts")
     answers = asked.answers()
     known = Lots(journal)
-    runs = _runs(journal, period)
     names = [follower] if follower else _names(runs, copies, skips, fills)
     reports = tuple(
         _follower(
@@ -161,8 +174,8 @@ def report(journal: Journal, period: Period, follower: str = "") -> Report:
             _of(name, latencies),
             _of(name, alerts),
             _of(name, answers),
-            unknown=len(unknown_placements(journal, name, period.until)),
-            realized=_realized(journal, period, name, _of(name, fills), known),
+            unknown=len(unknown_placements(journal, name, period.until, paper)),
+            realized=_realized(journal, period, name, _of(name, fills), known, paper),
             known=known,
         )
         for name in names
@@ -173,10 +186,11 @@ def report(journal: Journal, period: Period, follower: str = "") -> Report:
         facts=asked.count(),
         leader=_leader(orders, led, known),
         followers=reports,
-        connections=tuple(_connections(journal, period, runs)),
+        connections=tuple(_connections(journal, period, runs, paper)),
         runs=len(runs),
-        uptime_seconds=sum((end - begin).total_seconds() for begin, end, _, _ in runs),
-        dry_run=any(dry for _, _, dry, _ in runs),
+        uptime_seconds=sum((run.end - run.begin).total_seconds() for run in runs),
+        dry_run=paper > 0,
+        left_out=asked.left_out(),
         orders=tuple(orders),
         copies=tuple(copies),
         skips=tuple(skips),
@@ -214,41 +228,53 @@ def rupees(value: Decimal) -> Decimal:
     return value.quantize(_PAISA, ROUND_HALF_UP)
 
 
-def unknown_placements(journal: Journal, follower: str, until: datetime) -> list[str]:
-    """Return the correlation ids whose placing was not answered and which nothing has shown since."""
+def unknown_placements(journal: Journal, follower: str, until: datetime, paper: int = 0) -> list[str]:
+    """Return the correlation ids whose placing was not answered and which nothing has shown since; live, or of a run.
+
+    What a dry run has on paper under the same name shows nothing.
+    """
     sql = (
-        "SELECT DISTINCT unanswered.correlation_id, unanswered.seq FROM facts AS unanswered "
+        f"WITH {DRY_RUNS} SELECT DISTINCT unanswered.correlation_id, unanswered.seq "  # noqa: S608  # constants
+        "FROM facts AS unanswered "
         "WHERE unanswered.kind = 'Unanswered' AND +unanswered.follower = ? AND unanswered.at < ? "
-        "AND json_extract(unanswered.body, '$.verb') = 'PLACE' AND NOT EXISTS ("
+        f"AND json_extract(unanswered.body, '$.verb') = 'PLACE' AND {on_paper('unanswered')} = ? AND NOT EXISTS ("
         "SELECT 1 FROM facts AS known WHERE known.correlation_id = unanswered.correlation_id "
+        f"AND {on_paper('known')} = {on_paper('unanswered')} "
         "AND (known.kind IN ('OrderSeen', 'Filled', 'Ended', 'Accepted', 'Modify', 'Cancel') "
         "OR (known.kind = 'Skip' AND known.reason = 'ABSENT')))"
     )
-    _, found = journal.query(sql, [follower, timestamp(until)])
-    return [name for name, seq in found if not _in_a_book(journal, follower, name, seq)]
+    _, found = journal.query(sql, [follower, timestamp(until), paper])
+    return [name for name, seq in found if not _in_a_book(journal, follower, name, seq, paper)]
 
 
-def _in_a_book(journal: Journal, follower: str, correlation_id: str, since: int) -> bool:
+def _in_a_book(journal: Journal, follower: str, correlation_id: str, since: int, paper: int) -> bool:
     sql = (
-        "SELECT 1 FROM facts WHERE follower = ? AND kind = 'BookRead' AND seq > ? "
-        "AND instr(body, '\"correlation_id\":\"' || ? || '\"') > 0 LIMIT 1"
+        f"WITH {DRY_RUNS} SELECT 1 FROM facts "  # noqa: S608  # constants
+        "WHERE follower = ? AND kind = 'BookRead' AND seq > ? "
+        f"AND instr(body, '\"correlation_id\":\"' || ? || '\"') > 0 AND {on_paper('facts')} = ? LIMIT 1"
     )
-    return bool(journal.query(sql, [follower, since, correlation_id])[1])
+    return bool(journal.query(sql, [follower, since, correlation_id, paper])[1])
 
 
 class _Asked:
-    """The views, asked for one period and perhaps one follower."""
+    """The views, asked for one period and perhaps one follower: live, or of the one dry run `paper`."""
 
-    def __init__(self, journal: Journal, period: Period, follower: str) -> None:
+    def __init__(self, journal: Journal, period: Period, follower: str, paper: int) -> None:
         self._journal = journal
         self._follower = follower
+        self._paper = paper
         self._days, self._span = _days(period)
         self._times = [timestamp(period.since), timestamp(period.until)]
 
     def rows(self, view: str) -> list[Row]:
-        """Return a view's rows; with a follower, its own and the leader's."""
+        """Return a view's rows; with a follower, its own and the leader's.  A leader's order is real in a dry run."""
         sql = f"SELECT * FROM {view} WHERE day {self._span} AND at >= ? AND at < ?"  # noqa: S608  # own names
-        parameters = [*self._days, *self._times]
+        parameters: list[str | int] = [*self._days, *self._times]
+        if not self._paper:
+            sql += " AND NOT dry_run"
+        elif view != "orders":
+            sql += " AND seq > ?"
+            parameters.append(self._paper)
         if self._follower and view != "orders":
             sql += " AND (follower = ? OR follower IS NULL)"
             parameters.append(self._follower)
@@ -257,19 +283,33 @@ class _Asked:
     def answers(self) -> list[Row]:
         """Return what the broker answered other than yes, and each accepted change."""
         sql = f"""
+            WITH {DRY_RUNS}
             SELECT
                 kind, follower, reason, json_extract(body, '$.verb') AS verb,
                 json_extract(body, '$.message') AS message
             FROM facts WHERE kind IN ('Accepted', 'Refused', 'Unanswered')
-            AND substr(at, 1, 10) {self._span} AND at >= ? AND at < ?
+            AND substr(at, 1, 10) {self._span} AND at >= ? AND at < ? AND {on_paper("facts")} = ?
         """  # noqa: S608  # own condition
-        return self._dicts(sql, [*self._days, *self._times])
+        return self._dicts(sql, [*self._days, *self._times, self._paper])
+
+    def left_out(self) -> int:
+        """Count the copies of dry runs that are not shown."""
+        sql = f"""
+            WITH {DRY_RUNS}
+            SELECT count(*) FROM facts WHERE kind = 'Place' AND substr(at, 1, 10) {self._span} AND at >= ? AND at < ?
+            AND {on_paper("facts")} NOT IN (0, ?)
+        """  # noqa: S608  # own condition
+        parameters: list[str | int] = [*self._days, *self._times, self._paper]
+        if self._follower:
+            sql += " AND follower = ?"
+            parameters.append(self._follower)
+        return int(self._journal.query(sql, parameters)[1][0][0])
 
     def count(self) -> int:
         _, found = self._journal.query("SELECT count(*) FROM facts WHERE at >= ? AND at < ?", self._times)
         return int(found[0][0])
 
-    def _dicts(self, sql: str, parameters: Sequence[str]) -> list[Row]:
+    def _dicts(self, sql: str, parameters: Sequence[str | int]) -> list[Row]:
         names, found = self._journal.query(sql, parameters)
         return [dict(zip(names, row, strict=True)) for row in found]
 
@@ -316,7 +356,7 @@ def _follower(
     realized: Decimal,
     known: Lots,
 ) -> FollowerReport:
-    reached = [row for row in copies if row["order_id"] is not None and not row["dry_run"]]
+    reached = [row for row in copies if row["order_id"] is not None]
     refusals = _refusals(skips, answers)
     return FollowerReport(
         name=name,
@@ -394,7 +434,7 @@ def _traded(fills: Sequence[Row], known: Lots) -> Decimal:
     return total
 
 
-def _realized(journal: Journal, period: Period, name: str, fills: Sequence[Row], known: Lots) -> Decimal:
+def _realized(journal: Journal, period: Period, name: str, fills: Sequence[Row], known: Lots, paper: int) -> Decimal:
     """Work out what the period's closings brought, at the average price of what they closed."""
     traded = {positions.security_of(row) for row in fills}
     if not traded:
@@ -403,7 +443,7 @@ def _realized(journal: Journal, period: Period, name: str, fills: Sequence[Row],
     held: defaultdict[tuple[Security, str], positions.Held] = defaultdict(positions.Held)
     before: dict[str, Decimal] = {}
     first = datetime.fromisoformat(fills[0]["at"])
-    for row in positions.fills(journal, name, traded, first, period.until):
+    for row in positions.fills(journal, name, traded, first, period.until, paper):
         security, order = positions.security_of(row), row["correlation_id"] or row["order_id"]
         average, quantity = exact(row["average_price"]), row["quantity"]
         worth = average * row["filled_quantity"]
@@ -415,14 +455,21 @@ def _realized(journal: Journal, period: Period, name: str, fills: Sequence[Row],
     return total
 
 
-Run = tuple[datetime, datetime, bool, tuple[str, ...]]
-"""When a run of `follow` began and ended within the period, whether it was dry, and its followers."""
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """When a run began and ended within the period, which dry run it was (0: none), whether it copied, and for whom."""
+
+    begin: datetime
+    end: datetime
+    paper: int
+    copying: bool
+    names: tuple[str, ...]
 
 
-def _runs(journal: Journal, period: Period) -> list[Run]:
-    """Return the runs of `follow` within the period; one that was killed ended with its last fact."""
+def _runs(journal: Journal, period: Period) -> list[_Run]:
+    """Return the runs within the period; one that was killed ended with its last fact."""
     _, found = journal.query(
-        "SELECT seq, at, json_extract(body, '$.dry_run'), "
+        "SELECT seq, at, seq * coalesce(json_extract(body, '$.dry_run'), 0), "
         "(SELECT group_concat(json_extract(value, '$.name')) FROM json_each(body, '$.desk.followers')), "
         "coalesce(json_extract(body, '$.copying'), 1) "
         "FROM facts WHERE kind = 'Started' AND at < ? AND at >= coalesce("
@@ -430,12 +477,12 @@ def _runs(journal: Journal, period: Period) -> list[Run]:
         [timestamp(period.until), timestamp(period.since)],
     )
     runs = []
-    for place, (_, at, dry, names, copying) in enumerate(found):
+    for place, (_, at, paper, names, copying) in enumerate(found):
         following = found[place + 1][0] if place + 1 < len(found) else None
         end = _end(journal, following, period)
         begin = max(datetime.fromisoformat(at), period.since)
-        if copying and end >= begin:
-            runs.append((begin, min(end, period.until), bool(dry), tuple((names or "").split(","))))
+        if end >= begin:
+            runs.append(_Run(begin, min(end, period.until), paper, bool(copying), tuple((names or "").split(","))))
     return runs
 
 
@@ -449,18 +496,18 @@ def _end(journal: Journal, following: int | None, period: Period) -> datetime:
     return datetime.fromisoformat(row[1][0][0])
 
 
-def _names(runs: Sequence[Run], *tables: Sequence[Row]) -> list[str]:
+def _names(runs: Sequence[_Run], *tables: Sequence[Row]) -> list[str]:
     """Return the followers served in the period, in the configuration's order, then any other that left a trace."""
-    served = [name for _, _, _, names in runs for name in names if name]
+    served = [name for run in runs for name in run.names if name]
     traced = [row["follower"] for rows in tables for row in rows if row["follower"]]
     return list(dict.fromkeys([*served, *traced]))
 
 
-def _connections(journal: Journal, period: Period, runs: Sequence[Run]) -> Iterable[Connection]:
+def _connections(journal: Journal, period: Period, runs: Sequence[_Run], paper: int) -> Iterable[Connection]:
     _, found = journal.query(
-        "SELECT at, kind, json_extract(body, '$.account') FROM facts "
-        "WHERE kind IN ('Connected', 'Disconnected') AND at >= ? AND at < ? ORDER BY seq",
-        [timestamp(period.since), timestamp(period.until)],
+        f"WITH {DRY_RUNS} SELECT at, kind, json_extract(body, '$.account') FROM facts "  # noqa: S608  # constants
+        f"WHERE kind IN ('Connected', 'Disconnected') AND at >= ? AND at < ? AND {on_paper('facts')} = ? ORDER BY seq",
+        [timestamp(period.since), timestamp(period.until), paper],
     )
     lost: dict[str, datetime] = {}
     times, seconds = Counter[str](), defaultdict[str, float](float)
@@ -477,7 +524,7 @@ def _connections(journal: Journal, period: Period, runs: Sequence[Run]) -> Itera
         yield Connection(account, times[account], round(seconds[account], 3))
 
 
-def _running(since: datetime, until: datetime, runs: Sequence[Run]) -> float:
+def _running(since: datetime, until: datetime, runs: Sequence[_Run]) -> float:
     """Return how much of a span `follow` was running, in seconds."""
-    shared = (min(end, until) - max(begin, since) for begin, end, _, _ in runs)
+    shared = (min(run.end, until) - max(run.begin, since) for run in runs)
     return sum(max(each.total_seconds(), 0.0) for each in shared)

@@ -14,6 +14,7 @@ from copytrader.render import Column
 
 _ABREAST = 4
 """So many followers stand beside each other; more get a row each instead of a column."""
+_ON_PAPER = 'copytrader audit sql "SELECT * FROM copies WHERE dry_run"'
 _STAGES = {
     "decided": "frame to decision",
     "durable": "decision to disk",
@@ -92,9 +93,11 @@ def _summary(report: Report) -> Table:
     ]
     rows.append(("facts recorded", f"{report.facts:,}"))
     if report.dry_run:
-        rows.append(("dry run", "nothing was sent while it ran"))
+        rows.append(("dry run", "all of this is on paper, nothing was sent"))
+    if report.left_out:
+        rows.append(("left out", f"{report.left_out} copies of a dry run: {_ON_PAPER}"))
     columns = (Column("what"), Column("figure", "how much"))
-    return Table(report.period.title, columns, tuple({"what": what, "figure": figure} for what, figure in rows))
+    return Table(report.title, columns, tuple({"what": what, "figure": figure} for what, figure in rows))
 
 
 def _duration(seconds: float) -> str:
@@ -160,10 +163,8 @@ def _fates(report: Report) -> defaultdict[tuple[str, str], list[str]]:
     """Say for each leader order and follower what was copied, else why not."""
     fates: defaultdict[tuple[str, str], list[str]] = defaultdict(list)
     for copy in report.copies:
-        if copy["order_id"] is None and not copy["dry_run"]:
-            continue
-        status = "DRY RUN" if copy["dry_run"] else (copy["status"] or "OPEN")
-        fates[copy["leader_order_id"], copy["follower"]].append(_fate(copy, status))
+        if copy["order_id"] is not None:
+            fates[copy["leader_order_id"], copy["follower"]].append(_fate(copy, copy["status"] or "OPEN"))
     for skip in report.skips:
         fates[skip["leader_order_id"], skip["follower"]].append(skip["reason"])
     return fates

@@ -19,6 +19,7 @@ from copytrader.core.model import LEADER, PREFIX, ZERO, Order, OrderStatus
 from copytrader.dhan.wire import Trade
 from copytrader.journal import Journal, JournalError
 from copytrader.journal.rows import day_bounds, timestamp
+from copytrader.journal.views import DRY_RUNS, on_paper
 
 IN_FLIGHT = timedelta(seconds=30)
 """A command younger than this may still be answered."""
@@ -108,31 +109,44 @@ def completeness(journal: Journal, now: datetime) -> list[Finding]:
 def _undecided(journal: Journal, now: datetime) -> Iterator[Finding]:
     """Yield each pair of a leader order and a follower for which there is neither an order nor a reason.
 
-    An order that never came further than TRANSIT did not reach the exchange: nothing is due for it.
+    An order that never came further than TRANSIT did not reach the exchange: nothing is due for it.  What a dry run
+    decided is decided for that run alone; what was decided live, it knows.
     """
     runs = _copying_runs(journal)
     decided = set(
         journal.query(
-            "SELECT DISTINCT leader_order_id, follower FROM facts "
+            f"WITH {DRY_RUNS} SELECT DISTINCT leader_order_id, follower, {on_paper('facts')} FROM facts "  # noqa: S608
             "WHERE kind IN ('Place', 'Skip') AND leader_order_id IS NOT NULL"
         )[1]
     )
     for order_id, first, last in _led(journal, timestamp(now - IN_FLIGHT)):
-        due = {name for begin, end, names in runs if first < end and last > begin for name in names}
-        for follower in sorted(name for name in due if (order_id, name) not in decided):
+        due = {(name, run.paper) for run in runs if first < run.end and last > run.begin for name in run.names}
+        undecided = {name for name, paper in due if not decided & {(order_id, name, paper), (order_id, name, 0)}}
+        for follower in sorted(undecided):
             yield Finding("complete", f"leader's order {order_id}: {follower} has neither an order nor a reason", first)
 
 
-def _copying_runs(journal: Journal) -> list[tuple[int, int, tuple[str, ...]]]:
-    """Return the first fact of each run that copied, the first of the run after it, and whom it served."""
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """A run that copied: its first fact, the next run's first, which dry run it was (0: none), and for whom."""
+
+    begin: int
+    end: int
+    paper: int
+    names: tuple[str, ...]
+
+
+def _copying_runs(journal: Journal) -> list[_Run]:
     rows = journal.query(
-        "SELECT seq, coalesce(json_extract(body, '$.copying'), 1), "
+        "SELECT seq, seq * coalesce(json_extract(body, '$.dry_run'), 0), coalesce(json_extract(body, '$.copying'), 1), "
         "(SELECT json_group_array(json_extract(value, '$.name')) FROM json_each(body, '$.desk.followers')) "
         "FROM facts WHERE kind = 'Started' ORDER BY seq"
     )[1]
-    ends = [*(seq for seq, _, _ in rows[1:]), 2**63 - 1]
+    ends = [*(seq for seq, *_ in rows[1:]), 2**63 - 1]
     return [
-        (seq, end, tuple(json.loads(names))) for (seq, copying, names), end in zip(rows, ends, strict=False) if copying
+        _Run(seq, end, paper, tuple(json.loads(names)))
+        for (seq, paper, copying, names), end in zip(rows, ends, strict=False)
+        if copying
     ]
 
 

@@ -27,8 +27,8 @@ _MEANINGS = {
 
 def explained(where: str, error: sqlite3.Error) -> JournalError:
     """Return what an error of SQLite means for the user."""
-    name = getattr(error, "sqlite_errorname", "") or ""
+    name, said = getattr(error, "sqlite_errorname", "") or "", str(error).partition("\n")[0]
     for prefix, meaning in _MEANINGS.items():
         if name.startswith(prefix):
-            return JournalError(f"{where}: {meaning} ({error})")
-    return JournalError(f"{where}: {error}")
+            return JournalError(f"{where}: {meaning} ({said})")
+    return JournalError(f"{where}: {said}")

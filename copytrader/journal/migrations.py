@@ -97,3 +97,12 @@ def m002_views_and_pruned(db: Database) -> None:
         db.execute(statement)
     for name, query in views.VIEWS.items():
         db.execute(f"CREATE VIEW {name} AS {query}")
+
+
+@migrations()
+def m003_views_keep_paper_apart(db: Database) -> None:
+    """Create the views anew, which keep what a dry run recorded apart."""
+    for name in reversed(views.VIEWS):
+        db.execute(f"DROP VIEW {name}")
+    for name, query in views.VIEWS.items():
+        db.execute(f"CREATE VIEW {name} AS {query}")

@@ -10,7 +10,7 @@ import sqlite3
 
 APPLICATION_ID = 0x63747231
 """`ctr1`: tells our file from any other SQLite database (`PRAGMA application_id`)."""
-VERSION = 2
+VERSION = 3
 """The newest schema this program knows (`PRAGMA user_version`): the number of its migrations."""
 WAL_LIMIT = 16 * 1024 * 1024
 BUSY_MILLISECONDS = 5000
@@ -34,7 +34,7 @@ def settle(connection: sqlite3.Connection) -> None:
 def show(connection: sqlite3.Connection) -> None:
     """Make the documented views usable for a connection that only reads.
 
-    A journal that an older program wrote has none of its own, or fewer.  Some builds of SQLite count their
+    A journal that an older program wrote has none of its own, or others.  Some builds of SQLite count their
     JSON functions as unsafe in a view; nobody has added a function to this connection.
     """
     connection.execute("PRAGMA trusted_schema = ON")
@@ -43,10 +43,8 @@ def show(connection: sqlite3.Connection) -> None:
         return
     from copytrader.journal.views import VIEWS
 
-    present = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
     for name, query in VIEWS.items():
-        if name not in present:
-            connection.execute(f"CREATE TEMP VIEW {name} AS {query}")
+        connection.execute(f"CREATE TEMP VIEW {name} AS {query}")
 
 
 def make_durable(connection: sqlite3.Connection) -> None:

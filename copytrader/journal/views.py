@@ -2,6 +2,9 @@
 
 Every view but `instruments` has the Indian `day` as ISO text, which an index serves, and the time `at`.
 Prices are numbers here and exact text in the facts.  A view says nothing that the facts do not say.
+
+What a dry run recorded is on paper only.  The names of copies are the same on paper and live, so whatever a view puts
+together by a name is of one run on paper, or live: `on_paper` tells which.
 """
 
 from __future__ import annotations
@@ -39,6 +42,27 @@ def security_of(table: str) -> str:
 def names_its_security(table: str) -> str:
     """Return the condition under which a fact is in that index."""
     return _NAMES_ITS_SECURITY.format(table)
+
+
+DRY_RUNS = """dry AS MATERIALIZED (
+    SELECT run.seq AS began, coalesce((
+        SELECT min(after.seq) FROM facts AS after WHERE after.kind = 'Started' AND after.seq > run.seq
+    ), 9223372036854775807) AS ended
+    FROM facts AS run WHERE run.kind = 'Started' AND instr(run.body, '"dry_run":true') > 0
+)"""
+"""What a query with `on_paper` begins with, after WITH; it is empty where nobody ever made a dry run."""
+
+
+def on_paper(table: str) -> str:
+    """Return the expression for the dry run that a fact belongs to: the seq of its `Started`; 0 for a live fact."""
+    return f"""coalesce((
+        SELECT dry.began FROM dry WHERE dry.began < {table}.seq AND dry.ended > {table}.seq
+    ), 0)"""  # noqa: S608  # constants
+
+
+def _together(one: str, other: str) -> str:
+    """Return the condition under which two facts are both live, or of the same dry run."""
+    return f"{on_paper(one)} = {on_paper(other)}"
 
 
 _BARE_SECURITY = security_of("facts").replace("facts.", "")
@@ -83,11 +107,12 @@ WHERE facts.kind IN ('OrderSeen', 'BookRead')
 
 # The newest sighting that tells terms is the one with the greatest seq: the seq, of fixed width, is glued before it.
 _ORDERS = f"""
-WITH seen AS (
+WITH {DRY_RUNS}, seen AS (
     SELECT
         day, order_id, min(at) AS at, max(at) AS last_at, min(seq) AS seq,
         substr(max(has_terms || printf('%015d', seq) || described), 17) AS described,
-        ',' || group_concat(DISTINCT status) || ',' AS statuses
+        ',' || group_concat(DISTINCT status) || ',' AS statuses,
+        min({on_paper("sightings")}) > 0 AS dry_run
     FROM sightings WHERE follower IS NULL
     GROUP BY day, order_id
 )
@@ -115,7 +140,7 @@ SELECT
     instr(statuses, ',MODIFIED,') > 0 AS modified,
     coalesce(json_extract(filled.body, '$.filled_quantity'), 0) AS filled_quantity,
     CAST(json_extract(filled.body, '$.average_price') AS REAL) AS average_price,
-    last_at
+    last_at, dry_run
 FROM seen
 LEFT JOIN facts AS filled ON filled.seq = (
     SELECT max(fill.seq) FROM facts AS fill
@@ -125,9 +150,13 @@ LEFT JOIN facts AS filled ON filled.seq = (
 """  # noqa: S608  # constants
 
 _COPIES = f"""
+WITH {DRY_RUNS}
 SELECT
     {_DAY.format("placed")} AS day, placed.at, placed.seq, placed.follower, placed.leader_order_id,
-    (SELECT max(named.order_id) FROM facts AS named WHERE named.correlation_id = placed.correlation_id) AS order_id,
+    (
+        SELECT max(named.order_id) FROM facts AS named
+        WHERE named.correlation_id = placed.correlation_id AND {_together("named", "placed")}
+    ) AS order_id,
     placed.correlation_id,
     {_symbol(_SECURITY.format("placed"))} AS symbol,
     json_extract(placed.body, '$.ticket.security.exchange_segment') AS exchange_segment,
@@ -148,23 +177,20 @@ SELECT
     (
         SELECT count(*) FROM facts AS change
         WHERE change.correlation_id = placed.correlation_id AND change.kind = 'Accepted'
-        AND json_extract(change.body, '$.verb') = 'MODIFY'
+        AND json_extract(change.body, '$.verb') = 'MODIFY' AND {_together("change", "placed")}
     ) AS modifications,
     json_extract(over.body, '$.status') AS status,
     coalesce(json_extract(filled.body, '$.filled_quantity'), 0) AS filled_quantity,
     CAST(json_extract(filled.body, '$.average_price') AS REAL) AS average_price,
-    coalesce((
-        SELECT json_extract(began.body, '$.dry_run') FROM facts AS began
-        WHERE began.kind = 'Started' AND began.at <= placed.at AND began.seq < placed.seq
-        ORDER BY began.at DESC, began.seq DESC LIMIT 1
-    ), 0) AS dry_run
+    {on_paper("placed")} > 0 AS dry_run
 FROM facts AS placed
 LEFT JOIN facts AS filled ON filled.seq = (
     SELECT max(fill.seq) FROM facts AS fill
-    WHERE fill.correlation_id = placed.correlation_id AND fill.kind = 'Filled'
+    WHERE fill.correlation_id = placed.correlation_id AND fill.kind = 'Filled' AND {_together("fill", "placed")}
 )
 LEFT JOIN facts AS over ON over.seq = (
-    SELECT max(end.seq) FROM facts AS end WHERE end.correlation_id = placed.correlation_id AND end.kind = 'Ended'
+    SELECT max(end.seq) FROM facts AS end
+    WHERE end.correlation_id = placed.correlation_id AND end.kind = 'Ended' AND {_together("end", "placed")}
 )
 WHERE placed.kind = 'Place'
 """  # noqa: S608  # constants
@@ -184,7 +210,7 @@ _OF_LEADER_ORDER = """coalesce(
 )"""
 
 _SKIPS = f"""
-WITH skip AS (
+WITH {DRY_RUNS}, skip AS (
     SELECT
         *, {_OF_LEADER_ORDER.format(row="facts", seen=_SECURITY.format("seen"))} AS security
     FROM facts WHERE kind = 'Skip'
@@ -194,12 +220,13 @@ SELECT
     {_symbol("skip.security")} AS symbol,
     skip.reason,
     json_extract(skip.body, '$.detail') AS detail,
-    json_extract(skip.body, '$.refusal') AS refusal
+    json_extract(skip.body, '$.refusal') AS refusal,
+    {on_paper("skip")} > 0 AS dry_run
 FROM skip
 """  # noqa: S608  # constants
 
 _FILLS = f"""
-WITH fill AS (
+WITH {DRY_RUNS}, fill AS (
     SELECT facts.*, coalesce(
         json_extract(placed.body, '$.ticket'), json_extract(seen.body, '$.order.ticket'),
         CASE WHEN placed.seq IS NULL AND seen.seq IS NULL THEN (
@@ -231,7 +258,8 @@ SELECT
     json_extract(fill.body, '$.quantity') AS quantity,
     json_extract(fill.body, '$.filled_quantity') AS filled_quantity,
     CAST(json_extract(fill.body, '$.average_price') AS REAL) AS average_price,
-    CAST(nullif(json_extract(fill.body, '$.leader_price'), '0') AS REAL) AS leader_price
+    CAST(nullif(json_extract(fill.body, '$.leader_price'), '0') AS REAL) AS leader_price,
+    {on_paper("fill")} > 0 AS dry_run
 FROM fill
 """  # noqa: S608  # constants
 
@@ -247,7 +275,7 @@ def _milliseconds(later: str, earlier: str) -> str:
 
 
 _LATENCY = f"""
-WITH told AS (
+WITH {DRY_RUNS}, told AS (
     SELECT
         command.at, command.seq, command.cause, command.kind, command.follower, command.leader_order_id,
         command.correlation_id, answer.order_id, answer.kind AS answer, answer.at AS answered_at,
@@ -257,6 +285,7 @@ WITH told AS (
         (
             SELECT min(fill.at) FROM facts AS fill
             WHERE command.kind = 'Place' AND fill.correlation_id = command.correlation_id AND +fill.kind = 'Filled'
+            AND {_together("fill", "command")}
         ) AS filled_at
     FROM facts AS command
     JOIN facts AS answer ON answer.cause = command.seq
@@ -274,12 +303,13 @@ SELECT
     {_milliseconds("sent_at", "durable_at")} AS sent_ms,
     {_milliseconds("answered_at", "sent_at")} AS answered_ms,
     {_milliseconds("filled_at", "answered_at")} AS filled_ms,
-    {_milliseconds("answered_at", "told.at")} AS total_ms
+    {_milliseconds("answered_at", "told.at")} AS total_ms,
+    {on_paper("told")} > 0 AS dry_run
 FROM told
 """  # noqa: S608  # constants
 
 _SLIPPAGE = f"""
-WITH compared AS (
+WITH {DRY_RUNS}, compared AS (
     SELECT
         filled.at, filled.seq, filled.follower, filled.leader_order_id, filled.order_id, filled.correlation_id,
         {_SECURITY.format("placed")} AS security,
@@ -297,11 +327,13 @@ WITH compared AS (
     LEFT JOIN facts AS lead ON lead.seq = (
         SELECT max(led.seq) FROM facts AS led
         WHERE led.leader_order_id = filled.leader_order_id AND led.kind = 'Filled' AND led.follower IS NULL
+        AND {_together("led", "filled")}
     )
     WHERE filled.kind = 'Filled' AND filled.follower IS NOT NULL
     AND NOT EXISTS (
         SELECT 1 FROM facts AS more
         WHERE more.correlation_id = filled.correlation_id AND more.kind = 'Filled' AND more.seq > filled.seq
+        AND {_together("more", "filled")}
     )
 )
 SELECT
@@ -311,18 +343,21 @@ SELECT
     round(CASE side WHEN 'BUY' THEN 1 ELSE -1 END * (average_price - leader_price) / tick_size, 4) AS ticks,
     round(
         CASE side WHEN 'BUY' THEN 1 ELSE -1 END * (average_price - leader_price) * quantity * coalesce(multiplier, 1), 4
-    ) AS rupees
+    ) AS rupees,
+    {on_paper("compared")} > 0 AS dry_run
 FROM compared
 LEFT JOIN instruments ON instruments.seq = {newest_row_of("compared.security")}
 WHERE leader_price > 0 AND average_price > 0
 """  # noqa: S608  # constants
 
 _ALERTS = f"""
+WITH {DRY_RUNS}
 SELECT
     {_DAY.format("facts")} AS day, at, seq, follower,
     json_extract(body, '$.level') AS level,
     json_extract(body, '$.text') AS text,
-    json_extract(body, '$.key') AS "key"
+    json_extract(body, '$.key') AS "key",
+    {on_paper("facts")} > 0 AS dry_run
 FROM facts WHERE kind = 'Alert'
 """  # noqa: S608  # constants
 

@@ -75,6 +75,7 @@ class Writer:
         self.path = path
         self.journal = Journal.open(path)
         self.now = at
+        self.broker = "322"
         self.followers = tuple(
             Follower(each, f"10000000{place + 2:02d}", Sizing(ratio=D("0.5")), Limits(max_order_lots=20))
             for place, each in enumerate(followers)
@@ -85,6 +86,7 @@ class Writer:
         return self.journal.record(event, decisions, cause)
 
     def start(self, *, dry_run: bool = False, copying: bool = True) -> None:
+        self.broker = "DRY" if dry_run else "322"
         desk = Desk("1000000001", self.followers)
         self.record(Started(self.now, "1.0", "digest", desk, dry_run, copying))
 
@@ -106,7 +108,11 @@ class Writer:
     def copied(self, number: int, price: str = "110", *, side: Side = Side.BUY, times: bool = False) -> str:
         """The leader's order `number` is copied to the first follower and both fill; return our name for it."""
         follower = self.followers[0].name
-        ours, order_id, leader_id = name(number, follower), f"3222611230{number:05d}", f"3622611230{number:05d}"
+        ours, order_id, leader_id = (
+            name(number, follower),
+            f"{self.broker}2611230{number:05d}",
+            f"3622611230{number:05d}",
+        )
         sized = Sized(follower, leader_id, 1, 150, D("1.0"), D(0), side, "150 / 75 lots x 0.5 = 1.0")
         place = Place(follower, leader_id, ours, ticket(75, side), Role.ENTRY if side is Side.BUY else Role.EXIT)
         begun = self.now

@@ -106,3 +106,42 @@ def test_an_order_that_nobody_knows_is_said(writer: Writer) -> None:
     done = audit(writer.close(), "explain", "404")
 
     assert (done.exit_code, done.stdout, done.stderr) == (1, "", "no fact is about the order 404\n")
+
+
+def test_what_is_on_paper_is_left_out_of_a_live_order_s_story(writer: Writer) -> None:
+    writer.start(dry_run=True)
+    writer.copied(1, "120")
+    writer.copied(2, "121")
+    writer.start()
+    writer.copied(2, "111")
+
+    text = told(writer, "362261123000002")
+
+    assert text.startswith("Leader's order")
+    assert "position from copying before it: +0" in text
+    assert "asha: copied with 75 units, 75 filled" in text
+    assert "121" not in text
+    assert "Left out, for it was on paper: DRY261123000002;" in text
+
+
+def test_an_order_s_name_on_paper_tells_the_dry_run(writer: Writer) -> None:
+    writer.copied(1)
+    writer.start(dry_run=True)
+    writer.copied(2, "121")
+    writer.start()
+    writer.copied(2, "111")
+
+    text = told(writer, "DRY261123000002")
+
+    assert text.startswith("On paper: a dry run, nothing of it was sent.\n")
+    assert "position from copying before it: +75" in text
+    assert "filled 75 at 121" in text
+    assert "111" not in text
+
+
+def test_an_order_that_only_a_dry_run_copied_is_told_as_on_paper(writer: Writer) -> None:
+    writer.start(dry_run=True)
+    writer.copied(2, "121")
+    writer.start()
+
+    assert told(writer, "362261123000002").startswith("On paper")

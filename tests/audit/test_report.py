@@ -10,7 +10,18 @@ import pytest
 
 from copytrader.audit import plots
 from copytrader.audit.report import Spread, spread
-from copytrader.core.facts import Connected, Disconnected, Refused, Skip, Stopped, Unanswered, Verb
+from copytrader.core.facts import (
+    Alert,
+    Connected,
+    Disconnected,
+    Level,
+    Noticed,
+    Refused,
+    Skip,
+    Stopped,
+    Unanswered,
+    Verb,
+)
 from copytrader.core.model import LEADER, Position, Product, RefusalClass, Side, SkipReason
 from tests.audit.journals import CALL, NOON, D, Writer, audit, name
 
@@ -142,15 +153,64 @@ def test_an_outcome_that_is_still_unknown_is_counted(writer: Writer) -> None:
     assert (found["unanswered"], found["unknown"]) == (1, 1)
 
 
-def test_a_dry_run_s_copies_reached_nobody(tmp_path: Path) -> None:
+def test_a_period_of_nothing_but_a_dry_run_shows_it_and_says_so(tmp_path: Path) -> None:
     writer = Writer(tmp_path / "j.db")
     writer.start(dry_run=True)
     writer.copied(1)
+    path = writer.close()
+
+    found = report(path)
+
+    assert (found["dry_run"], found["left_out"]) == (True, 0)
+    assert (found["followers"][0]["placed"], found["followers"][0]["units"]) == (1, 75)
+    assert "2026-11-23, on paper" in audit(path, "report").stdout
+
+
+def test_what_was_on_paper_never_enters_the_figures_of_a_live_run(tmp_path: Path) -> None:
+    def day(name: str, *, rehearsed: bool) -> Path:
+        writer = Writer(tmp_path / name)
+        if rehearsed:
+            writer.start(dry_run=True)
+            writer.instrument()
+            writer.copied(1, "120")  # the same name as below
+            writer.copied(3, "90", side=Side.SELL)
+            writer.skipped(4)
+            writer.record(Noticed(writer.now, Level.WARNING, "x"), Alert(Level.WARNING, "x", "asha"))
+        writer.now = NOON + timedelta(hours=1)
+        writer.start()
+        writer.instrument()
+        writer.copied(1, "110.15")
+        writer.copied(2, "111", side=Side.SELL)
+        return writer.close()
+
+    rehearsed, plain = report(day("a.db", rehearsed=True)), report(day("b.db", rehearsed=False))
+
+    for key in ("followers", "leader", "runs", "uptime_seconds", "connections", "dry_run"):
+        assert rehearsed[key] == plain[key], key
+    for key in ("orders", "copies", "skips", "slippages", "latencies", "alerts"):
+        assert len(rehearsed[key]) == len(plain[key]), key
+    assert (rehearsed["left_out"], plain["left_out"]) == (2, 0)
+    assert "2 copies of a dry run" in audit(tmp_path / "a.db", "report").stdout
+
+
+def test_of_several_dry_runs_the_last_is_shown(tmp_path: Path) -> None:
+    writer = Writer(tmp_path / "j.db")
+    for _ in range(2):
+        writer.start(dry_run=True)
+        writer.copied(1)
 
     found = report(writer.close())
 
-    assert found["dry_run"] is True
-    assert found["followers"][0]["placed"] == 0
+    assert (found["dry_run"], found["left_out"], found["followers"][0]["placed"]) == (True, 1, 1)
+
+
+def test_an_order_on_paper_does_not_show_that_one_of_its_name_exists(writer: Writer) -> None:
+    writer.record(Unanswered(writer.now, "asha", name(1), Verb.PLACE))
+    writer.start(dry_run=True)
+    writer.copied(1)
+    writer.start()
+
+    assert asha(writer.close())["unknown"] == 1
 
 
 def test_a_report_of_one_follower_has_nothing_of_the_others(tmp_path: Path) -> None:

@@ -101,6 +101,46 @@ def test_the_copies_of_a_dry_run_are_marked(writer: Writer) -> None:
     assert [row["dry_run"] for row in rows(writer.close(), "SELECT dry_run FROM copies ORDER BY seq")] == [1, 0]
 
 
+@pytest.mark.parametrize("dry_first", [True, False])
+def test_a_copy_on_paper_has_nothing_of_the_live_one_of_its_name(tmp_path: Path, dry_first: bool) -> None:
+    writer = Writer(tmp_path / "j.db")
+    for dry_run, price in ((dry_first, "120"), (not dry_first, "130")):
+        writer.start(dry_run=dry_run)
+        writer.instrument()
+        writer.copied(1, price)
+    path = writer.close()
+
+    for view in ("copies", "fills", "slippage"):
+        found = rows(path, f"SELECT average_price, dry_run FROM {view} WHERE follower = 'asha' ORDER BY seq")
+        assert [(row["average_price"], row["dry_run"]) for row in found] == [
+            (120.0, int(dry_first)),
+            (130.0, int(not dry_first)),
+        ], view
+
+
+def test_a_leader_s_order_is_on_paper_where_nothing_but_a_dry_run_saw_it(writer: Writer) -> None:
+    writer.start(dry_run=True)
+    writer.copied(1)
+    writer.copied(2)
+    writer.start()
+    writer.copied(2)
+
+    assert [row["dry_run"] for row in rows(writer.close(), "SELECT dry_run FROM orders ORDER BY seq")] == [1, 0]
+
+
+def test_a_journal_of_an_older_program_is_asked_by_the_views_of_this_one(writer: Writer) -> None:
+    writer.copied(1)
+    path = writer.close()
+    connection = sqlite3.connect(path)
+    connection.execute("DROP VIEW copies")
+    connection.execute("CREATE VIEW copies AS SELECT seq FROM facts")
+    connection.execute("PRAGMA user_version = 2")
+    connection.commit()
+    connection.close()
+
+    assert rows(path, "SELECT dry_run FROM copies") == [{"dry_run": 0}]
+
+
 def test_latency_is_split_where_the_times_were_recorded(writer: Writer) -> None:
     found = rows(day(writer), "SELECT * FROM latency ORDER BY seq")
 

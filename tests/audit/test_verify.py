@@ -168,6 +168,23 @@ def test_nothing_is_due_while_a_process_ran_that_does_not_copy(tmp_path: Path) -
     assert findings(writer) == []
 
 
+def test_a_decision_on_paper_is_none_for_a_live_run(writer: Writer) -> None:
+    writer.start(dry_run=True)
+    writer.copied(1)
+    writer.start()
+    writer.led("362261123000001")
+
+    assert findings(writer) == ["leader's order 362261123000001: asha has neither an order nor a reason"]
+
+
+def test_a_dry_run_knows_what_was_decided_live(writer: Writer) -> None:
+    writer.copied(1)
+    writer.start(dry_run=True)
+    writer.led("362261123000001")
+
+    assert findings(writer) == []
+
+
 def test_an_order_of_this_moment_may_still_be_decided_upon(writer: Writer) -> None:
     writer.led("7")
     with Journal.open(writer.close(), read_only=True) as journal:
@@ -292,3 +309,13 @@ def test_the_leader_s_book_is_held_against_the_journal(writer: Writer) -> None:
         "leader: the order 362261123000001 has 75 filled, recorded are 150",
         "leader: the order 5 (CANCELLED) was never seen",
     ]
+
+
+def test_a_copy_on_paper_is_not_taken_for_the_live_one_of_its_name(writer: Writer) -> None:
+    writer.start(dry_run=True)
+    writer.copied(1, "120")
+    writer.start()
+    writer.copied(1, "110")
+
+    with Journal.open(writer.close(), read_only=True) as journal:
+        assert verify.against_broker(journal, [book(ours(), trades=75)], NOON.date()) == []
