@@ -29,12 +29,13 @@ from copytrader.core.facts import (
     Sending,
     Sized,
     Skip,
+    Source,
     Started,
     Throttled,
     Unanswered,
     Verb,
 )
-from copytrader.core.model import LEADER, Follower, Order, Security, SizingMode, SkipReason, Ticket
+from copytrader.core.model import LEADER, Follower, Order, OrderStatus, Security, SizingMode, SkipReason, Ticket
 from copytrader.dhan.answers import explain as explain_refusal
 from copytrader.journal import Journal, Row
 from copytrader.journal.rows import COLUMNS, timestamp
@@ -217,9 +218,16 @@ def _orders(fact: Fact) -> Sequence[Order]:
 
 def _terms(sightings: Sequence[tuple[_Link, Order]], links: Sequence[_Link], known: Lots) -> str:
     if sightings:
-        return words.terms(sightings[0][1].ticket, known)
+        telling = [order for link, order in sightings if _has_terms(link.fact, order)]
+        return words.terms((telling or [sightings[0][1]])[-1].ticket, known)
     placed = next((link.fact for link in links if isinstance(link.fact, Place)), None)
     return f"never seen itself; first copy {words.terms(placed.ticket, known)}" if placed else "its terms are not known"
+
+
+def _has_terms(fact: Fact, order: Order) -> bool:
+    """Whether a sighting tells the terms in force: of the stream's frames only these do."""
+    told = order.status in (OrderStatus.PENDING, OrderStatus.MODIFIED)
+    return told or not isinstance(fact, OrderSeen) or fact.source is not Source.STREAM
 
 
 def _leader_steps(links: Sequence[_Link], sightings: Sequence[tuple[_Link, Order]], known: Lots) -> tuple[Step, ...]:
@@ -254,9 +262,9 @@ def _chain(
     inputs = tuple(_inputs(journal, first, name, follower, ticket, known)) if first is not None else ()
     steps = tuple(_steps(own, known))
     skips = [link.fact for link in own if isinstance(link.fact, Skip)]
-    placed = [link.fact for link in own if isinstance(link.fact, Place)]
+    placed = [link for link in own if isinstance(link.fact, Place)]
     remedy = _remedy(skips[-1], follower, ticket, known) if skips and not _is_copied(own) else ""
-    return Chain(name, _verdict(own, placed, skips), inputs, steps, remedy)
+    return Chain(name, _verdict(journal, own, placed, skips), inputs, steps, remedy)
 
 
 def _ticket(own: Sequence[_Link], sightings: Sequence[tuple[_Link, Order]]) -> Ticket | None:
@@ -270,7 +278,7 @@ def _is_copied(own: Sequence[_Link]) -> bool:
     return any(isinstance(link.fact, Accepted | Filled | Ended) for link in own)
 
 
-def _verdict(own: Sequence[_Link], placed: Sequence[Place], skips: Sequence[Skip]) -> str:
+def _verdict(journal: Journal, own: Sequence[_Link], placed: Sequence[_Link], skips: Sequence[Skip]) -> str:
     if skips and not _is_copied(own):
         return f"not copied, {skips[-1].reason}: {skips[-1].detail or words.MEANINGS[skips[-1].reason]}"
     if not placed:
@@ -282,11 +290,16 @@ def _verdict(own: Sequence[_Link], placed: Sequence[Place], skips: Sequence[Skip
             filled[link.fact.correlation_id] = link.fact.filled_quantity
         elif isinstance(link.fact, Ended):
             ended[link.fact.correlation_id] = link.fact.status.lower()
-    orders = f"{len(placed)} orders" if len(placed) > 1 else f"{placed[0].ticket.quantity} units"
+    orders = f"{len(placed)} orders" if len(placed) > 1 else f"{_units(journal, placed[0])} units"
     said = f"copied with {orders}, {sum(filled.values())} filled"
     if ended:
         said += f", {' and '.join(sorted(set(ended.values())))}"
     return f"{said}; then {skips[-1].reason}: {skips[-1].detail}" if skips else said
+
+
+def _units(journal: Journal, placed: _Link) -> int:
+    """Return the quantity in force of an order: that of the last change which the broker took."""
+    return int(journal.query("SELECT quantity FROM copies WHERE seq = ?", [placed.seq])[1][0][0])
 
 
 def _follower(journal: Journal, name: str, seq: int) -> Follower | None:
@@ -337,6 +350,7 @@ def _copied(journal: Journal, name: str, security: Security, before: _Link) -> i
 
 def _steps(own: Sequence[_Link], known: Lots) -> Iterator[Step]:
     commands = {link.seq: link for link in own if isinstance(link.fact, Place | Modify | Cancel)}
+    in_force: dict[str, Ticket] = {}
     for link in own:
         fact = link.fact
         match fact:
@@ -347,7 +361,11 @@ def _steps(own: Sequence[_Link], known: Lots) -> Iterator[Step]:
             case Place():
                 yield _step(link, "decision", f"{fact.role.lower()}, {words.tell(fact, known)}")
                 yield _step(link, "request", _request(fact.ticket))
-            case Modify() | Cancel():
+                in_force[fact.correlation_id] = fact.ticket
+            case Modify():
+                changes = _changes(in_force.get(fact.correlation_id), fact.ticket)
+                yield _step(link, "decision", f"{words.tell(fact, known)}{changes}")
+            case Cancel():
                 yield _step(link, "decision", words.tell(fact, known))
             case Filled():
                 yield _step(link, "filled", words.tell(fact, known) + _compared(fact))
@@ -357,6 +375,9 @@ def _steps(own: Sequence[_Link], known: Lots) -> Iterator[Step]:
                 yield _step(link, "seen", words.tell(fact, known))
             case _ if isinstance(fact, _ANSWERS):
                 yield _step(link, "answer", words.tell(fact, known) + _took(link, commands))
+                answered = commands.get(link.row.cause or 0)
+                if isinstance(fact, Accepted) and answered is not None and isinstance(answered.fact, Modify):
+                    in_force[fact.correlation_id] = answered.fact.ticket
             case _:
                 yield _step(link, "event", words.tell(fact, known))
 
@@ -368,6 +389,19 @@ def _step(link: _Link, what: str, text: str) -> Step:
 def _sized(fact: Sized) -> str:
     said = f"the order opens {fact.opens} units: {fact.exact} lots exactly, {fact.lots} lots due, carry {fact.carry}"
     return f"{said} on {fact.carry_side} ({fact.detail})" if fact.detail else f"{said} on {fact.carry_side}"
+
+
+def _changes(before: Ticket | None, after: Ticket) -> str:
+    """Say which terms a modification changes, from what to what."""
+    if before is None:
+        return ""
+    names = ("order_type", "validity", "quantity", "price", "trigger_price", "disclosed_quantity")
+    told = [
+        f"{name.replace('_', ' ')} from {getattr(before, name)} to {getattr(after, name)}"
+        for name in names
+        if getattr(before, name) != getattr(after, name)
+    ]
+    return f": {', '.join(told)}" if told else ""
 
 
 def _request(ticket: Ticket) -> str:

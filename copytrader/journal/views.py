@@ -149,6 +149,7 @@ LEFT JOIN facts AS filled ON filled.seq = (
 )
 """  # noqa: S608  # constants
 
+# A change is in force once the broker took it, unless the exchange refused it afterwards.
 _COPIES = f"""
 WITH {DRY_RUNS}
 SELECT
@@ -163,10 +164,10 @@ SELECT
     json_extract(placed.body, '$.ticket.security.security_id') AS security_id,
     json_extract(placed.body, '$.ticket.side') AS side,
     json_extract(placed.body, '$.ticket.product') AS product,
-    json_extract(placed.body, '$.ticket.order_type') AS order_type,
-    json_extract(placed.body, '$.ticket.quantity') AS quantity,
-    CAST(json_extract(placed.body, '$.ticket.price') AS REAL) AS price,
-    CAST(json_extract(placed.body, '$.ticket.trigger_price') AS REAL) AS trigger_price,
+    json_extract(coalesce(changed.body, placed.body), '$.ticket.order_type') AS order_type,
+    json_extract(coalesce(changed.body, placed.body), '$.ticket.quantity') AS quantity,
+    CAST(json_extract(coalesce(changed.body, placed.body), '$.ticket.price') AS REAL) AS price,
+    CAST(json_extract(coalesce(changed.body, placed.body), '$.ticket.trigger_price') AS REAL) AS trigger_price,
     json_extract(placed.body, '$.role') AS role,
     json_extract(placed.body, '$.generation') AS generation,
     json_extract(placed.body, '$.sweep') AS sweep,
@@ -191,6 +192,18 @@ LEFT JOIN facts AS filled ON filled.seq = (
 LEFT JOIN facts AS over ON over.seq = (
     SELECT max(end.seq) FROM facts AS end
     WHERE end.correlation_id = placed.correlation_id AND end.kind = 'Ended' AND {_together("end", "placed")}
+)
+LEFT JOIN facts AS changed ON changed.seq = (
+    SELECT max(change.seq) FROM facts AS change
+    WHERE change.correlation_id = placed.correlation_id AND change.kind = 'Modify' AND {_together("change", "placed")}
+    AND EXISTS (SELECT 1 FROM facts AS answer WHERE answer.cause = change.seq AND answer.kind = 'Accepted')
+    AND NOT EXISTS (
+        SELECT 1 FROM facts AS refused
+        WHERE refused.order_id = change.order_id AND refused.kind = 'OrderSeen' AND refused.seq > change.seq
+        AND json_extract(refused.body, '$.order.status') = 'MOD_REJECTED'
+        AND json_extract(refused.body, '$.order.ticket.quantity') = json_extract(change.body, '$.ticket.quantity')
+        AND json_extract(refused.body, '$.order.ticket.price') = json_extract(change.body, '$.ticket.price')
+    )
 )
 WHERE placed.kind = 'Place'
 """  # noqa: S608  # constants

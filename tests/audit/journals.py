@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -18,6 +19,7 @@ from copytrader.core.facts import (
     Event,
     Filled,
     InstrumentRead,
+    Modify,
     OrderSeen,
     Place,
     Role,
@@ -136,6 +138,23 @@ class Writer:
             Ended(follower, leader_id, order_id, ours, OrderStatus.TRADED, 75),
         )
         return ours
+
+    def resting(self, number: int, quantity: int = 75) -> str:
+        """The leader's order `number` is copied to the first follower and stays open; return our name for it."""
+        follower = self.followers[0].name
+        ours, leader_id = name(number, follower), f"3622611230{number:05d}"
+        _, placed = self.led(leader_id, Place(follower, leader_id, ours, ticket(quantity), Role.ENTRY))
+        self.record(Accepted(self.now, follower, ours, Verb.PLACE, f"{self.broker}2611230{number:05d}"), cause=placed)
+        return ours
+
+    def changed(self, number: int, terms: Ticket, *, accepted: bool = True) -> None:
+        """The copy of the leader's order `number` is to get these terms."""
+        follower, order_id = self.followers[0].name, f"{self.broker}2611230{number:05d}"
+        ours, leader_id = name(number, follower), f"3622611230{number:05d}"
+        change = Modify(follower, leader_id, ours, order_id, terms, "the leader's terms or the quantity due changed")
+        _, asked = self.led(leader_id, change, terms=replace(terms, quantity=2 * terms.quantity), status="MODIFIED")
+        if accepted:
+            self.record(Accepted(self.now, follower, ours, Verb.MODIFY, order_id), cause=asked)
 
     def skipped(self, number: int, reason: SkipReason = SkipReason.STALE, detail: str = "too late") -> None:
         leader_id = f"3622611230{number:05d}"

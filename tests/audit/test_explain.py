@@ -6,7 +6,7 @@ import pytest
 
 from copytrader.core.facts import Skip
 from copytrader.core.model import RefusalClass, SkipReason
-from tests.audit.journals import Writer, audit, name
+from tests.audit.journals import Writer, audit, name, ticket
 
 
 def told(writer: Writer, order: str) -> str:
@@ -145,3 +145,16 @@ def test_an_order_that_only_a_dry_run_copied_is_told_as_on_paper(writer: Writer)
     writer.start()
 
     assert told(writer, "362261123000002").startswith("On paper")
+
+
+def test_a_changed_copy_is_told_with_the_terms_in_force_and_what_changed(writer: Writer) -> None:
+    writer.resting(1, 75)
+    writer.changed(1, ticket(150))
+    writer.changed(1, ticket(225, price="111"))
+
+    text = told(writer, name(1))
+
+    assert text.startswith("Leader's order 362261123000001: BUY 450 NIFTY-Dec2026-25000-CE LIMIT 111\n")
+    assert "asha: copied with 225 units, 0 filled" in text
+    assert "quantity due changed): quantity from 75 to 150\n" in text
+    assert "quantity due changed): quantity from 150 to 225, price from 110 to 111\n" in text

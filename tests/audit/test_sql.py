@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from sqlite_utils import Database
 
-from copytrader.core.facts import BookRead, Filled, Skip
+from copytrader.core.facts import BookRead, Filled, OrderSeen, Skip, Source
 from copytrader.core.model import LEADER, Order, OrderStatus, Security, Side, SkipReason
 from copytrader.journal import Journal
 from copytrader.journal.views import VIEWS
@@ -116,6 +116,31 @@ def test_a_copy_on_paper_has_nothing_of_the_live_one_of_its_name(tmp_path: Path,
             (120.0, int(dry_first)),
             (130.0, int(not dry_first)),
         ], view
+
+
+def terms_of(writer: Writer) -> tuple[int, float]:
+    (row,) = rows(writer.close(), "SELECT quantity, price FROM copies")
+    return row["quantity"], row["price"]
+
+
+def test_a_changed_copy_has_the_terms_that_the_broker_took_last(writer: Writer) -> None:
+    writer.resting(1, 75)
+    writer.changed(1, ticket(150))
+    writer.changed(1, ticket(225, price="111"))
+    writer.changed(1, ticket(300, price="112"), accepted=False)
+
+    assert terms_of(writer) == (225, 111.0)
+    assert "225 open" in audit(writer.path, "report").stdout
+
+
+def test_a_change_that_the_exchange_refused_after_all_is_not_in_force(writer: Writer) -> None:
+    ours = writer.resting(1, 75)
+    writer.changed(1, ticket(150))
+    writer.changed(1, ticket(150, price="300"))
+    refused = Order("322261123000001", ticket(150, price="300"), OrderStatus.MOD_REJECTED, NOON, NOON, 0, D(0), ours)
+    writer.record(OrderSeen(writer.now, "asha", refused, Source.STREAM))
+
+    assert terms_of(writer) == (150, 110.0)
 
 
 def test_a_leader_s_order_is_on_paper_where_nothing_but_a_dry_run_saw_it(writer: Writer) -> None:
