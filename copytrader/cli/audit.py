@@ -102,6 +102,7 @@ def audit(
     from copytrader.audit.selection import Wanted
 
     with _opened(config, journal) as opened:
+        _require_follower(opened, config, journal, follower)
         period = _period(today, date, since, until)
         wanted = Wanted(
             since=period.since if period else None,
@@ -212,6 +213,7 @@ def report(
     from copytrader.audit.report import report as reported
 
     with _opened(config, journal) as opened:
+        _require_follower(opened, config, journal, follower)
         period = _period(today, date, since, until) or _last(opened)
         if html is not None:
             digest = opened.digest(_ends(period))
@@ -309,6 +311,24 @@ def _opened(config: Path | None, journal: Path | None) -> Journal:
     from copytrader.journal import Journal
 
     return Journal.open(_path(config, journal), read_only=True)
+
+
+def _require_follower(opened: Journal, config: Path | None, journal: Path | None, name: str) -> None:
+    """Refuse a name that neither the journal nor, where it is the configured one, the configuration knows."""
+    from copytrader.config import load
+
+    if not name or opened.query("SELECT 1 FROM facts WHERE follower = ? LIMIT 1", [name])[1]:
+        return
+    configured = load(config).followers if journal is None else ()
+    served = opened.query(
+        "SELECT DISTINCT json_extract(value, '$.name') FROM facts, json_each(facts.body, '$.desk.followers') "
+        "WHERE facts.kind = 'Started' ORDER BY facts.seq"
+    )[1]
+    known = dict.fromkeys([*configured, *(each for (each,) in served)])
+    if name not in known:
+        raise Failure(
+            f"--follower {name!r} is unknown; choose from {', '.join(known) or 'nobody'}", code=ExitCode.USAGE
+        )
 
 
 def _now() -> datetime:

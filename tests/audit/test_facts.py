@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 
+from copytrader.cli import app
 from copytrader.core.facts import Alert, BookRead, Level, Refused, Skip, Verb
 from copytrader.core.model import LEADER, Order, OrderStatus, RefusalClass, SkipReason
 from copytrader.journal import Journal
 from tests.audit.day import HOSTILE
-from tests.audit.journals import NOON, SHARE, Writer, audit, name, ticket
+from tests.audit.journals import NOON, RUN, SHARE, Writer, audit, name, ticket
 
 COLUMNS = ("seq", "cause", "at", "kind", "follower", "leader_order_id", "order_id", "correlation_id", "reason")
 
@@ -72,7 +73,6 @@ def test_a_fact_also_has_what_is_its_own(writer: Writer) -> None:
         (["--failed"], {"Alert", "Refused"}),
         (["--order", name(1)], {"Place", "Accepted", "OrderSeen", "Filled", "Ended"}),
         (["--order", "322261123000001"], {"Accepted", "OrderSeen", "Filled", "Ended"}),
-        (["--follower", "nobody"], set()),
         (["--symbol", "reliance"], {"OrderSeen", "Skip"}),
         (["--symbol", "40001"], set()),
         (["--symbol", "%"], set()),
@@ -232,6 +232,30 @@ def test_hostile_text_is_text_on_the_page(writer: Writer, tmp_path: Path) -> Non
 def test_hostile_text_in_a_filter_asks_for_itself_only(writer: Writer) -> None:
     path = hostile(writer)
 
-    assert facts(path, "--order", "' OR 1=1 --") == facts(path, "--follower", "x' OR '1'='1") == []
+    assert facts(path, "--order", "' OR 1=1 --") == []
+    assert audit(path, "--follower", "x' OR '1'='1").exit_code == 2
     assert facts(path, "--symbol", "' OR 1=1 --") == []
     assert [fact["kind"] for fact in facts(path, "--symbol", "DROP TABLE")] == ["Skip"]
+
+
+@pytest.mark.parametrize("command", [[], ["--today"], ["--json"], ["report"]])
+def test_a_follower_that_nobody_knows_is_refused(writer: Writer, command: list[str]) -> None:
+    done = audit(writer.close(), *command, "--follower", "nobody")
+
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert done.stderr == "--follower 'nobody' is unknown; choose from asha\n"
+
+
+def test_a_follower_that_is_configured_is_known_before_anything_is_recorded_of_it(tmp_path: Path) -> None:
+    writer = Writer(tmp_path / "copytrader.db", followers=())
+    writer.start()
+    writer.close()
+    config = tmp_path / "copytrader.toml"
+    config.write_text(
+        'journal = "copytrader.db"\n[leader]\nclient_id = "1000000001"\n'
+        '[followers.ravi]\nclient_id = "1000000002"\nlimits.unlimited = true\n'
+    )
+
+    known = RUN.invoke(app, ["audit", "--config", str(config), "--follower", "ravi"])
+    assert known.exit_code == 0, known.stderr
+    assert RUN.invoke(app, ["audit", "--config", str(config), "--follower", "asha"]).exit_code == 2
