@@ -36,7 +36,7 @@ def attended(
     However it ends, whoever gets the alerts is told so: a copier that died must not look like a quiet one.
     """
     with closing(Herald(config.alerts.urls, config.alerts.level, say)) as herald:
-        day = _Day(tally, copier, lambda text: _all(text, say, herald.say))
+        day = _Day(tally, copier, say, herald.say)
         watchers = [watcher] if watcher is not None else []
         watchers += [day.watch, partial(_alerted, herald)]
         watchers += [partial(_written, copier, write)] if config.log is not None else []
@@ -49,7 +49,7 @@ def attended(
             herald.say(f"{Level.CRITICAL}: follow has ended and copies nothing: {why}")
             raise
         else:
-            day.at_the_end(lambda text: herald.tell(Alert(Level.INFO, text), datetime.now(IST)))
+            day.at_the_end(write, lambda text: herald.tell(Alert(Level.INFO, text), datetime.now(IST)))
         finally:
             systemd.notify("STOPPING=1")
 
@@ -57,10 +57,11 @@ def attended(
 class _Day:
     """Tells the day's summary at the close, and again at the end if more has happened."""
 
-    def __init__(self, tally: Tally, copier: Copier, tell: Say) -> None:
+    def __init__(self, tally: Tally, copier: Copier, say: Say, herald: Say) -> None:
         self._tally = tally
         self._copier = copier
-        self._tell = tell
+        self._say = say
+        self._herald = herald
         self._told = ""
 
     def watch(self, event: Event, decisions: Sequence[Decision]) -> None:
@@ -70,21 +71,31 @@ class _Day:
     async def at_the_close(self) -> None:
         while True:
             await asyncio.sleep(_seconds_to_close(datetime.now(IST)))
-            self._sum_up("")
+            text = self._news()
+            if text:
+                self._say(text)
+                self._herald(text)
 
-    def at_the_end(self, otherwise: Say) -> None:
-        if not self._sum_up("follow was stopped. "):
+    def at_the_end(self, write: Say, otherwise: Say) -> None:
+        """Sum up for whoever is away; whoever looks on is shown what is left by the screen, and the log keeps it."""
+        text, state = self._news(), self._copier.state
+        if text:
+            self._say(f"follow was stopped. {self._tally.counts(state)}")
+            self._herald(f"follow was stopped. {text}")
+        else:
             otherwise("follow was stopped")
+        for line in narrate.left_open(state):
+            write(f"left: {line}")
+        for line in narrate.left_on_paper(state):
+            write(f"on paper: {line}")
 
-    def _sum_up(self, before: str) -> bool:
-        if self._tally.is_empty:
-            return False
-        text = self._tally.paragraph(self._copier.state)
+    def _news(self) -> str:
+        """Return the day's summary, nothing where it was told already."""
+        text = "" if self._tally.is_empty else self._tally.paragraph(self._copier.state)
         if text == self._told:
-            return False
+            return ""
         self._told = text
-        self._tell(before + text)
-        return True
+        return text
 
 
 def _seconds_to_close(now: datetime) -> float:
@@ -106,8 +117,3 @@ def _written(copier: Copier, write: Say, event: Event, decisions: Sequence[Decis
 def _all_watch(watchers: Sequence[Watcher], event: Event, decisions: Sequence[Decision]) -> None:
     for watcher in watchers:
         watcher(event, decisions)
-
-
-def _all(text: str, *sayers: Say) -> None:
-    for say in sayers:
-        say(text)

@@ -69,13 +69,20 @@ class Display:
         """Say what stays behind, if anything was copied at all."""
         if self._copier is None or not self._copier.ready.is_set():
             return
-        left = list(narrate.left_open(self._copier.state))
-        if not left:
+        state = self._copier.state
+        left, paper = list(narrate.left_open(state)), list(narrate.left_on_paper(state))
+        if left:
+            self._list("stopped; nobody looks after these until `copytrader follow` runs again:", left)
+        elif state.dry_run:
+            self.say("stopped; it was a dry run, nothing of it was sent")
+        else:
             self.say("stopped; no copy is open and nothing is held from copying")
-            return
-        self.say("stopped; nobody looks after these until `copytrader follow` runs again:")
-        for text in left:
-            self.say(f"  {text}")
+        if paper:
+            self._list("on paper, together with whatever was copied live before:", paper)
+
+    def _list(self, title: str, lines: Sequence[str]) -> None:
+        for text in (title, *(f"  {line}" for line in lines)):
+            self.say(text)
 
     def _tell(self, event: Event, decisions: Sequence[Decision]) -> None:
         assert self._copier is not None

@@ -23,6 +23,8 @@ from copytrader.core.facts import (
 from copytrader.core.model import LEADER, OrderStatus, OrderType, Security, Ticket
 from copytrader.core.state import State
 
+PAPER = "DRY"
+"""What the id of every order begins with that is on paper only."""
 _PAISA = Decimal("0.01")
 _WORTH = {
     OrderStatus.PENDING: "placed",
@@ -82,13 +84,29 @@ def _decision(decision: Decision, state: State) -> str:
 
 
 def left_open(state: State) -> Iterator[str]:
-    """Tell what stays behind when nobody copies any more: each follower's open orders and copied positions."""
+    """Tell what stays behind when nobody copies any more: each follower's open orders and copied positions.
+
+    Of a dry run that is only what a live one left at the broker; `left_on_paper` tells the rest.
+    """
+    return _left(state, paper=False)
+
+
+def left_on_paper(state: State) -> Iterator[str]:
+    """Tell what a dry run had: its open orders, and positions with whatever was copied live before it."""
+    return _left(state, paper=True) if state.dry_run else iter(())
+
+
+def _left(state: State, *, paper: bool) -> Iterator[str]:
     for name, account in state.accounts.items():
         for piece in account.open.values():
+            if paper is not (state.dry_run and (not piece.order_id or piece.order_id.startswith(PAPER))):
+                continue
             order = f"order {piece.order_id}" if piece.order_id else piece.correlation_id
             filled = f", {piece.filled} filled" if piece.filled else ""
             unknown = ", not known whether it exists" if piece.unknown else ""
             yield f"{name}: open: {terms(piece.asked, state)} ({order}{filled}{unknown})"
+        if paper is not state.dry_run:
+            continue
         for key, holding in state.holdings.items():
             share = holding.shares.get(name)
             if share is not None and share.copied:

@@ -52,9 +52,8 @@ from copytrader.core.model import (
 from copytrader.core.state import Key, State
 from copytrader.dhan.answers import Outcome
 from copytrader.dhan.wire import Profile
+from copytrader.narrate import PAPER
 
-PREFIX = "DRY"
-"""What the id of every order begins with that is on paper only."""
 CODE = "PAPER"
 """The code of a refusal that the model, not a broker, made."""
 
@@ -154,7 +153,7 @@ class PaperMarket:
         if self.model.refuses(place.correlation_id):
             return _refused(place, Verb.PLACE, RefusalClass.OTHER, "refused by the fill model", at)
         self._placed += 1
-        order_id = f"{PREFIX}{at:%y%m%d%H%M%S}{self._placed:05}"
+        order_id = f"{PAPER}{at:%y%m%d%H%M%S}{self._placed:05}"
         order = Order(order_id, place.ticket, OrderStatus.PENDING, at, at, correlation_id=place.correlation_id)
         paper = _Paper(place.account, place.leader_order_id, not place.sweep, order)
         self._orders[place.account, order_id] = paper

@@ -27,6 +27,7 @@ from copytrader.dhan.stream import OrderStream
 from copytrader.dhan.transport import HttpTransport
 from copytrader.failure import ExitCode, Failure
 from copytrader.journal import Journal
+from copytrader.journal.views import DRY_RUNS
 from copytrader.lock import hold
 from copytrader.logfile import kept
 from copytrader.paper import DryRun
@@ -152,7 +153,7 @@ async def run(
                 watcher = watch(copier) if watch is not None else None
                 if dry is not None:
                     watcher = dry.watching(copier, watcher)
-                with attended(config, copier, _tally(journal), say, write, watcher) as work:
+                with attended(config, copier, _tally(journal, dry_run=options.dry_run), say, write, watcher) as work:
                     await copier.check_tokens()
                     announcing = asyncio.ensure_future(_announce(config, options, copier, say))
                     with _signals(stop):
@@ -173,11 +174,14 @@ def _both(say: Callable[[str], None], write: Callable[[str], None]) -> Callable[
     return both
 
 
-def _tally(journal: Journal) -> Tally:
-    """Count what the journal already has of today."""
-    tally = Tally()
-    for row in journal.facts(day=now().date()):
-        tally.add(row.fact, row.time)
+def _tally(journal: Journal, *, dry_run: bool) -> Tally:
+    """Count what the journal already has of today; a dry run counts itself alone, a live one nothing on paper."""
+    tally = Tally(on_paper=dry_run)
+    if not dry_run:
+        paper = journal.query(f"WITH {DRY_RUNS} SELECT began, ended FROM dry")[1]  # noqa: S608  # constant
+        for row in journal.facts(day=now().date()):
+            if not any(began < row.seq < ended for began, ended in paper):
+                tally.add(row.fact, row.time)
     return tally
 
 

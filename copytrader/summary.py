@@ -15,8 +15,12 @@ from copytrader.core.state import State
 
 @dataclass(slots=True)
 class Tally:
-    """What happened on one day, as far as it is recorded; a fact of another day begins a new one."""
+    """What happened on one day, as far as it is recorded; a fact of another day begins a new one.
 
+    `on_paper`: it counts a dry run.
+    """
+
+    on_paper: bool = False
     day: date | None = None
     leader_orders: set[str] = field(default_factory=set)
     placed: defaultdict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
@@ -49,14 +53,20 @@ class Tally:
         return not self.leader_orders and not self.alerts
 
     def paragraph(self, state: State) -> str:
-        """Tell the day: the leader's orders, each follower's copies, alerts, and what is left."""
+        """Tell the day, and what is left."""
+        left, paper = list(narrate.left_open(state)), list(narrate.left_on_paper(state))
+        parts = [f"Left: {'; '.join(left)}."] if left else []
+        parts += [f"On paper: {'; '.join(paper)}."] if paper else []
+        return " ".join([self.counts(state), *(parts or ["Nothing is open and nothing is held from copying."])])
+
+    def counts(self, state: State) -> str:
+        """Tell the day: the leader's orders, each follower's copies, and alerts."""
         day = f"{self.day:%a %d %b}" if self.day is not None else "today"
+        day += ", on paper" if self.on_paper else ""
         orders = _count(len(self.leader_orders - {""}), "order")
         parts = [f"{day}: {orders} of the leader", *self._followers(state)]
         serious = self.alerts[Level.CRITICAL]
         parts.append(_count(self.alerts.total(), "alert") + (f", {serious} critical" if serious else ""))
-        left = list(narrate.left_open(state))
-        parts.append(f"Left: {'; '.join(left)}" if left else "Nothing is open and nothing is held from copying")
         return ". ".join(parts) + "."
 
     def _followers(self, state: State) -> Iterator[str]:

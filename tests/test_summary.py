@@ -17,7 +17,8 @@ from copytrader.core.model import (
     Ticket,
     Validity,
 )
-from copytrader.core.state import Account, State
+from copytrader.core.state import Account, Key, Slice, State
+from copytrader.narrate import left_on_paper, left_open
 from copytrader.summary import Tally
 
 AT = datetime(2026, 11, 24, 10, 30, tzinfo=IST)
@@ -79,3 +80,39 @@ def test_a_day_without_anything_is_empty() -> None:
     day = tally(Filled("leader", "1", "L1", "", 150, 150, Decimal(95)))
     assert day.is_empty
     assert not tally(Alert(Level.INFO, "x")).is_empty
+
+
+def resting(order_id: str, *, dry_run: bool) -> State:
+    known = state("asha")
+    known.dry_run = dry_run
+    key = Key(TICKET.security, TICKET.product)
+    piece = Slice("asha", "1", key, None, "ct1-asha-1", TICKET, Role.ENTRY, AT, order_id=order_id)
+    known.accounts["asha"].open["ct1-asha-1"] = piece
+    known.share(known.holding(key), "asha").copied = 75
+    return known
+
+
+def test_what_a_dry_run_had_is_on_paper() -> None:
+    day = Tally(on_paper=True)
+    day.add(placed("asha", "1"), AT)
+
+    told = day.paragraph(resting("DRY1", dry_run=True))
+
+    assert told.startswith("Tue 24 Nov, on paper: 1 order of the leader. ")
+    assert told.endswith(
+        "On paper: asha: open: BUY 75 NSE_FNO 40001 LIMIT 95 (order DRY1); "
+        "asha: holds +75 NSE_FNO 40001 MARGIN from copying."
+    )
+    assert "Left" not in told
+
+
+def test_an_order_that_a_live_run_left_at_the_broker_is_not_on_paper() -> None:
+    known = resting("3221", dry_run=True)
+
+    assert list(left_open(known)) == ["asha: open: BUY 75 NSE_FNO 40001 LIMIT 95 (order 3221)"]
+    assert list(left_on_paper(known)) == ["asha: holds +75 NSE_FNO 40001 MARGIN from copying"]
+
+
+def test_nothing_of_a_live_run_is_on_paper() -> None:
+    assert len(list(left_open(resting("3221", dry_run=False)))) == 2
+    assert list(left_on_paper(resting("3221", dry_run=False))) == []

@@ -340,6 +340,7 @@ def test_a_signal_ends_follow_well_and_tells_what_is_open(tmp_path: Path, number
                 f"  asha: open: BUY 150 {symbols[1]} LIMIT 118 (order {order.order_id})",
                 f"  asha: holds +75 {symbols[0]} MARGIN from copying",
             ]
+            assert "\n".join(told).count(order.order_id) == 1
 
     asyncio.run(session())
 

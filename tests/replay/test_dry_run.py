@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 from copytrader.core.facts import Filled, Place, Started
 from copytrader.journal import Journal
-from copytrader.paper import PREFIX
+from copytrader.narrate import PAPER
 from tests.e2e.stage import Program, Stage
 
 D = Decimal
@@ -60,7 +61,7 @@ def test_a_dry_run_records_what_it_would_do_and_sends_nothing(tmp_path: Path) ->
             assert sorted(placed) == [("asha", 75), ("asha", 75), ("ravi", 150), ("ravi", 150)]
             filled = [fact for fact in facts if isinstance(fact, Filled) and fact.account == "asha"]
             assert [(fact.filled_quantity, fact.average_price) for fact in filled] == [(75, D(96)), (75, D(120))]
-            assert all(fact.order_id.startswith(PREFIX) for fact in filled)
+            assert all(fact.order_id.startswith(PAPER) for fact in filled)
             assert (await checked(stage))["identical"]
 
     asyncio.run(scene())
@@ -126,5 +127,33 @@ def test_a_live_run_between_two_dry_ones_takes_nothing_from_them(tmp_path: Path)
             assert [start.dry_run for start in starts if isinstance(start, Started)] == [True, False, True, False]
             verdict = await checked(stage)
             assert verdict["identical"], verdict
+
+    asyncio.run(scene())
+
+
+def test_a_dry_run_and_the_live_one_after_it_each_tell_their_own(tmp_path: Path) -> None:
+    async def scene() -> None:
+        async with Stage(tmp_path, copy="poll_seconds = 1") as stage:
+            rehearsal = await stage.follows("--dry-run")
+            stage.leader.place(*CALL, "BUY", 150, "LIMIT", D(95))
+            await rehearsal.says("asha: place BUY 75")
+            await asyncio.sleep(0.3)
+            assert await rehearsal.stops() == 0
+            said = "\n".join(rehearsal.err)
+            assert "stopped; it was a dry run, nothing of it was sent\non paper, together with" in said
+            assert said.count("asha: open: BUY 75") == said.count(f"(order {PAPER}") == 1
+            assert "until `copytrader follow` runs again" not in said
+            assert re.search(r"follow was stopped\. [^.]*, on paper: 1 order of the leader\. asha: 1 copy,", said)
+
+            live = await stage.follows()
+            await stage.until(lambda: len(stage.orders("asha")) == 1, what="copied")
+            await asyncio.sleep(0.3)
+            assert await live.stops() == 0
+            said = "\n".join(live.err)
+            assert "on paper" not in said
+            assert re.search(r"follow was stopped\. [^.]*: 1 order of the leader\. asha: 1 copy, 0 with fills\.", said)
+            assert said.count("asha: open: BUY 75") == 1
+            program = await stage.runs("audit", "verify", "--broker")
+            assert await program.ends() == 0, program.out
 
     asyncio.run(scene())
