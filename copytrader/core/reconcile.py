@@ -29,11 +29,13 @@ from copytrader.core.model import (
     Funds,
     Instrument,
     Order,
+    OrderStatus,
     OrderType,
     Position,
     Product,
     Security,
     Side,
+    SkipReason,
     Ticket,
     Validity,
 )
@@ -43,6 +45,10 @@ STUCK_AFTER = timedelta(seconds=10)
 """A copy still open this long after its leader order is over will not get there by itself."""
 LOST_AFTER = timedelta(seconds=5)
 _MOST_REASONS = 3
+_NOT_DUE = frozenset({SkipReason.FILTERED, SkipReason.BELOW_ONE_LOT, SkipReason.NOTHING_TO_EXIT, SkipReason.OWN_COPY})
+"""Reasons for which an order has no copy by the rules themselves: nothing is missing."""
+_UNCOPIED_ENTRY = "what fills is made up for by --fix, or let the leader place it anew"
+_UNCOPIED_EXIT = "what it closes is exited when it fills, or let the leader place it anew"
 
 
 class RowState(StrEnum):
@@ -591,9 +597,9 @@ def _findings(desk: _Desk, name: str, scope: Scope) -> Iterator[Finding]:
         instrument = desk.state.instruments.get(key.security)
         if scope.has(name, key.security, instrument):
             symbol = instrument.symbol if instrument is not None else key.security.security_id
-            yield from _uncopied(holding, name, symbol)
-            share = holding.shares.get(name)
-            for piece in share.open.values() if share is not None else ():
+            share = holding.shares.get(name) or Share(name)
+            yield from _uncopied(holding, share, symbol)
+            for piece in share.open.values():
                 yield from _of_piece(desk, piece, symbol)
 
 
@@ -605,14 +611,42 @@ def _stray(desk: _Desk, name: str, key: Key, order: Order) -> Finding:
     return Finding(name, FindingKind.STRAY, symbol, detail, None, order.order_id, order.correlation_id)
 
 
-def _uncopied(holding: Holding, name: str, symbol: str) -> Iterator[Finding]:
+def _uncopied(holding: Holding, share: Share, symbol: str) -> Iterator[Finding]:
     for order in holding.active.values():
         known = order.known
-        if known.working and not known.is_done and not targets.is_judged(order.copies.get(name)):
-            detail = (
-                f"{known.ticket.side} {known.ticket.quantity} works at the leader and has no copy; follow copies it"
-            )
-            yield Finding(name, FindingKind.NOT_COPIED, symbol, detail, known.order_id)
+        lacking = _lacking(holding, share, order) if known.working and not known.is_done else ""
+        if lacking:
+            detail = f"{known.ticket.side} {known.ticket.quantity} works at the leader and has no copy{lacking}"
+            yield Finding(share.follower, FindingKind.NOT_COPIED, symbol, detail, known.order_id)
+
+
+def _lacking(holding: Holding, share: Share, order: LeaderOrder) -> str:
+    """Why a working order has no copy, and what to do; nothing where it has one, or is due none."""
+    copy = order.copies.get(share.follower)
+    if copy is None or not targets.is_judged(copy):
+        return "; follow copies it"
+    if copy.is_open or not _is_short(holding, share, order, copy):
+        return ""
+    reason = _why_none(copy)
+    return f": {reason}; {_UNCOPIED_EXIT if order.only_exits else _UNCOPIED_ENTRY}" if reason else ""
+
+
+def _is_short(holding: Holding, share: Share, order: LeaderOrder, copy: Copy) -> bool:
+    """Whether something is left that a copy would do: an exit needs a position, an entry what it was not given."""
+    if order.only_exits:
+        return exposure.held(holding, share, -order.known.ticket.side.sign) > 0
+    return not copy.slices or copy.opened < copy.units
+
+
+def _why_none(copy: Copy) -> str:
+    """Why a copy ended before its leader's order; nothing where the sizing rules themselves want none."""
+    if copy.skip is not None:
+        return "" if copy.skip.reason in _NOT_DUE else f"{copy.skip.reason}: {copy.skip.detail}"
+    last = copy.slices[-1] if copy.slices else None
+    if last is None or (copy.closed is None and (last.cancelling or last.void)):
+        return ""
+    ended = f"its order {last.order_id} is {(last.ended or OrderStatus.CANCELLED).lower()}"
+    return ended if copy.closed is None else f"{copy.closed}: {ended}"
 
 
 def _of_piece(desk: _Desk, piece: Slice, symbol: str) -> Iterator[Finding]:

@@ -6,6 +6,7 @@ import pickle
 from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
+from typing import Any
 
 import pytest
 
@@ -22,7 +23,7 @@ from copytrader.core.model import (
     Sizing,
     SizingMode,
 )
-from copytrader.core.reconcile import Action, Picture, Reading, Row, RowState, Step, Wishes
+from copytrader.core.reconcile import Action, FindingKind, Picture, Reading, Row, RowState, Step, Wishes
 from tests.core.play import NIFTY, Play, follower, ticket
 
 D = Decimal
@@ -203,6 +204,90 @@ def test_a_copy_whose_leader_order_is_gone_is_an_orphan_and_cancelled() -> None:
     assert [(each.kind, each.order_id) for each in seen.findings] == [("orphan", copy.order_id)]
     assert [(step.action, step.order_id) for step in reconcile.plan(seen)] == [(Action.CANCEL, copy.order_id)]
     assert not seen.in_sync
+
+
+def lacking(play: Play) -> list[tuple[str | None, str]]:
+    """The leader's orders that work without a copy, each with the reason."""
+    seen = looked_at(play)
+    found = [each for each in seen.findings if each.kind is FindingKind.NOT_COPIED]
+    assert not (found and seen.in_sync)
+    return [(each.leader_order_id, each.detail) for each in found]
+
+
+def test_an_order_whose_copy_the_halt_cancelled_works_without_one() -> None:
+    play = Play()
+    play.places("L1")
+    play.feed(Halted(play.now))
+    assert "HALTED" in lacking(play)[0][1]
+
+    play.feed(Resumed(play.now))
+
+    ((leader_order_id, detail),) = lacking(play)
+    assert leader_order_id == "L1"
+    assert "BUY 150 works at the leader and has no copy: HALTED: its order F1 is cancelled" in detail
+    assert planned(play) == []
+    play.leader_fills("L1")
+    assert lacking(play) == []
+    assert [(step.action, step.quantity) for step in planned(play)] == [(Action.ENTRY, 75)]
+
+
+def test_an_order_that_came_during_a_halt_works_without_a_copy() -> None:
+    play = Play()
+    play.feed(Halted(play.now))
+    play.places("L1")
+    play.feed(Resumed(play.now))
+
+    assert "HALTED: copying is halted" in lacking(play)[0][1]
+
+
+def test_an_order_whose_copy_was_cancelled_by_hand_works_without_one_and_is_not_placed_again() -> None:
+    play = Play()
+    play.places("L1")
+    play.dies(play.of()[0])
+
+    assert "DETACHED: its order F1 was cancelled, not by us" in lacking(play)[0][1]
+    assert planned(play) == []
+
+
+def test_an_order_whose_copy_the_broker_refused_works_without_one() -> None:
+    play = Play()
+    play.places("L1")
+    play.rejects(play.of()[0])
+
+    assert "RMS: no funds" in lacking(play)[0][1]
+
+
+def test_a_stop_whose_copy_the_halt_cancelled_is_missed_only_while_something_is_held() -> None:
+    play = Play()
+    play.trades("L1", 4)
+    play.places("S1", ticket(Side.SELL, 300, "80", order_type=OrderType.STOP_LOSS, trigger_price=D(81)))
+    play.feed(Halted(play.now))
+    play.feed(Resumed(play.now))
+
+    ((leader_order_id, detail),) = lacking(play)
+    assert (leader_order_id, "exited when it fills" in detail) == ("S1", True)
+    play.leader_fills("S1")
+    play.waits(5)
+    play.fills()
+    assert (play.lots(), lacking(play)) == (0, [])
+
+
+@pytest.mark.parametrize(
+    "rules", [{"filter": Filter(sides=(Side.SELL,))}, {"ratio": "0.1"}], ids=["filtered", "below one lot"]
+)
+def test_an_order_that_the_rules_leave_out_is_not_missing(rules: dict[str, Any]) -> None:
+    play = Play(followers=(follower(**rules),))
+    play.places("L1")
+
+    assert lacking(play) == []
+
+
+def test_an_order_whose_copy_has_filled_before_it_is_not_missing() -> None:
+    play = Play()
+    play.places("L1")
+    play.fills()
+
+    assert lacking(play) == []
 
 
 def test_terms_that_differ_are_found() -> None:
