@@ -32,6 +32,7 @@ UNKNOWN_SETTLES_WITHIN = 135.0
 HEARD_WITHIN = 10.0
 _TRIES = 4
 _BOOK_PAUSE = 0.25
+_NEAR = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,14 +106,32 @@ class Looker:
             state = self._onlooker.look()
         readings = await self._read_all(request.scope)
         at = session.now()
-        for security in core.securities(state, readings.values()) - self._rows.keys():
+        spoken_of = core.securities(state, readings.values())
+        for security in spoken_of - self._rows.keys():
             row = self._store.get(security)
             if row is not None:
                 self._rows[security] = row
+        if request.scope.symbol:
+            known = state.instruments | self._rows
+            self._refuse_unknown(request.scope, [(each, known.get(each)) for each in spoken_of])
         fresh = core.with_books(state, self._config.desk(self._market), readings.values(), self._rows, at)
         seen = core.picture(fresh, readings, at, request.scope, self._onlooker.reasons)
         steps = core.plan(seen, request.wishes)
         return Report(seen, steps, code_of(seen))
+
+    def _refuse_unknown(self, scope: Scope, spoken_of: Sequence[tuple[Security, Instrument | None]]) -> None:
+        """Raise for a name that is none: it would make everything look in sync."""
+        named = Scope(symbol=scope.symbol)
+        if any(named.has("", *each) for each in spoken_of):
+            return
+        near = self._store.search(scope.symbol, _NEAR)
+        if any(named.has("", each.security, each) for each in (*near, *self._store.find(scope.symbol))):
+            return
+        hint = f"; near it: {', '.join(each.symbol for each in near)}" if near else ""
+        raise Failure(
+            f"--symbol {scope.symbol}: the instrument master has no such symbol, security id or underlying{hint}",
+            code=ExitCode.USAGE,
+        )
 
     async def _read_all(self, scope: Scope) -> dict[str, Reading]:
         names = [LEADER, *(name for name in self._config.enabled if not scope.followers or name in scope.followers)]

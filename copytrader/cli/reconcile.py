@@ -306,7 +306,8 @@ def _conclude(report: Report) -> None:
 
     picture = report.picture
     if picture.in_sync:
-        render.line("in sync" if picture.rows else "in sync: nothing is held and nothing works")
+        of = f" of {picture.scope.symbol}" if picture.scope.symbol else ""
+        render.line("in sync" if picture.rows else f"in sync: nothing{of} is held and nothing works")
         return
     counts: dict[str, int] = {}
     for row in picture.rows:

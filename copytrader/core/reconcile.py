@@ -197,6 +197,7 @@ class Picture:
     findings: tuple[Finding, ...]
     problems: tuple[Reading, ...]
     strays: dict[str, tuple[Order, ...]]
+    scope: Scope
 
     @property
     def rows(self) -> tuple[Row, ...]:
@@ -273,7 +274,7 @@ def picture(
     ]
     findings = tuple(finding for name in names for finding in _findings(desk, name, scope))
     problems = tuple(each for each in readings.values() if each.problem and each.account in (LEADER, *names))
-    return Picture(at, state, tuple(parts), tuple(blanks), findings, problems, _strays_of(desk, names))
+    return Picture(at, state, tuple(parts), tuple(blanks), findings, problems, _strays_of(desk, names), scope)
 
 
 def _desk(state: State, readings: Mapping[str, Reading], at: datetime, reasons: Mapping[tuple[str, Key], str]) -> _Desk:

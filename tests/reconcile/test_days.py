@@ -94,6 +94,19 @@ def test_accounts_that_agree_are_in_sync_and_own_positions_are_no_drift(tmp_path
     played(scene, tmp_path)
 
 
+def test_a_symbol_that_is_none_is_refused_and_one_that_nobody_holds_is_in_sync(tmp_path: Path) -> None:
+    async def scene(stage: Stage) -> None:
+        code, program = await ended(stage, "reconcile", "--symbol", "NIFTTY")
+        assert (code, program.out) == (2, [])
+        assert "--symbol NIFTTY: the instrument master has no such symbol" in program.err[-1]
+
+        for name in ("nifty", "40001", stage.exchange.instruments[OPTION].symbol):
+            code, program = await ended(stage, "reconcile", "--symbol", name)
+            assert (code, program.out) == (0, [f"in sync: nothing of {name} is held and nothing works"])
+
+    played(scene, tmp_path)
+
+
 def test_a_missed_entry_is_named_and_bought_without_a_follow(tmp_path: Path) -> None:
     async def scene(stage: Stage) -> None:
         trades(stage, 300)
