@@ -38,8 +38,9 @@ from copytrader.core.facts import (
     Place,
     Skip,
     Source,
+    TokenRefused,
 )
-from copytrader.core.model import LEADER, Desk, OrderStatus
+from copytrader.core.model import LEADER, Desk, OrderStatus, RefusalClass
 from copytrader.core.state import Copy, Holding, LeaderOrder, State
 from copytrader.outlet import Outlet
 from copytrader.render import clean
@@ -51,11 +52,22 @@ REMEMBERED = 1000
 _MESSAGES = 50
 _WIDE = 120
 _STALE_BOOK = timedelta(seconds=30)
+_MISSED_BOOK = timedelta(seconds=10)
 
 Piece = tuple[str, str]
 """Some text and its style."""
 Line = list[Piece]
 _COPYING: Piece = ("copying", "good")
+
+
+@dataclass(slots=True)
+class Message:
+    """A line that was said, and how often it came."""
+
+    at: datetime
+    style: str
+    text: str
+    times: int = 1
 
 
 @dataclass(slots=True)
@@ -66,7 +78,7 @@ class Watching:
     sent: deque[float] = field(default_factory=lambda: deque(maxlen=REMEMBERED))
     answered: deque[float] = field(default_factory=lambda: deque(maxlen=REMEMBERED))
     turned: dict[str, datetime] = field(default_factory=dict)
-    messages: deque[tuple[datetime, str, str]] = field(default_factory=lambda: deque(maxlen=_MESSAGES))
+    messages: dict[str, Message] = field(default_factory=dict)
 
     def take(self, event: Event, decisions: Sequence[Decision], state: State) -> None:
         """Note an event and what was decided on it."""
@@ -86,15 +98,24 @@ class Watching:
         for decision in decisions:
             match decision:
                 case Skip(account=account, reason=reason, detail=detail):
-                    self.messages.append((event.at, "warn", f"{account}: not copied, {reason}: {detail}"))
+                    self._keep(event.at, "warn", f"{account}: not copied, {reason}: {detail}")
                 case Alert(level=level, text=text):
-                    self.messages.append((event.at, "bad" if level is Level.CRITICAL else "warn", text))
+                    if isinstance(event, TokenRefused) and event.refusal is RefusalClass.TOKEN:
+                        text = f"{_login(event.account)}: {text}"
+                    self._keep(event.at, "bad" if level is Level.CRITICAL else "warn", text)
                 case _:
                     pass
 
     def note(self, text: str) -> None:
         """Keep a line that somebody says to the user."""
-        self.messages.append((self.now(), "", text))
+        self._keep(self.now(), "", text)
+
+    def _keep(self, at: datetime, style: str, text: str) -> None:
+        """Put a line last: one that comes again takes its earlier place away, a critical one is forgotten last."""
+        before = self.messages.pop(text, None)
+        self.messages[text] = Message(at, style, text, before.times + 1 if before is not None else 1)
+        if len(self.messages) > _MESSAGES:
+            del self.messages[next((each for each in self.messages if self.messages[each].style != "bad"), text)]
 
     def speed(self) -> str:
         """Say how long it takes from a leader's frame to the recorded order, and to the broker's answer."""
@@ -156,17 +177,33 @@ def page(known: Known, now: datetime, width: int, height: int) -> list[Line]:
 
 
 def _title(known: Known, now: datetime, width: int) -> Iterator[Line]:
-    standing = ("copying", "good")
-    accounts = known.state.accounts.values()
-    if accounts and all(account.halted for account in accounts):
-        standing = ("HALTED", "alarm")
-    elif not known.accounts[LEADER].connected:
-        standing = ("the leader's stream is lost, copying from the book", "alarm")
-    line = [(f"{known.leader} to {', '.join(known.state.accounts)}: ", ""), standing]
+    line = [(f"{known.leader} to {', '.join(known.state.accounts)}: ", ""), _COPYING]
+    alarm = _alarm(known, now)
+    if alarm:
+        line = [(alarm, "alarm"), (f"  {line[0][0].rstrip(': ')}", "")]
     if known.dry_run:
         line.insert(0, ("dry run, nothing is sent: ", "warn"))
     yield _ends(line, [(f"{now:%H:%M:%S}", "")], width)
     yield [(known.watching.speed() or "no order copied yet", "dim")]
+
+
+def _alarm(known: Known, now: datetime) -> str:
+    """Say what keeps everything, or everything new, from being copied, with the remedy first."""
+    accounts, leader = known.state.accounts.values(), known.accounts[LEADER]
+    if known.state.leader_blocked:
+        what = "no entry is copied" if leader.connected else "nothing is copied"
+        return f"{_login(LEADER)}: its token is refused, {what}"
+    if accounts and all(account.halted for account in accounts):
+        return "HALTED"
+    if leader.connected:
+        return ""
+    if leader.trouble and (leader.last_book is None or now - leader.last_book > _MISSED_BOOK):
+        return "nothing is copied: the leader's stream is lost and its book cannot be read"
+    return "the leader's stream is lost, copying from the book"
+
+
+def _login(name: str) -> str:
+    return f"copytrader login {name}"
 
 
 def _accounts(known: Known, now: datetime, most: int) -> Iterator[Line]:
@@ -188,7 +225,8 @@ def _account(known: Known, name: str, now: datetime) -> Line:
         (f"{stream:<13}", "" if account.connected else "bad"),
         (f"{_age(account.last_frame, now):>8}", ""),
         (f"{book:>8}", "warn" if old else ""),
-        (f"{_calls_left(known.state, name, now):>16}", ""),
+        # Where a token is refused no call matters, and the remedy must not be cut off.
+        ("" if _needs_login(known, name) else f"{_calls_left(known.state, name, now):>16}", ""),
         (f"  {standing}", style),
     ]
     if account.trouble:
@@ -196,7 +234,15 @@ def _account(known: Known, name: str, now: datetime) -> Line:
     return line
 
 
+def _needs_login(known: Known, name: str) -> bool:
+    if name == LEADER:
+        return known.state.leader_blocked
+    return known.state.accounts[name].blocked is RefusalClass.TOKEN
+
+
 def _standing(known: Known, name: str) -> Piece:
+    if _needs_login(known, name):
+        return f"token: {_login(name)}", "bad"
     if name == LEADER:
         return ("read", "good") if known.state.leader_ready else ("not read yet", "warn")
     account = known.state.accounts[name]
@@ -288,11 +334,21 @@ def _shares(holding: Holding) -> Line:
 
 def _messages(known: Known, most: int) -> Iterator[Line]:
     """Show the newest last, and always as many lines, so that nothing above them moves."""
-    messages = list(known.watching.messages)[-most:]
+    messages = _shown(list(known.watching.messages.values()), most)
     yield [("alerts and skips" if messages else "no alerts, no skips", "head")]
-    for at, style, text in messages:
-        yield [(f"  {at:%H:%M:%S} ", "dim"), (clean(text), style)]
+    for each in messages:
+        mark = "CRITICAL " if each.style == "bad" else ""
+        times = f"({each.times} times) " if each.times > 1 else ""
+        yield [(f"  {each.at:%H:%M:%S} ", "dim"), (f"{mark}{times}{clean(each.text)}", each.style)]
     yield from ([] for _ in range(most - len(messages)))
+
+
+def _shown(messages: Sequence[Message], most: int) -> list[Message]:
+    """The newest, of which the critical ones keep half of the room whatever came after them."""
+    critical = [number for number, each in enumerate(messages) if each.style == "bad"][-max(most // 2, 1) :]
+    others = [number for number in range(len(messages)) if number not in critical]
+    room = most - len(critical)
+    return [messages[number] for number in sorted([*critical, *(others[-room:] if room else [])])]
 
 
 def _at_most(rows: Sequence[Line], most: int) -> Iterator[Line]:

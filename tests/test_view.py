@@ -20,14 +20,14 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from fcntl import ioctl
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import pytest
 
 from copytrader import narrate
 from copytrader.copier import Account
-from copytrader.core.facts import Alert, Connected, Level, OrderSeen, Place, Source
-from copytrader.core.model import LEADER, OrderStatus, OrderType, Side, Ticket
+from copytrader.core.facts import Alert, Connected, Level, OrderSeen, Place, Source, TokenRefused
+from copytrader.core.model import LEADER, OrderStatus, OrderType, RefusalClass, Side, Ticket
 from copytrader.core.state import State
 from copytrader.display import Form, form_for
 from copytrader.outlet import Outlet
@@ -142,6 +142,57 @@ def test_what_stops_an_account_is_said(play: Play) -> None:
     assert "HALTED" in shown(play.state).splitlines()[0]
 
 
+def refused(play: Play, watching: Watching, name: str = LEADER) -> None:
+    event = TokenRefused(play.now, name, RefusalClass.TOKEN, "Dhan answered with status 401: DH-901 it is invalid")
+    watching.take(event, play.feed(event), play.state)
+
+
+def test_a_refused_token_of_the_leader_is_said_at_80_columns_with_its_remedy(play: Play) -> None:
+    watching = Watching(now)
+    refused(play, watching)
+
+    lines = shown(play.state, watching, connected=False).splitlines()
+
+    assert lines[0].startswith("copytrader login leader: its token is refused, nothing is copied ")
+    assert re.search(r"^leader .*  token: copytrader login leader$", lines[3])
+    assert any(line.startswith("  10:00:00 CRITICAL copytrader login leader: leader: the broker") for line in lines)
+    assert "no entry is copied" in shown(play.state, watching).splitlines()[0]
+
+
+def test_a_refused_token_of_a_follower_is_said_in_its_line(play: Play) -> None:
+    watching = Watching(now)
+    refused(play, watching, "asha")
+
+    assert re.search(r"^asha .*  token: copytrader login asha$", shown(play.state), re.MULTILINE)
+
+
+def test_a_book_that_cannot_be_read_is_not_copied_from(play: Play) -> None:
+    seen = known(play.state, connected=False)
+    leader = cast(Account, seen.accounts[LEADER])
+    assert "copying from the book" in text(page(seen, NOW, 80, 24))[0]
+
+    leader.trouble, leader.last_book = "cannot be read: no answer", NOW - timedelta(seconds=11)
+
+    assert "nothing is copied: the leader's stream is lost and its book" in text(page(seen, NOW, 80, 24))[0]
+
+
+def test_what_is_said_again_and_again_does_not_drive_out_what_is_critical(play: Play) -> None:
+    watching = Watching(now)
+    refused(play, watching)
+    for number in range(200):
+        watching.note("warning: leader: cannot be read")
+        watching.note(f"warning {number}")
+
+    lines = shown(play.state, watching).splitlines()[-4:]
+
+    assert lines[0].startswith("  10:00:00 CRITICAL copytrader login leader")
+    assert lines[1:] == [
+        "  10:00:30 warning 198",
+        "  10:00:30 (200 times) warning: leader: cannot be read",
+        "  10:00:30 warning 199",
+    ]
+
+
 def test_of_many_followers_those_in_trouble_come_first() -> None:
     play = Play(tuple(follower(f"f{number:02}") for number in range(50)))
     play.state.accounts["f49"].halted = True
@@ -193,7 +244,7 @@ def test_skips_and_alerts_are_shown_as_one_harmless_line_each(play: Play) -> Non
 
     lines = shown(play.state, watching).splitlines()
 
-    assert "  10:00:30 red second line" in lines
+    assert "  10:00:30 CRITICAL red second line" in lines
     assert any("asha: not copied, BELOW_ONE_LOT: 75 / 75 lots x 0.5" in line for line in lines)
     assert "  10:00:30 word of the operator" in lines
 
