@@ -115,7 +115,7 @@ def _left(state: State, *, paper: bool) -> Iterator[str]:
 
 def symbol(security: Security, state: State) -> str:
     instrument = state.instruments.get(security)
-    return instrument.symbol if instrument is not None else f"{security.exchange_segment} {security.security_id}"
+    return instrument.label if instrument is not None else f"{security.exchange_segment} {security.security_id}"
 
 
 def terms(ticket: Ticket, state: State) -> str:

@@ -11,6 +11,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass, field
+from datetime import date
 
 from copytrader import errand, session
 from copytrader.config import Config
@@ -56,6 +57,7 @@ class Done:
     filled_quantity: int
     order_id: str
     outcome: str
+    expiry: date | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -309,10 +311,12 @@ def _results(state: State, words: Sequence[FixOrdered]) -> list[Done]:
         for each in account.plans.get(word.plan_id, ()):
             instrument = state.instruments.get(each.ticket.security)
             symbol = instrument.symbol if instrument is not None else each.ticket.security.security_id
+            expiry = instrument.expiry if instrument is not None else None
             piece = fixing.last_piece(state, account, each)
             order_id, filled = ("", 0) if piece is None else (piece.order_id, piece.filled)
             outcome = fixing.outcome(state, account, each)
-            found.append(Done(word.account, symbol, each.ticket.side, each.ticket.quantity, filled, order_id, outcome))
+            terms = (each.ticket.side, each.ticket.quantity)
+            found.append(Done(word.account, symbol, *terms, filled, order_id, outcome, expiry))
     return found
 
 

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from decimal import Decimal
 from pathlib import Path
 
+from copytrader.core.model import label
 from tests.e2e.stage import Stage
 
 D = Decimal
@@ -61,7 +62,8 @@ def test_a_halt_beside_follow_cancels_open_copies_and_holds_back_entries_but_not
 
 
 def name_of(stage: Stage) -> str:
-    return stage.exchange.instruments[OPTION].symbol
+    listed = stage.exchange.instruments[OPTION]
+    return label(listed.symbol, listed.expiry)
 
 
 def test_a_halt_without_follow_cancels_at_the_broker_and_outlives_a_restart(tmp_path: Path) -> None:

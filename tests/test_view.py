@@ -16,7 +16,7 @@ import termios
 import time
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from decimal import Decimal
 from fcntl import ioctl
 from pathlib import Path
@@ -27,7 +27,7 @@ import pytest
 from copytrader import narrate
 from copytrader.copier import Account
 from copytrader.core.facts import Alert, Connected, Level, OrderSeen, Place, Source, TokenRefused
-from copytrader.core.model import LEADER, OrderStatus, OrderType, RefusalClass, Side, Ticket
+from copytrader.core.model import LEADER, OrderStatus, OrderType, RefusalClass, Side, Ticket, label
 from copytrader.core.state import State
 from copytrader.display import Form, form_for
 from copytrader.outlet import Outlet
@@ -279,6 +279,19 @@ def test_open_orders_and_copied_positions_are_told_follower_by_follower(play: Pl
     assert list(narrate.left_open(Play(TEAM).state)) == []
 
 
+def test_two_expiries_of_one_month_are_told_apart() -> None:
+    for symbol, day, told in (
+        ("NIFTY-Dec2026-25000-CE", date(2026, 12, 1), "NIFTY-01Dec2026-25000-CE"),
+        ("NIFTY-Dec2026-FUT", date(2026, 12, 29), "NIFTY-29Dec2026-FUT"),
+        ("GOLDM", date(2026, 12, 5), "GOLDM 05Dec2026"),
+        ("NIFTY 29 DEC 25000 CALL", date(2026, 12, 29), "NIFTY 29 DEC 25000 CALL"),
+        ("RELIANCE", None, "RELIANCE"),
+    ):
+        play = Play(row=instrument(symbol=symbol, expiry=day))
+
+        assert narrate.symbol(play.row.security, play.state) == told
+
+
 def test_terms_read_as_on_the_ticket() -> None:
     terms: Ticket = ticket(Side.SELL, 75, "98.50", order_type=OrderType.STOP_LOSS)
     terms = replace(terms, trigger_price=D("100.0"))
@@ -386,7 +399,8 @@ def test_a_signal_ends_follow_well_and_tells_what_is_open(tmp_path: Path, number
             odd = [line for line in told[:ended] if not re.match(r"\d\d:\d\d:\d\d |" + summary, line)]
             assert odd == []
             (order,) = (order for order in stage.orders() if order.is_open)
-            symbols = [stage.exchange.instruments[("NSE_FNO", number)].symbol for number in ("40001", "40002")]
+            listed = [stage.exchange.instruments[("NSE_FNO", number)] for number in ("40001", "40002")]
+            symbols = [label(each.symbol, each.expiry) for each in listed]
             assert told[ended + 1 :] == [
                 f"  asha: open: BUY 150 {symbols[1]} LIMIT 118 (order {order.order_id})",
                 f"  asha: holds +75 {symbols[0]} MARGIN from copying",

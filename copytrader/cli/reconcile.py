@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from copytrader.config import Config
-    from copytrader.core.reconcile import Row, Step
-    from copytrader.reconcile import Report, Request
+    from copytrader.core.reconcile import Finding, Row, Step
+    from copytrader.reconcile import Done, Report, Request
     from copytrader.render import Column
 
 Fix = Annotated[bool, typer.Option("--fix", help="Show the plan, ask, carry it out and show the result.")]
@@ -151,7 +151,7 @@ def _told(step: Step) -> str:
     value = f", about Rs {step.value:,.0f}" if step.value is not None else ""
     held_back = f"; not sent, {step.held_back}" if step.held_back else ""
     lots = f"{step.lots.normalize():f} lot{'' if step.lots == 1 else 's'}"
-    terms = f"{step.side} {step.quantity} ({lots}) {step.symbol} {step.order_type}{price}"
+    terms = f"{step.side} {step.quantity} ({lots}) {_label(step)} {step.order_type}{price}"
     return f"{step.follower}: {what}: {terms}{value}{held_back}"
 
 
@@ -218,7 +218,7 @@ def _show_rows(report: Report, *, show_all: bool) -> None:
         render.line(f"{len(rows) - len(shown):,} rows more are in sync (--all shows them)")
     for row in shown:
         if row.why:
-            _say(f"{_who(row.follower, row.symbol)}: {_state(row)}: {row.why}")
+            _say(f"{_who(row.follower, _label(row))}: {_state(row)}: {row.why}")
 
 
 def _table(rows: Sequence[Row]) -> None:
@@ -235,7 +235,7 @@ def _table(rows: Sequence[Row]) -> None:
     for number, row in enumerate(rows):
         if not number or row.follower != rows[number - 1].follower:
             lines.append({"symbol": row.follower})
-        lines.append(_drawn(row) | {"symbol": f" {row.symbol}"})
+        lines.append(_drawn(row) | {"symbol": f" {_label(row)}"})
     render.rows(lines, [Column(key) for key in ("symbol", *figures, "state")])
 
 
@@ -243,7 +243,7 @@ def _drawn(row: Row) -> dict[str, object]:
     cents = Decimal("0.01")
     return {
         "follower": row.follower,
-        "symbol": row.symbol,
+        "symbol": _label(row),
         "product": row.product,
         "leader": row.leader_quantity,
         "target": row.target_quantity,
@@ -259,6 +259,12 @@ def _drawn(row: Row) -> dict[str, object]:
 
 def _state(row: Row) -> str:
     return row.state.replace("_", " ")
+
+
+def _label(what: Row | Finding | Step | Done) -> str:
+    from copytrader.core.model import label
+
+    return label(what.symbol, what.expiry)
 
 
 def _who(follower: str, symbol: str) -> str:
@@ -282,14 +288,14 @@ def _show_findings(report: Report) -> None:
     for finding in report.picture.findings:
         order = finding.order_id or finding.leader_order_id or finding.correlation_id or ""
         kind = finding.kind.replace("_", " ")
-        _say(f"{_who(finding.follower, finding.symbol)}: order {order}: {kind}: {finding.detail}")
+        _say(f"{_who(finding.follower, _label(finding))}: order {order}: {kind}: {finding.detail}")
 
 
 def _show_done(report: Report) -> None:
     for done in report.done:
         order = f" (order {done.order_id})" if done.order_id else ""
         filled = f"{done.filled_quantity} of {done.quantity} filled"
-        _say(f"{done.follower}: {done.side} {done.symbol}: {filled}, {done.outcome}{order}")
+        _say(f"{done.follower}: {done.side} {_label(done)}: {filled}, {done.outcome}{order}")
 
 
 def _show_plan(report: Report) -> None:

@@ -7,6 +7,7 @@ SQLite, the clock or the network.  Prices are `Decimal` in rupees, quantities ar
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta, timezone
 from decimal import Decimal
@@ -18,6 +19,7 @@ LEADER = "leader"
 PREFIX = "ct1-"
 """What every correlation id of ours begins with; an order that bears it is never a leader order."""
 ZERO = Decimal(0)
+_MONTH = re.compile(r"-(?=[A-Z][a-z]{2}[0-9]{4})")
 
 
 class Side(StrEnum):
@@ -174,6 +176,18 @@ class Instrument:
     lower_limit: Decimal | None = None
     upper_limit: Decimal | None = None
     master_date: date | None = None
+
+    @property
+    def label(self) -> str:
+        return label(self.symbol, self.expiry)
+
+
+def label(symbol: str, expiry: date | None) -> str:
+    """Name an instrument to a person: Dhan's symbol has the month of an expiry, and a month has several."""
+    if expiry is None or {f"{expiry:%d}", str(expiry.day)} & set(symbol.split()):
+        return symbol
+    dated, found = _MONTH.subn(f"-{expiry:%d}", symbol, count=1)
+    return dated if found else f"{symbol} {expiry:%d%b%Y}"
 
 
 @dataclass(frozen=True, slots=True)

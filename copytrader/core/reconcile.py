@@ -14,7 +14,7 @@ import hashlib
 import pickle
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
 from fractions import Fraction
@@ -108,6 +108,7 @@ class Row:
     drift_lots: Decimal | None = None
     last_price: Decimal | None = None
     drift_value: Decimal | None = None
+    expiry: date | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +122,7 @@ class Finding:
     leader_order_id: str | None = None
     order_id: str | None = None
     correlation_id: str | None = None
+    expiry: date | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +144,7 @@ class Step:
     order_id: str
     why: str
     held_back: str = ""
+    expiry: date | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +161,7 @@ class Scope:
             return True
         names = [security.security_id]
         if instrument is not None:
-            names += [instrument.symbol, instrument.underlying]
+            names += [instrument.symbol, instrument.label, instrument.underlying]
         return self.symbol.upper() in (name.upper() for name in names)
 
 
@@ -367,6 +370,7 @@ def _row(desk: _Desk, key: Key, holding: Holding, share: Share) -> Row:
         "",
         instrument.lot_size if instrument is not None else None,
         last_price=desk.prices.get(key.security, holding.last_price),
+        expiry=instrument.expiry if instrument is not None else None,
     )
 
 
@@ -599,9 +603,12 @@ def _findings(desk: _Desk, name: str, scope: Scope) -> Iterator[Finding]:
         if scope.has(name, key.security, instrument):
             symbol = instrument.symbol if instrument is not None else key.security.security_id
             share = holding.shares.get(name) or Share(name)
-            yield from _uncopied(holding, share, symbol)
+            expiry = instrument.expiry if instrument is not None else None
+            for finding in _uncopied(holding, share, symbol):
+                yield replace(finding, expiry=expiry)
             for piece in share.open.values():
-                yield from _of_piece(desk, piece, symbol)
+                for finding in _of_piece(desk, piece, symbol):
+                    yield replace(finding, expiry=expiry)
 
 
 def _stray(desk: _Desk, name: str, key: Key, order: Order) -> Finding:
@@ -609,7 +616,8 @@ def _stray(desk: _Desk, name: str, key: Key, order: Order) -> Finding:
     symbol = instrument.symbol if instrument is not None else key.security.security_id
     words = f"{order.status.lower()}, {order.filled_quantity} filled"
     detail = f"{words}: the journal does not know it; take it over with --adopt"
-    return Finding(name, FindingKind.STRAY, symbol, detail, None, order.order_id, order.correlation_id)
+    expiry = instrument.expiry if instrument is not None else None
+    return Finding(name, FindingKind.STRAY, symbol, detail, None, order.order_id, order.correlation_id, expiry)
 
 
 def _uncopied(holding: Holding, share: Share, symbol: str) -> Iterator[Finding]:
@@ -761,6 +769,7 @@ def _cancel(part: Part, piece: Slice, why: str) -> Step:
         None,
         piece.order_id,
         why,
+        expiry=part.row.expiry,
     )
 
 
@@ -801,6 +810,7 @@ def _order(part: Part, action: Action, sign: int, quantity: int, price: Decimal 
         None if at is None or multiplier is None else at * quantity * multiplier,
         "",
         part.row.why,
+        expiry=part.row.expiry,
     )
 
 

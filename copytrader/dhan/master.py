@@ -196,7 +196,7 @@ class InstrumentStore:
     def find(self, text: str) -> tuple[Instrument, ...]:
         """Instruments of which every word says something exact: NIFTY 29 SEP 29150 CE, 35084, or a trading symbol."""
         words = [_ALIKE.get(word, word) for word in text.upper().replace(",", " ").split()]
-        named = [word for word in words if not _BESIDE_THE_NAME.fullmatch(word)]
+        named = [_DAY.sub("-", word) for word in words if not _BESIDE_THE_NAME.fullmatch(word)]
         where = " and ".join([_OCCURS] * len(named)) or "1"
         rows = self._db.execute(
             f"{_SELECT} where {where} order by underlying, coalesce(expiry, ''), strike + 0.0, option_type",
@@ -338,11 +338,16 @@ _BESIDE_THE_NAME = re.compile(
 )
 
 
+_DAY = re.compile(r"-[0-9]{2}(?=[A-Z]{3}[0-9]{4})", re.ASCII)
+"""What an instrument's label has more than its symbol."""
+
+
 def _words_of(instrument: Instrument) -> set[str]:
     """Every word by which a trader may name an instrument."""
     security, expiry = instrument.security, instrument.expiry
     words = {security.security_id, security.exchange_segment, *security.exchange_segment.split("_")}
     words |= {instrument.symbol.upper(), instrument.underlying.upper(), *instrument.symbol.upper().split("-")}
+    words.add(instrument.label.upper())
     words |= {instrument.option_type, instrument.instrument_type}
     if instrument.strike is not None:
         words.add(_plain(instrument.strike))

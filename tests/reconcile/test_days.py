@@ -11,6 +11,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+from copytrader.core.model import label
 from copytrader.simulator import Exchange, Fault, FaultKind
 from tests.e2e.stage import Program, Stage
 
@@ -100,9 +101,30 @@ def test_a_symbol_that_is_none_is_refused_and_one_that_nobody_holds_is_in_sync(t
         assert (code, program.out) == (2, [])
         assert "--symbol NIFTTY: the instrument master has no such symbol" in program.err[-1]
 
-        for name in ("nifty", "40001", stage.exchange.instruments[OPTION].symbol):
+        listed = stage.exchange.instruments[OPTION]
+        for name in ("nifty", "40001", listed.symbol, label(listed.symbol, listed.expiry)):
             code, program = await ended(stage, "reconcile", "--symbol", name)
             assert (code, program.out) == (0, [f"in sync: nothing of {name} is held and nothing works"])
+
+    played(scene, tmp_path)
+
+
+def test_two_expiries_of_one_name_are_told_apart_and_either_can_be_asked_for(tmp_path: Path) -> None:
+    async def scene(stage: Stage) -> None:
+        both = [stage.exchange.instruments["NSE_FNO", number] for number in ("40001", "40101")]
+        trades(stage, both[0].lot_size * 2, both[0].security)
+        trades(stage, both[1].lot_size * 4, both[1].security)
+        labels = [label(each.symbol, each.expiry) for each in both]
+        assert len({*labels}) == 2
+
+        code, program = await ended(stage, "reconcile")
+        assert (code, all(any(each in line for line in program.out) for each in labels)) == (3, True), program.out
+
+        for each, name in zip(both, labels, strict=True):
+            _, document = await picture(stage, "--symbol", name)
+            (row,) = document["rows"]
+            assert (row["security_id"], row["symbol"]) == (each.security_id, each.symbol)
+            assert row["expiry"] == str(each.expiry)
 
     played(scene, tmp_path)
 
