@@ -26,7 +26,7 @@ Paste = Annotated[
     bool, typer.Option("--paste", help="Ask for a token copied from Dhan's web site, or read it from a pipe.")
 ]
 Renew = Annotated[
-    bool, typer.Option("--renew", help="Renew the live token; Dhan allows it for tokens made on its web site.")
+    bool, typer.Option("--renew", help="Renew the live token, however long it is good; Dhan allows it for tokens made on its web site.")
 ]
 New = Annotated[bool, typer.Option("--new", help="Make a new token even if the present one is good for long enough.")]
 Hours = Annotated[float, typer.Option(min=0, max=24, help="How many hours a token must still live to be kept.")]
@@ -87,12 +87,13 @@ def _one(settings: Config, name: str, paste: bool, renew: bool, new: bool, at_le
 
     if paste:
         return asyncio.run(login.by_token(settings, name, _pasted(name)))
+    if renew:
+        login.refuse_too_soon(settings, name)
+        return asyncio.run(login.by_renewal(settings, name))
     if not new:
         kept = asyncio.run(login.still_good(settings, name, at_least))
         if kept is not None:
             return kept
-    if renew:
-        return asyncio.run(login.by_renewal(settings, name))
     login.refuse_too_soon(settings, name)
     client_id = settings.account(name).client_id
     pin = _secret(name, "PIN", f"PIN of {name} ({client_id})")

@@ -185,7 +185,7 @@ def test_a_live_token_of_the_web_is_renewed(tmp_path: Path) -> None:
         async with Stage(tmp_path) as stage:
             without_tokens(stage)
             await pastes(stage, token_of(stage.ids["asha"]), "asha")
-            code, out, err = await logs_in(stage, "asha", "--renew", "--new", env={})
+            code, out, err = await logs_in(stage, "asha", "--renew", env={})
             assert (code, err) == (0, [])
             assert "renewed, valid until" in out[0]
             kept = stored(stage)
