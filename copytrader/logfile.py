@@ -10,10 +10,12 @@ import os
 import queue
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from io import TextIOWrapper
 from logging.handlers import QueueHandler, QueueListener, RotatingFileHandler
 from pathlib import Path
 
+from copytrader.core.model import IST
 from copytrader.failure import ExitCode, Failure
 
 LARGEST = 5 * 1024 * 1024
@@ -29,7 +31,7 @@ def kept(path: Path | None) -> Iterator[Callable[[str], None]]:
         return
     lines: queue.SimpleQueue[logging.LogRecord] = queue.SimpleQueue()
     file = _opened(path)
-    file.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%Y-%m-%d %H:%M:%S"))
+    file.setFormatter(_IndianTime("%(asctime)s %(message)s"))
     listener = QueueListener(lines, file)
     into = QueueHandler(lines)
     log = logging.getLogger("copytrader")
@@ -49,6 +51,13 @@ def kept(path: Path | None) -> Iterator[Callable[[str], None]]:
 
 def _nowhere(_text: str) -> None:
     """Keep no log."""
+
+
+class _IndianTime(logging.Formatter):
+    """Times as on the screen and in the journal, wherever the machine stands."""
+
+    def formatTime(self, record: logging.LogRecord, _datefmt: str | None = None) -> str:  # noqa: N802 - logging's name
+        return datetime.fromtimestamp(record.created, IST).isoformat(" ", "seconds")
 
 
 class _PrivateFile(RotatingFileHandler):

@@ -2,11 +2,14 @@ from __future__ import annotations
 
 import logging
 import stat
+import time
+from datetime import datetime
 from pathlib import Path
 
 import pytest
 
 from copytrader import logfile
+from copytrader.core.model import IST
 from copytrader.failure import Failure
 
 
@@ -17,8 +20,25 @@ def test_what_is_said_stands_in_a_private_file_with_its_time(tmp_path: Path) -> 
         logging.getLogger("copytrader.copier").warning("a %s", "warning")
 
     lines = path.read_text().splitlines()
-    assert [line[20:] for line in lines] == ["asha: place 100% of it", "a warning"]
+    assert [line[26:] for line in lines] == ["asha: place 100% of it", "a warning"]
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+def test_its_times_are_indian_wherever_the_machine_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", "America/New_York")
+    time.tzset()
+    path = tmp_path / "follow.log"
+    before = datetime.now(IST).replace(microsecond=0)
+    try:
+        with logfile.kept(path) as write:
+            write("one")
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+
+    written = path.read_text()[:25]
+    assert written.endswith("+05:30")
+    assert before <= datetime.fromisoformat(written) <= datetime.now(IST)
 
 
 def test_a_second_session_goes_on_in_the_same_file(tmp_path: Path) -> None:
@@ -27,7 +47,7 @@ def test_a_second_session_goes_on_in_the_same_file(tmp_path: Path) -> None:
         with logfile.kept(path) as write:
             write(text)
 
-    assert [line[20:] for line in path.read_text().splitlines()] == ["one", "two"]
+    assert [line[26:] for line in path.read_text().splitlines()] == ["one", "two"]
 
 
 def test_the_file_is_turned_over_and_the_old_ones_stay_private(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

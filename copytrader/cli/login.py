@@ -26,7 +26,10 @@ Paste = Annotated[
     bool, typer.Option("--paste", help="Ask for a token copied from Dhan's web site, or read it from a pipe.")
 ]
 Renew = Annotated[
-    bool, typer.Option("--renew", help="Renew the live token, however long it is good; Dhan allows it for tokens made on its web site.")
+    bool,
+    typer.Option(
+        "--renew", help="Renew the live token, however long it is good; Dhan allows it for tokens made on its web site."
+    ),
 ]
 New = Annotated[bool, typer.Option("--new", help="Make a new token even if the present one is good for long enough.")]
 Hours = Annotated[float, typer.Option(min=0, max=24, help="How many hours a token must still live to be kept.")]
