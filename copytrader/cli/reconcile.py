@@ -141,8 +141,15 @@ def _ask(steps: Sequence[Step]) -> None:
         return
     for step in steps:
         render.notice(_told(step))
-    orders = sum(1 for step in sent if step.action != "CANCEL")
-    confirm(f"Send {orders} orders and {len(sent) - orders} cancels?")
+    confirm(question(sent))
+
+
+def question(sent: Sequence[Step]) -> str:
+    """Count what would be sent, of each kind that there is."""
+    cancels = sum(1 for step in sent if step.action == "CANCEL")
+    counts = (("order", len(sent) - cancels), ("cancel", cancels))
+    told = [f"{count} {kind}{'' if count == 1 else 's'}" for kind, count in counts if count]
+    return f"Send {' and '.join(told)}?"
 
 
 def _told(step: Step) -> str:
@@ -161,7 +168,8 @@ def _ask_adopt(orders: Sequence[str]) -> None:
 
     for order in orders:
         render.notice(order)
-    confirm(f"Take over these {len(orders)} orders, and cancel those that are open?")
+    those = "this order, and cancel it if it is" if len(orders) == 1 else "these orders, and cancel those that are"
+    confirm(f"Take over {those} open?")
 
 
 # --- Showing -----------------------------------------------------------------------------

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from copytrader.cli.reconcile import question
 from copytrader.core import reconcile
 from copytrader.core.facts import Halted, Resumed
 from copytrader.core.model import (
@@ -337,6 +338,17 @@ def test_taking_a_picture_changes_nothing() -> None:
     looked_at(play)
 
     assert pickle.dumps(play.state) == before
+
+
+def test_the_question_counts_what_would_be_sent() -> None:
+    play = Play()
+    while_halted(play, 4)
+    (entry,) = planned(play)
+    cancel = replace(entry, action=Action.CANCEL)
+
+    assert question([entry]) == "Send 1 order?"
+    assert question([cancel, cancel]) == "Send 2 cancels?"
+    assert question([entry, entry, cancel]) == "Send 2 orders and 1 cancel?"
 
 
 def test_plans_are_the_same_while_only_prices_and_reasons_change() -> None:
