@@ -26,7 +26,7 @@ import aiohttp
 from yarl import URL
 
 from copytrader.core.model import Instrument, Security
-from copytrader.dhan.transport import checked_url
+from copytrader.dhan.transport import checked_url, reason
 from copytrader.dhan.wire import exchange_segment, printable
 from copytrader.failure import Failure
 
@@ -636,7 +636,7 @@ async def download(url: str, target: Path, progress: Progress | None = None) -> 
     except aiohttp.ClientPayloadError:
         raise MasterError("the download of the instruments broke off; the old ones are kept") from None
     except (aiohttp.ClientError, TimeoutError) as error:
-        raise MasterError(f"the instruments cannot be downloaded: {type(error).__name__}") from None
+        raise _failed(address, reason(error)) from None
 
 
 async def _fetch(session: aiohttp.ClientSession, address: URL, target: Path, progress: Progress | None) -> None:
@@ -646,10 +646,17 @@ async def _fetch(session: aiohttp.ClientSession, address: URL, target: Path, pro
                 address = _redirected(address, response.headers.get("Location", ""))
                 continue
             if response.status != 200:
-                raise MasterError(f"the instruments cannot be downloaded: status {response.status}")
+                raise _failed(address, f"status {response.status}")
             await _save(response, target, progress)
             return
     raise MasterError("the instruments cannot be downloaded: too many redirects")
+
+
+def _failed(address: URL, why: str) -> MasterError:
+    where = address.with_query(None).with_fragment(None)
+    return MasterError(
+        f"the instruments cannot be downloaded from {where}: {why}: look at the network and at dhan.instruments_url"
+    )
 
 
 def _redirected(address: URL, location: str) -> URL:

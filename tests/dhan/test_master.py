@@ -371,6 +371,16 @@ def test_an_address_that_cannot_be_used_is_a_master_error(tmp_path: Path, url: s
         asyncio.run(download(url, tmp_path / "x.csv"))
 
 
+def test_a_network_that_is_down_is_said_with_the_address_and_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(MasterError) as failed:
+        asyncio.run(download("http://127.0.0.1:9/x.csv", tmp_path / "x.csv"))
+
+    where = "the instruments cannot be downloaded from http://127.0.0.1:9/x.csv: "
+    assert str(failed.value).startswith(where)
+    assert str(failed.value).endswith(": look at the network and at dhan.instruments_url")
+    assert "Error" not in str(failed.value)
+
+
 def test_many_rows_are_read_in_seconds(tmp_path: Path, source: Path) -> None:
     write(source, *(option(i, upper=f"{100 + i % 90_000 / 20:.4f}") for i in range(100_000)))
     store = InstrumentStore(tmp_path / "big.db")
