@@ -276,7 +276,9 @@ async def _ask(config: Config, found: _Account, broker: Broker, token: SecretStr
     try:
         profile = found.profile = await broker.profile()
     except TokenError as error:
-        found.checks.append(fail(f"token of {name}", str(error), _new_token(config, name), is_access=True))
+        found.checks.append(
+            fail(f"token of {name}", login.without_login(error), _new_token(config, name), is_access=True)
+        )
         return
     except BrokerError as error:
         remedy = "check the network, [dhan] and the account's proxy or source_address"

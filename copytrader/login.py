@@ -23,8 +23,9 @@ from pydantic import SecretStr
 
 from copytrader import tokens
 from copytrader.config import Config
-from copytrader.core.model import IST, LEADER
+from copytrader.core.model import IST, LEADER, RefusalClass
 from copytrader.dhan import auth
+from copytrader.dhan.answers import explain
 from copytrader.dhan.broker import Broker, BrokerError, TokenError
 from copytrader.dhan.transport import HttpTransport
 from copytrader.dhan.wire import Profile
@@ -193,8 +194,9 @@ async def _checked(config: Config, name: str, token: SecretStr) -> Profile:
             try:
                 return await opened.profile()
             except TokenError as error:
+                remedy = ": get another token" if error.refusal is RefusalClass.TOKEN else ""
                 raise Failure(
-                    f"{name}: Dhan does not accept the token: {error}; nothing is stored", code=ExitCode.TOKEN
+                    f"{name}: nothing is stored, {without_login(error)}{remedy}", code=ExitCode.TOKEN
                 ) from None
             except BrokerError as error:
                 if attempt == _CHECKS:
@@ -203,6 +205,13 @@ async def _checked(config: Config, name: str, token: SecretStr) -> Profile:
                     ) from None
             await asyncio.sleep(_CHECK_AGAIN)
     raise AssertionError("unreachable")
+
+
+def without_login(error: TokenError) -> str:
+    """What the broker said of a token, without the advice to log in: for where that is given, or being done."""
+    if error.refusal is not RefusalClass.TOKEN:
+        return str(error)
+    return str(error).removesuffix(explain(error.refusal)).rstrip(". ")
 
 
 def _valid_until(made: auth.NewToken, profile: Profile) -> datetime:

@@ -159,7 +159,7 @@ _EXPLANATIONS = {
     RefusalClass.TICK: "The price is not on the instrument's tick: run `copytrader instruments sync`.",
     RefusalClass.HOURS: "The market is closed for this order: wait for the session or place it as an AMO.",
     RefusalClass.PRODUCT: "The account may not trade this product or segment: enable it at Dhan or filter it out.",
-    RefusalClass.TOKEN: "Dhan does not accept the access token: run `copytrader login` for this account.",
+    RefusalClass.TOKEN: "Get a new access token: run `copytrader login` for this account.",
     RefusalClass.IP: "Dhan does not know the address we call from: register it at Dhan or set proxy or source_address.",
     RefusalClass.RATE: "Dhan's rate limit is reached: wait, and see whether other software uses the account.",
     RefusalClass.TRANSIT: "The order is on its way to the exchange: it is tried again once it has arrived.",

@@ -166,7 +166,9 @@ def test_a_pasted_token_is_taken_if_it_is_the_accounts(tmp_path: Path) -> None:
             assert (code, said.strip(), stored(stage)) == (4, wanted, None)
             code, said = await pastes(stage, "an-unknown-token", "asha")
             assert (code, stored(stage)) == (4, None)
-            assert said.startswith("asha: Dhan does not accept the token: ")
+            assert said.startswith("asha: nothing is stored, Dhan answered with status 401: ")
+            assert said.strip().endswith(": get another token")
+            assert "copytrader login" not in said
             code, said = await pastes(stage, "", "asha")
             assert (code, said.strip()) == (4, "asha: what was pasted is not an access token")
             code, said = await pastes(stage, token_of(stage.ids["asha"]) + "\n", "asha")
