@@ -10,7 +10,7 @@ from copytrader.cli.options import ConfigPath
 from copytrader.failure import ExitCode, Failure
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from decimal import Decimal
     from pathlib import Path
 
@@ -153,7 +153,7 @@ def _asked(answers: Answers) -> Answers:
     leader = answers.leader or _ask_id("client id of the leader, whose orders are copied")
     followers = list(answers.followers)
     while not followers or typer.confirm("another follower?", default=False, err=True):
-        followers.append(_ask_follower([each.name for each in followers]))
+        followers.append(_ask_follower(leader, followers))
     limits = dict(answers.limits)
     render.notice("Limits of each follower; they hold back entries, never exits, and can be changed in the file.")
     for key, words in (("max_order_lots", "lots of one order"), ("max_daily_loss", "rupees lost in a day")):
@@ -161,16 +161,18 @@ def _asked(answers: Answers) -> Answers:
     return replace(answers, leader=leader, followers=tuple(followers), limits=limits)
 
 
-def _ask_follower(taken: Sequence[str]) -> NewFollower:
+def _ask_follower(leader: str, others: Sequence[NewFollower]) -> NewFollower:
     from copytrader.config.models import NAME
     from copytrader.config.writing import NewFollower
 
+    taken = [each.name for each in others]
+    ids = {leader: "the leader"} | {each.client_id: each.name for each in others}
     while True:
         name = str(typer.prompt("a follower's name, as you call it (a-z, 0-9, _ and -)", err=True)).strip().lower()
         if NAME.fullmatch(name) and name != "leader" and name not in taken:
             break
         typer.echo("another name, please: a-z, 0-9, _ and - only, not `leader`, none twice", err=True)
-    client_id = _ask_id(f"client id of {name}")
+    client_id = _ask_id(f"client id of {name}", ids)
     while True:
         try:
             ratio = _number(
@@ -181,14 +183,17 @@ def _ask_follower(taken: Sequence[str]) -> NewFollower:
             typer.echo(str(failure), err=True)
 
 
-def _ask_id(prompt: str) -> str:
+def _ask_id(prompt: str, taken: Mapping[str, str] | None = None) -> str:
+    """Ask for an account's number, which no account that was named before has."""
     from copytrader.tokens import CLIENT_ID
 
     while True:
         answer = str(typer.prompt(prompt, err=True)).strip()
-        if CLIENT_ID.fullmatch(answer):
+        owner = (taken or {}).get(answer)
+        if owner is None and CLIENT_ID.fullmatch(answer) and answer.isdecimal():
             return answer
-        typer.echo("letters and digits only, please", err=True)
+        what = "digits only, as in 1000000001" if owner is None else f"that is {owner}; each account has its own"
+        typer.echo(f"another number, please: {what}", err=True)
 
 
 def _next(path: Path, answers: Answers) -> None:
