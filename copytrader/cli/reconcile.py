@@ -217,6 +217,7 @@ def _csv_columns() -> list[Column]:
 def _show_rows(report: Report, *, show_all: bool) -> None:
     """The table; where it would be long, without the rows that are in sync."""
     from copytrader import render
+    from copytrader.core.reconcile import unread_reason
 
     rows = report.picture.rows
     shown = [row for row in rows if show_all or len(rows) <= _MOST_ROWS or row.state != "in_sync"]
@@ -224,8 +225,11 @@ def _show_rows(report: Report, *, show_all: bool) -> None:
         _table(shown)
     if len(shown) < len(rows):
         render.line(f"{len(rows) - len(shown):,} rows more are in sync (--all shows them)")
+    unread = [unread_reason(reading) for reading in report.picture.problems]
+    for text in unread:
+        _say(text)
     for row in shown:
-        if row.why:
+        if row.why and row.why not in unread:
             _say(f"{_who(row.follower, _label(row))}: {_state(row)}: {row.why}")
 
 

@@ -329,10 +329,10 @@ def _unread(desk: _Desk, name: str) -> Reading | None:
 
 
 def _blank(name: str, unread: Reading) -> Row:
-    return Row(name, "", "", "", "", None, None, None, None, None, RowState.UNKNOWN, _unread_reason(unread))
+    return Row(name, "", "", "", "", None, None, None, None, None, RowState.UNKNOWN, unread_reason(unread))
 
 
-def _unread_reason(reading: Reading) -> str:
+def unread_reason(reading: Reading) -> str:
     return f"{reading.account}'s books could not be read: {reading.problem}"
 
 
@@ -377,7 +377,7 @@ def _row(desk: _Desk, key: Key, holding: Holding, share: Share) -> Row:
 def _part(desk: _Desk, part: Part) -> Part:
     unread = _unread(desk, part.name)
     if unread is not None:
-        part.row = replace(part.row, why=_unread_reason(unread))
+        part.row = replace(part.row, why=unread_reason(unread))
         return part
     target = _target(desk, part)
     if target is None:

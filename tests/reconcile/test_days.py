@@ -300,6 +300,7 @@ def test_after_a_lost_journal_orders_are_unexplained_until_they_are_adopted(tmp_
 def test_a_book_that_cannot_be_read_is_unknown_and_never_flat(tmp_path: Path) -> None:
     async def scene(stage: Stage) -> None:
         trades(stage, 150)
+        trades(stage, 150, OTHER)
         stage.exchange.script(
             Fault(FaultKind.ERROR, client_id=stage.ids["ravi"], method="GET", path="/positions", count=None)
         )
@@ -307,6 +308,8 @@ def test_a_book_that_cannot_be_read_is_unknown_and_never_flat(tmp_path: Path) ->
         assert (code, document["in_sync"]) == (3, False)
         row = row_of(document, "ravi")
         assert (row["state"], row["copied_quantity"], row["drift_quantity"]) == ("unknown", None, None)
+        _, program = await ended(stage, "reconcile")
+        assert sum("could not be read" in text for text in program.out) == 1, program.out
         assert {step["follower"] for step in document["plan"]} == {"asha"}
 
         stage.exchange.expire_token(stage.ids["asha"])
