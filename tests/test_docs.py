@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import os
 import re
 import shutil
@@ -18,6 +19,7 @@ from pathlib import Path
 
 import pytest
 
+from copytrader.cli.simulator import simulator as simulator_command
 from copytrader.config import load
 from copytrader.core.model import SkipReason
 from copytrader.demo import write_config
@@ -33,6 +35,8 @@ NOT_RUN = {
     "copytrader login": "asks a person for a PIN and a one-time password; its own tests answer",
 }
 """How a block begins that no test runs here, and why."""
+SIMULATOR = "http://127.0.0.1:8080"
+"""Where the simulator stands on the pages; a block that names it gets one of its own."""
 
 # The command as a shell finds it; what would run until Ctrl-C gets one after a while.
 COMMAND = """\
@@ -143,8 +147,19 @@ def test_the_commands_of_the_pages_run(block: Block, env: dict[str, str], folder
     if any(block.text.startswith(beginning) for beginning in NOT_RUN):
         pytest.skip(next(reason for beginning, reason in NOT_RUN.items() if block.text.startswith(beginning)))
     text = re.sub(r"(?m)^\$ ", "", block.text)
+    if SIMULATOR in text:
+        env = env | {"COPYTRADER_STATE_DIR": str(folder / "state")}
+        with simulator(env) as url:
+            done = run(text.replace(SIMULATOR, url), env, folder)
+    else:
+        done = run(text, env, folder)
 
-    done = subprocess.run(
+    assert done.returncode == 0, (done.stdout[-500:], done.stderr[-2000:])
+    assert "Traceback" not in done.stderr
+
+
+def run(text: str, env: dict[str, str], folder: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
         ["bash", "-euo", "pipefail", "-c", text],
         check=False,
         capture_output=True,
@@ -155,8 +170,14 @@ def test_the_commands_of_the_pages_run(block: Block, env: dict[str, str], folder
         stdin=subprocess.DEVNULL,
     )
 
-    assert done.returncode == 0, (done.stdout[-500:], done.stderr[-2000:])
-    assert "Traceback" not in done.stderr
+
+def test_the_simulator_stands_where_the_pages_say() -> None:
+    default = inspect.signature(simulator_command).parameters
+    address = f"{default['host'].default}:{default['port'].default}"
+    (section,) = (block.text for block in BLOCKS if block.page.name == "simulator.md" and block.language == "toml")
+
+    assert f"http://{address}" == SIMULATOR
+    assert all(address in written for written in tomllib.loads(section)["dhan"].values())
 
 
 def test_each_block_that_is_not_run_is_still_there() -> None:
