@@ -81,7 +81,13 @@ _RAW_AT_MOST = 4096
 
 
 class Broker(Protocol):
-    """One account: commands in, facts out; a reading that fails raises `BrokerError`."""
+    """One account: commands in, facts out; a reading that fails raises `BrokerError`.
+
+    `holdings_problem` says why the last positions came without the shares in the demat account, "" if they did not.
+    """
+
+    @property
+    def holdings_problem(self) -> str: ...
 
     async def send(self, command: Command) -> Outcome: ...
 
@@ -156,6 +162,7 @@ class Account:
     rows: dict[str, Order] = field(default_factory=dict)
     positions: tuple[Position, ...] | None = None
     positions_at: datetime | None = None
+    holdings: bool = True
     funds: Funds | None = None
     profile: Profile | None = None
     connected: bool = False
@@ -444,15 +451,17 @@ class Copier:
         changed = tuple(row for row in rows if account.rows.get(row.order_id) != row)
         account.rows.update((row.order_id, row) for row in changed)
         first = not self._is_ready(account)
+        holdings = self._has_holdings(account, positions)
         if positions is not None:
-            if positions == account.positions and not changed and not first and self._believes(account, positions):
+            same = positions == account.positions and holdings == account.holdings
+            if same and not changed and not first and self._believes(account, positions):
                 account.positions_at, positions = self._now(), None
             else:
-                account.positions, account.positions_at = positions, self._now()
+                account.positions, account.positions_at, account.holdings = positions, self._now(), holdings
         if not (changed or positions is not None or funds is not None or first):
             return
         known = [self._known(row.order_id) for row in changed]
-        self.handle(BookRead(self._now(), account.name, changed, positions, funds))
+        self.handle(BookRead(self._now(), account.name, changed, positions, funds, holdings))
         if account.name == LEADER and not first:
             self._suspect(account, changed, known)
 
@@ -464,6 +473,16 @@ class Copier:
             share is None or share.net is None or share.net == nets.get((key.security, key.product), 0)
             for key, share in shares
         )
+
+    def _has_holdings(self, account: Account, positions: tuple[Position, ...] | None) -> bool:
+        """Whether positions show the shares in the demat account too; where they begin not to, it is said."""
+        problem = account.broker.holdings_problem if positions is not None else ""
+        if problem and account.holdings:
+            text = (
+                f"{account.name}: its holdings cannot be read: {problem}; what it has in CNC and MTF counts on"
+            )
+            self.notice(Level.WARNING, text, account.name, f"holdings-{account.name}")
+        return not problem
 
     def _known(self, order_id: str) -> Known | None:
         order = self.state.orders.get(order_id)
@@ -556,7 +575,8 @@ class Copier:
             return True
         if self.state.day is not None and account.positions_at.date() < self.state.day:
             return True
-        return account.name != LEADER and self._now() - account.positions_at >= POSITIONS_EVERY
+        again = account.name != LEADER or not account.holdings
+        return again and self._now() - account.positions_at >= POSITIONS_EVERY
 
     def _suspect(self, account: Account, rows: Sequence[Order], before: Sequence[Known | None]) -> None:
         """Note what the book told first: the stream should say it too, within a moment."""

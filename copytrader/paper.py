@@ -295,6 +295,10 @@ class PaperBroker:
         rows, problems = await self._real.orders()
         return rows + self._market.rows(self._name), problems
 
+    @property
+    def holdings_problem(self) -> str:
+        return self._real.holdings_problem
+
     async def positions(self) -> tuple[Position, ...]:
         held = {Key(each.security, each.product): each for each in await self._real.positions()}
         for key, net in self._market.nets(self._name).items():

@@ -161,7 +161,8 @@ async def _read_book(account: Account) -> Reading:
         if problems:
             return Reading(account.name, problem=f"a row of its order book cannot be read: {problems[0]}")
         if _filled(before) == _filled(orders):
-            return Reading(account.name, orders, positions, funds)
+            complete = not account.broker.holdings_problem
+            return Reading(account.name, orders, positions, funds, holdings=complete)
         await asyncio.sleep(_BOOK_PAUSE)
     return Reading(account.name, problem="its orders fill faster than its positions can be read")
 

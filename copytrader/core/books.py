@@ -9,7 +9,7 @@ from fractions import Fraction
 from copytrader.core import exposure
 from copytrader.core.days import turn_day
 from copytrader.core.facts import Adopted, BookRead, Level, Role, Source
-from copytrader.core.model import LEADER
+from copytrader.core.model import LEADER, Position
 from copytrader.core.news import News
 from copytrader.core.outcomes import count_loss
 from copytrader.core.sightings import see, see_follower
@@ -31,14 +31,17 @@ def _read_leader(state: State, book: BookRead, news: News) -> None:
     if book.funds is not None and state.leader_funds is None:
         state.leader_funds = book.funds
     if book.positions is not None:
-        nets = {Key(each.security, each.product): each.net_quantity for each in book.positions}
-        for key in nets:
+        rows = {Key(each.security, each.product): each for each in book.positions}
+        for key in rows:
             state.holding(key)
         for key, holding in state.holdings.items():
+            row = rows.get(key)
             if holding.leader_net is None:
-                _begin(holding, nets.get(key, 0))
+                _begin(holding, row.net_quantity if row is not None else 0)
+            elif key.product in exposure.DELIVERED:
+                _read_delivered(state, holding, row, book.holdings, news)
             else:
-                exposure.set_leader_position(holding, nets.get(key, 0))
+                exposure.set_leader_position(holding, row.net_quantity if row is not None else 0)
         state.positions_known = True
     for key, holding in state.holdings.items():
         for order in sorted(holding.active.values(), key=lambda each: each.number):
@@ -47,10 +50,34 @@ def _read_leader(state: State, book: BookRead, news: News) -> None:
             news.touch(key, name)
 
 
+def _read_delivered(state: State, holding: Holding, row: Position | None, holdings: bool, news: News) -> None:
+    """Take less than was known only from a row that shows all of it: shares that no reading shows may be there still.
+
+    The demat account names neither the exchange nor the margin that shares were bought with.  Where no follower
+    holds any from copying, nothing is sold for it, and every reading is good.
+    """
+    net, before = max(row.net_quantity, 0) if row is not None else 0, holding.leader_net or 0
+    held = any(share.copied or share.open for share in holding.shares.values())
+    if net >= before or (row is not None and row.whole) or (holdings and not held):
+        holding.doubted = False
+        exposure.set_leader_position(holding, net)
+    elif held and not holding.doubted:
+        holding.doubted = True
+        instrument, product = state.instruments.get(holding.key.security), holding.key.product
+        symbol = instrument.symbol if instrument is not None else holding.key.security.security_id
+        text = (
+            f"{symbol}: of {before} {product} the leader's account shows {net}, which need not be all: they count as "
+            "held; where the leader has sold them, sell the followers' by hand"
+        )
+        news.alert(Level.WARNING, text, LEADER, f"carried-{symbol}-{product}")
+
+
 def _begin(holding: Holding, net: int) -> None:
     """Learn the leader's position for the first time: go back behind the fills we know, and replay them."""
     orders = sorted(holding.active.values(), key=lambda each: each.number)
     holding.leader_net = net - sum(each.known.ticket.side.sign * each.known.filled_quantity for each in orders)
+    if holding.key.product in exposure.DELIVERED:
+        holding.leader_net = max(holding.leader_net, 0)
     holding.before = Fraction(holding.leader_net)
     for order in orders:
         if order.known.filled_quantity:
@@ -64,12 +91,12 @@ def _read_follower(state: State, account: Account, book: BookRead, at: datetime,
     if book.funds is not None and account.funds is None:
         account.funds = book.funds
     if book.positions is not None:
-        nets = {Key(each.security, each.product): each.net_quantity for each in book.positions}
-        for key in nets:
+        rows = {Key(each.security, each.product): each for each in book.positions}
+        for key in rows:
             state.share(state.holding(key), name)
         for key, holding in state.holdings.items():
             if name in holding.shares:
-                _set_net(holding, holding.shares[name], nets.get(key, 0), news)
+                _set_net(holding, holding.shares[name], rows.get(key), book.holdings, news)
         account.positions_known = True
         profit = sum((each.realized + each.unrealized for each in book.positions), Decimal(0))
         count_loss(account, -profit, at, news)
@@ -77,10 +104,11 @@ def _read_follower(state: State, account: Account, book: BookRead, at: datetime,
         news.touch(key, name)
 
 
-def _set_net(holding: Holding, share: Share, net: int, news: News) -> None:
-    copied = share.left
+def _set_net(holding: Holding, share: Share, row: Position | None, holdings: bool, news: News) -> None:
+    copied, net = share.left, row.net_quantity if row is not None else 0
     if holding.key.product in exposure.DELIVERED:
-        share.net = net
+        is_all = row is not None and row.whole
+        share.net = net if is_all or (holdings and not share.copied) else None
         return
     if exposure.set_follower_position(share, net):
         news.alert(

@@ -98,7 +98,8 @@ class BookRead:
 
     `positions` and `funds` are None where they were not asked for or could not be
     read: unknown, never flat.  When given, they agree with the book (nothing was
-    filled between the readings).
+    filled between the readings).  Without `holdings` the shares in the demat account
+    could not be read, and are unknown.
     """
 
     at: datetime
@@ -106,6 +107,7 @@ class BookRead:
     orders: tuple[Order, ...]
     positions: tuple[Position, ...] | None = None
     funds: Funds | None = None
+    holdings: bool = True
 
 
 @dataclass(frozen=True, slots=True)

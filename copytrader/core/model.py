@@ -238,7 +238,10 @@ class Order:
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """Net quantity per security and product; sign + is long."""
+    """Net quantity per security and product; sign + is long.
+
+    Not `whole` where it is the day's alone: shares that were carried over may be held beside it.
+    """
 
     security: Security
     product: Product
@@ -248,6 +251,7 @@ class Position:
     realized: Decimal = ZERO
     unrealized: Decimal = ZERO
     multiplier: int = 1
+    whole: bool = True
 
 
 @dataclass(frozen=True, slots=True)

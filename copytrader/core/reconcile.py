@@ -78,7 +78,10 @@ class Action(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """One account's books, read just now; a `problem` where they could not be, `refused` where for its token."""
+    """One account's books, read just now; a `problem` where they could not be, `refused` where for its token.
+
+    Without `holdings` its positions do not show the shares in the demat account.
+    """
 
     account: str
     orders: tuple[Order, ...] = ()
@@ -86,6 +89,7 @@ class Reading:
     funds: Funds | None = None
     problem: str = ""
     refused: bool = False
+    holdings: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,7 +231,8 @@ def with_books(
             evolve(fresh, InstrumentRead(at, instrument), at)
     for reading in readings:
         if not reading.problem:
-            evolve(fresh, BookRead(at, reading.account, reading.orders, reading.positions, reading.funds), at)
+            orders, positions = reading.orders, reading.positions
+            evolve(fresh, BookRead(at, reading.account, orders, positions, reading.funds, reading.holdings), at)
     return fresh
 
 
@@ -384,7 +389,7 @@ def _part(desk: _Desk, part: Part) -> Part:
         part.row = replace(
             part.row,
             copied_quantity=part.share.copied,
-            own_quantity=_own(part),
+            own_quantity=None if part.share.net is None else _own(part),
             why="its target cannot be told: its row in the instrument master, or the capital, is not known",
         )
         return part
@@ -393,7 +398,8 @@ def _part(desk: _Desk, part: Part) -> Part:
 
 
 def _own(part: Part) -> int:
-    return (part.share.net or 0) - part.share.copied
+    """What the follower holds beside what was copied; nothing that could be told where the broker does not show all."""
+    return 0 if part.share.net is None else part.share.net - part.share.copied
 
 
 def _target(desk: _Desk, part: Part) -> int | None:
@@ -435,7 +441,7 @@ def _judge(desk: _Desk, part: Part, target: int) -> None:
         part.row,
         target_quantity=target,
         copied_quantity=share.copied,
-        own_quantity=_own(part),
+        own_quantity=None if part.share.net is None else _own(part),
         drift_quantity=drift,
         state=state,
         drift_lots=Decimal(drift) / part.lot,

@@ -299,7 +299,7 @@ class Holding:
     """One instrument and product: the leader's position and everything that works in it.
 
     `before` is what of the leader's position no order that we saw has opened: held before copying, or
-    traded while nobody looked.
+    traded while nobody looked.  It is `doubted` once a reading that shows less was not believed.
     """
 
     key: Key
@@ -310,6 +310,7 @@ class Holding:
     shares: dict[str, Share] = field(default_factory=dict)
     last_exit: LeaderOrder | None = None
     before: Fraction = field(default_factory=Fraction)
+    doubted: bool = False
 
 
 @dataclass(slots=True)

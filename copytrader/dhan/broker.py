@@ -14,6 +14,7 @@ from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import TypeVar
 
+from copytrader.core.exposure import DELIVERED
 from copytrader.core.facts import Command, Modify, NotSent, Place
 from copytrader.core.model import Funds, Order, Position, Product, RefusalClass, Security, Ticket
 from copytrader.dhan import requests, wire
@@ -104,7 +105,10 @@ class Broker:
         return self._parsed("trade book", lambda: wire.read_trades(body))
 
     async def positions(self) -> tuple[Position, ...]:
-        """Net positions, shares in the demat account added to CNC."""
+        """Net positions, shares in the demat account added to CNC.
+
+        What is delivered and not named there is not `whole`: the account shows the day's trades alone.
+        """
         positions, holdings = await asyncio.gather(self._positions(), self._holdings())
         return _with_holdings(positions, holdings)
 
@@ -216,12 +220,13 @@ def _body(reply: Reply) -> object:
 
 
 def _with_holdings(positions: tuple[Position, ...], holdings: tuple[Position, ...]) -> tuple[Position, ...]:
-    merged: dict[tuple[Security, Product], Position] = {}
-    for position in (*positions, *holdings):
-        key = (position.security, position.product)
-        before = merged.get(key)
-        if before is None:
-            merged[key] = position
-        else:
-            merged[key] = replace(before, net_quantity=before.net_quantity + position.net_quantity)
+    merged = {_key(each): replace(each, whole=each.product not in DELIVERED) for each in positions}
+    for holding in holdings:
+        before = merged.get(_key(holding))
+        held = holding.net_quantity + (before.net_quantity if before is not None else 0)
+        merged[_key(holding)] = replace(before or holding, net_quantity=held, whole=True)
     return tuple(merged.values())
+
+
+def _key(position: Position) -> tuple[Security, Product]:
+    return position.security, position.product

@@ -483,7 +483,8 @@ def read_positions(body: object, client_id: str = "") -> tuple[Position, ...]:
 def read_holdings(body: object) -> tuple[Position, ...]:
     """Shares in the demat account, delivered and on their way, as CNC positions.
 
-    Where Dhan names no exchange ("ALL"), the security id is that of NSE.
+    Where Dhan names no exchange ("ALL"), the security id is that of NSE, wherever they were bought; nor does it
+    tell which of them were bought on margin (MTF).
     """
     return _all_rows(body, _position_of_holding)
 

@@ -142,7 +142,7 @@ class WhatIf:
         """Read a follower's book as it would be: what it did itself stays, what was copied is as copied here."""
         orders = tuple(order for order in event.orders if not _is_ours(order, event.account, recorded))
         positions = None if event.positions is None else self._positions(event.account, event.positions, recorded)
-        return BookRead(event.at, event.account, orders, positions, event.funds)
+        return replace(event, orders=orders, positions=positions)
 
     def _positions(self, account: str, positions: tuple[Position, ...], recorded: State | None) -> tuple[Position, ...]:
         # The broker's own figures of profit are those of what was recorded; the engine reckons with its fills.

@@ -133,9 +133,9 @@ def test_a_token_or_address_that_dhan_refuses_has_its_own_error(failure: Reply, 
 def test_holdings_are_added_to_cnc_positions() -> None:
     account = broker(positions=good([POSITION]), holdings=good([HOLDING, HOLDING | {"securityId": "2"}]))
     positions = run(account.positions())
-    assert [(p.security, p.product, p.net_quantity) for p in positions] == [
-        (Security("NSE_EQ", "10001"), Product.CNC, 3),
-        (Security("NSE_EQ", "2"), Product.CNC, 5),
+    assert [(p.security, p.product, p.net_quantity, p.whole) for p in positions] == [
+        (Security("NSE_EQ", "10001"), Product.CNC, 3, True),
+        (Security("NSE_EQ", "2"), Product.CNC, 5, True),
     ]
     assert account.holdings_problem == ""
 
@@ -149,9 +149,24 @@ def test_no_holdings_come_as_an_internal_error() -> None:
 @pytest.mark.parametrize("failure", [Reply(404, b"{}"), Reply(None, detail="time ran out"), Reply(500, b"")])
 def test_positions_without_holdings_say_so(failure: Reply, caplog: pytest.LogCaptureFixture) -> None:
     account = broker(positions=good([POSITION]), holdings=failure)
-    assert run(account.positions())[0].net_quantity == -2
+    (position,) = run(account.positions())
+    assert (position.net_quantity, position.whole) == (-2, False)
     assert account.holdings_problem
     assert "without holdings" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("row", "whole"),
+    [
+        ({}, True),
+        ({"productType": "MTF"}, False),
+        ({"exchangeSegment": "BSE_EQ", "securityId": "500001"}, False),
+        ({"exchangeSegment": "NSE_FNO", "productType": "MARGIN"}, True),
+    ],
+)
+def test_a_delivered_position_is_whole_where_the_demat_account_names_it(row: dict[str, str], whole: bool) -> None:
+    account = broker(positions=good([POSITION | row]), holdings=good([HOLDING]))
+    assert run(account.positions())[0].whole is whole
 
 
 NOT_KNOWN = good({"errorCode": "DH-906", "errorMessage": "Incorrect request for order and cannot be processed"}, 404)
