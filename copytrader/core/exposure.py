@@ -18,7 +18,7 @@ from copytrader.core.sizing import nearest_lots
 from copytrader.core.state import Copy, Holding, LeaderOrder, Share
 
 DELIVERED = frozenset({Product.CNC, Product.MTF})
-"""Products that become holdings overnight, which the positions query does not show."""
+"""Products that become holdings overnight, which the positions query does not show; nobody can be short of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +48,11 @@ def is_immediate(order: LeaderOrder) -> bool:
 def is_stop(order: LeaderOrder) -> bool:
     """Whether the order waits for a trigger; the others wait for their price."""
     return order.known.ticket.trigger_price > ZERO
+
+
+def only_sells(order: LeaderOrder) -> bool:
+    """Whether the order sells shares: those that it does not close were held unknown to us, and nothing is opened."""
+    return order.key.product in DELIVERED and order.known.ticket.side is Side.SELL
 
 
 def parts(holding: Holding, order: LeaderOrder) -> Parts:
@@ -112,7 +117,7 @@ def classify(holding: Holding, order: LeaderOrder) -> None:
         return
     divided = parts(holding, order)
     order.classified = True
-    order.only_exits = divided.opens == 0 and divided.closes > 0
+    order.only_exits = only_sells(order) or (divided.opens == 0 and divided.closes > 0)
 
 
 def fill_leader(holding: Holding, order: LeaderOrder, quantity: int) -> None:
@@ -122,8 +127,8 @@ def fill_leader(holding: Holding, order: LeaderOrder, quantity: int) -> None:
         return
     sign = order.known.ticket.side.sign
     reduces = min(quantity, _against(net, order))
-    opens = quantity - reduces
-    holding.leader_net = net + sign * quantity
+    opens = 0 if only_sells(order) else quantity - reduces
+    holding.leader_net = net + sign * (reduces + opens)
     order.reduced += reduces
     if reduces:
         _shrink_due(holding, Fraction(abs(net) - reduces, abs(net)))

@@ -12,7 +12,7 @@ from fractions import Fraction
 
 from copytrader.core import exposure, limits, sizing
 from copytrader.core.budget import Rank
-from copytrader.core.facts import Modify, Place, Role
+from copytrader.core.facts import Level, Modify, Place, Role
 from copytrader.core.model import LateExits, OrderType, SkipReason, Ticket
 from copytrader.core.names import correlation_id
 from copytrader.core.pricing import goes_at_market, ticket_for, watch_market
@@ -73,6 +73,7 @@ def _exit_total(scene: Scene, order: LeaderOrder, copy: Copy, divided: exposure.
     if size.total <= 0 and not copy.was_sent and not quiet:
         position = f"copied position {scene.share.copied}, at the broker {_or_unknown(scene.share.net)}"
         if size.held + size.cover <= 0 or size.parts.is_whole:
+            _say_unknown(scene, order, copy, divided)
             scene.desk.skip(copy, SkipReason.NOTHING_TO_EXIT, position)
         else:
             fraction = f"{size.parts.closes} of the leader's {size.parts.base + size.parts.coming}"
@@ -97,6 +98,16 @@ def _say_no_room(scene: Scene, order: LeaderOrder, copy: Copy) -> None:
 
 def _has_waited_for_room(copy: Copy) -> bool:
     return copy.units > 0 and copy.skip is not None and copy.skip.reason is SkipReason.BELOW_ONE_LOT
+
+
+def _say_unknown(scene: Scene, order: LeaderOrder, copy: Copy, divided: exposure.Parts) -> None:
+    """The leader sells shares that nobody knew it had: its holdings were not read, or name another exchange."""
+    if copy.skip is not None or not exposure.only_sells(order) or divided.base + divided.coming:
+        return
+    symbol = scene.instrument.symbol if scene.instrument is not None else scene.holding.key.security.security_id
+    ticket = order.known.ticket
+    text = f"{symbol}: the leader sells {ticket.quantity} {ticket.product}, and is not known to hold any: not copied"
+    scene.desk.alert(Level.WARNING, f"{scene.name}: {text}", scene.name, f"unknown-{scene.name}-{symbol}")
 
 
 def _or_unknown(value: int | None) -> str:

@@ -6,9 +6,10 @@ from datetime import timedelta
 
 import pytest
 
-from copytrader.core.facts import BookRead, Place
+from copytrader.core.facts import BookRead, Place, Role, Started
 from copytrader.core.model import (
     LEADER,
+    Desk,
     Instrument,
     OrderType,
     Position,
@@ -118,6 +119,50 @@ def test_a_reading_is_believed_where_nobody_holds_anything_from_copying() -> Non
     reads(play)
     assert leader_net(play) == 0
     assert play.alerts() == []
+
+
+@pytest.mark.parametrize("bought", [0, 100])
+def test_a_sale_of_shares_that_nobody_knew_of_is_no_entry(bought: int) -> None:
+    play = Play(followers=(follower(ratio="1"),), row=share(), begin=False)
+    play.feed(Started(play.now, "test", "", Desk("1000000001", play.followers, play.rules)))
+    play.state.instruments[NSE] = share()
+    play.reads_book("asha")
+    play.feed(BookRead(play.now, LEADER, (), (), holdings=False))
+    if bought:
+        play.places("L1", terms(Side.BUY, bought))
+        play.leader_fills("L1")
+        play.fills()
+    play.places("L2", terms(Side.SELL, 150))
+    play.leader_fills("L2")
+    play.fills()
+    play.waits(5)
+
+    assert [each for each in places(play) if each.role is Role.ENTRY and each.ticket.side is Side.SELL] == []
+    assert play.positions == {"asha": 0}
+    if not bought:
+        assert [each.reason for each in play.skips()] == ["NOTHING_TO_EXIT"]
+        assert ["RELIANCE" in each.text for each in play.alerts()] == [True]
+
+    play.feed(BookRead(play.now, LEADER, (), (Position(NSE, Product.CNC, 60),)))
+    play.places("L3", terms(Side.BUY, 60))
+    play.leader_fills("L3")
+    play.fills()
+    play.places("L4", terms(Side.SELL, 60))
+    play.leader_fills("L4")
+    play.fills()
+    assert play.positions == {"asha": 30}
+
+
+def test_shares_sold_before_the_start_were_held_before() -> None:
+    """The account shows the day's sale without the shares: nothing is owed, and the next sale is no entry."""
+    play = Play(followers=(follower(ratio="1"),), row=share())
+    play.reads_leader_book(0)
+    play.places("L1", terms(Side.SELL, 40))
+    play.leader_fills("L1")
+    play.feed(BookRead(play.now, LEADER, (), (Position(NSE, Product.CNC, -40, whole=False),)))
+
+    assert leader_net(play) == 0
+    assert play.of() == []
 
 
 def test_a_followers_holdings_that_cannot_be_read_are_unknown() -> None:
