@@ -478,9 +478,7 @@ class Copier:
         """Whether positions show the shares in the demat account too; where they begin not to, it is said."""
         problem = account.broker.holdings_problem if positions is not None else ""
         if problem and account.holdings:
-            text = (
-                f"{account.name}: its holdings cannot be read: {problem}; what it has in CNC and MTF counts on"
-            )
+            text = f"{account.name}: its holdings cannot be read: {problem}; what it has in CNC and MTF counts on"
             self.notice(Level.WARNING, text, account.name, f"holdings-{account.name}")
         return not problem
 

@@ -57,6 +57,8 @@ def take_answer(
             account.budget.throttled(at)
             _take_back(state, account, piece, answer.verb)
         case NotSent():
+            if answer.verb is Verb.PLACE:
+                account.budget.uncount(piece.placed_at)
             _take_back(state, account, piece, answer.verb)
         case Unanswered():
             piece.unknown = answer.verb is Verb.PLACE

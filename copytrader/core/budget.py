@@ -63,6 +63,14 @@ class Budget:
             window.append(at)
         self._forget(at)
 
+    def uncount(self, at: datetime) -> None:
+        """Take off a call that was counted then and never left."""
+        if self.day == at.astimezone(IST).date():
+            self.today -= 1
+        for window in self.windows:
+            if at in window:
+                window.remove(at)
+
     def throttled(self, at: datetime) -> None:
         """The broker said "too many": somebody else uses the account, so leave them room."""
         self.blocked_until = at + _PENALTY

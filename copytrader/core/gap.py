@@ -72,7 +72,9 @@ def _exit_total(scene: Scene, order: LeaderOrder, copy: Copy, divided: exposure.
     size = exposure.exit_total(scene.holding, order, scene.share, copy, divided, scene.lot, scene.surplus)
     if size.total <= 0 and not copy.was_sent and not quiet:
         position = f"copied position {scene.share.copied}, at the broker {_or_unknown(scene.share.net)}"
-        if size.held + size.cover <= 0 or size.parts.is_whole:
+        if copy.slices:
+            scene.desk.skip(copy, SkipReason.RATE_BUDGET, "its placing never reached the broker")
+        elif size.held + size.cover <= 0 or size.parts.is_whole:
             _say_unknown(scene, order, copy, divided)
             scene.desk.skip(copy, SkipReason.NOTHING_TO_EXIT, position)
         else:
@@ -237,8 +239,8 @@ def _may_place(scene: Scene, order: LeaderOrder, copy: Copy, *, exits: bool) -> 
         return False
     if exits:
         absent = sum(1 for piece in copy.slices if piece.absent)
-        return absent <= _MOST_ABSENT_EXITS and _may_place_again(scene, copy)
-    return _may_place_again(scene, copy)
+        return absent <= _MOST_ABSENT_EXITS and _may_place_again(scene, copy, exits=True)
+    return _may_place_again(scene, copy, exits=False)
 
 
 def _may_open(scene: Scene, order: LeaderOrder, copy: Copy) -> bool:
@@ -260,12 +262,12 @@ def _differs_in_quantity_only(refused: Ticket, terms: Ticket) -> bool:
     return same_price and refused.trigger_price == terms.trigger_price
 
 
-def _may_place_again(scene: Scene, copy: Copy) -> bool:
-    """After placings that never reached the broker: with a pause, and not for ever."""
+def _may_place_again(scene: Scene, copy: Copy, *, exits: bool) -> bool:
+    """After placings that never reached the broker: with a pause; an entry not for ever."""
     void = [piece for piece in copy.slices if piece.void]
     if not void:
         return True
-    if len(void) >= _MOST_FAILED_PLACINGS:
+    if len(void) >= _MOST_FAILED_PLACINGS and not exits:
         scene.desk.skip(copy, SkipReason.RATE_BUDGET, f"{len(void)} attempts never reached the broker")
         return False
     pause = timedelta(seconds=RETRY_PAUSES[min(len(void) - 1, len(RETRY_PAUSES) - 1)])

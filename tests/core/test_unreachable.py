@@ -1,0 +1,87 @@
+"""A follower that nothing reaches: it is said, exits and resting orders go on being tried, and nothing is sent twice."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+
+from copytrader.core.budget import Budget
+from copytrader.core.facts import Cancel, Command, Event, Modify, NotSent, Place, Verb
+from copytrader.core.model import OrderStatus, OrderType, Side
+from tests.core.play import START, D, Play, ticket
+
+_VERBS = {Place: Verb.PLACE, Modify: Verb.MODIFY, Cancel: Verb.CANCEL}
+
+
+def cut_off(play: Play) -> None:
+    def answer(command: Command) -> Event:
+        verb = _VERBS[type(command)]
+        return NotSent(play.now, command.account, command.correlation_id, verb, "no connection: refused")
+
+    play.answer = answer
+
+
+def protected() -> Play:
+    """Two lots held, and cut off when the leader's stop loss comes."""
+    play = Play()
+    play.trades("L1", 4)
+    cut_off(play)
+    stop = ticket(Side.SELL, 300, "90", order_type=OrderType.STOP_LOSS, trigger_price=D(91))
+    play.places("L2", stop)
+    return play
+
+
+def test_a_stop_loss_whose_placing_failed_is_placed_when_the_network_is_back() -> None:
+    play = protected()
+    play.waits(600)
+    tried = len(play.decisions)
+    play.answer = None
+    play.waits(61)
+
+    (stop,) = (each for each in play.of() if each.is_open)
+    assert (stop.ticket.order_type, stop.ticket.quantity) == (OrderType.STOP_LOSS, 150)
+    assert play.skips() == []
+    assert tried < 60
+
+
+def test_a_stop_loss_is_not_tried_any_more_when_the_leaders_is_gone() -> None:
+    play = protected()
+    play.waits(100)
+    play.cancels("L2")
+    play.answer = None
+    play.waits(600)
+
+    assert [each.ticket.side for each in play.of()] == [Side.BUY]
+
+
+def test_an_exit_that_could_not_leave_had_something_to_exit() -> None:
+    play = Play()
+    play.trades("L1", 4)
+    cut_off(play)
+    play.trades("L2", -4, fills=False)
+    play.waits(60)
+
+    assert {each.reason for each in play.skips()} == {"RATE_BUDGET"}
+    assert "never reached the broker" in play.skips()[0].detail
+
+
+def test_what_never_left_does_not_count_against_the_rate_limits() -> None:
+    play = protected()
+    play.waits(600)
+
+    assert play.state.accounts["asha"].budget.left(play.now)[2] >= 998
+    assert all(each.status is OrderStatus.TRADED for each in play.of())
+
+
+@pytest.mark.parametrize("seconds", [0, 30, 90_000])
+def test_a_call_that_did_not_leave_is_taken_off_again(seconds: int) -> None:
+    budget = Budget()
+    budget.count(START)
+    budget.count(START)
+    later = START + timedelta(seconds=seconds)
+    before = budget.left(later)
+    budget.uncount(START)
+
+    assert budget.left(later)[3] == (6999 if seconds < 90_000 else before[3])
+    assert budget.left(later)[2] == (999 if seconds < 3605 else 1000)
