@@ -21,6 +21,7 @@ from copytrader.core.state import Account, Slice, State
 
 ABSENT_AFTER = timedelta(seconds=120)
 _CANCEL_SETTLES = timedelta(seconds=3)
+_UNREACHED, _UNREACHED_FOR = 3, timedelta(seconds=15)
 _PAUSES = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0)
 
 
@@ -32,6 +33,7 @@ def take_answer(
     if piece is None or account is None or piece.follower != answer.account:
         return
     news.touch(piece.key, piece.follower)
+    _note_reach(account, piece, answer, news)
     if piece.ended is not None:
         return
     if piece.in_flight is answer.verb:
@@ -65,6 +67,33 @@ def take_answer(
             if answer.verb is Verb.MODIFY:
                 piece.maybe.append(piece.asked_before[-1])
             state.ask_books.add(piece.follower)
+
+
+def _note_reach(
+    account: Account, piece: Slice, answer: Accepted | Refused | Throttled | Unanswered | NotSent, news: News
+) -> None:
+    """Count what never left in a row; say when that lasts, louder for an exit, and when it is over."""
+    name = account.follower.name
+    if isinstance(answer, NotSent):
+        account.unreached += 1
+        account.unreached_since = account.unreached_since or answer.at
+        if account.unreached >= _UNREACHED or answer.at - account.unreached_since >= _UNREACHED_FOR:
+            _say_unreached(account, piece, answer.detail, news)
+    elif not isinstance(answer, Unanswered):
+        if account.unreached_said is not None:
+            news.alert(Level.INFO, f"{name} can be reached again", name, f"reached-{name}")
+        account.unreached, account.unreached_since, account.unreached_said = 0, None, None
+
+
+def _say_unreached(account: Account, piece: Slice, detail: str, news: News) -> None:
+    name, said = account.follower.name, account.unreached_said
+    if piece.role is Role.EXIT and said is not Level.CRITICAL:
+        account.unreached_said = Level.CRITICAL
+        text = f"{name} cannot be reached: its exits do not leave, and go on being tried: {detail}"
+        news.alert(Level.CRITICAL, text, name, f"unreached-exits-{name}")
+    elif said is None:
+        account.unreached_said = Level.WARNING
+        news.alert(Level.WARNING, f"{name} cannot be reached: {detail}", name, f"unreached-{name}")
 
 
 def _doubt(

@@ -48,6 +48,7 @@ def start(state: State, event: Started, at: datetime, news: News) -> None:
             share.fixes.clear()
     for account in state.accounts.values():
         account.positions_known = False
+        account.unreached, account.unreached_since, account.unreached_said = 0, None, None
     turn_day(state, at, news)
 
 

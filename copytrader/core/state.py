@@ -16,7 +16,7 @@ from fractions import Fraction
 from typing import NamedTuple
 
 from copytrader.core.budget import Budget
-from copytrader.core.facts import Role, Skip, Verb
+from copytrader.core.facts import Level, Role, Skip, Verb
 from copytrader.core.merge import Known
 from copytrader.core.model import (
     ZERO,
@@ -315,7 +315,10 @@ class Holding:
 
 @dataclass(slots=True)
 class Account:
-    """One follower as far as it is not about an instrument."""
+    """One follower as far as it is not about an instrument.
+
+    `unreached` commands in a row never left for the broker; `unreached_said` is how loudly that was said.
+    """
 
     follower: Follower
     budget: Budget = field(default_factory=Budget)
@@ -334,6 +337,9 @@ class Account:
     adopted: dict[str, str] = field(default_factory=dict)
     foreign_filled: dict[str, int] = field(default_factory=dict)
     plans: dict[str, list[Fix]] = field(default_factory=dict)
+    unreached: int = 0
+    unreached_since: datetime | None = None
+    unreached_said: Level | None = None
 
 
 @dataclass(slots=True)

@@ -7,8 +7,8 @@ from datetime import timedelta
 import pytest
 
 from copytrader.core.budget import Budget
-from copytrader.core.facts import Cancel, Command, Event, Modify, NotSent, Place, Verb
-from copytrader.core.model import OrderStatus, OrderType, Side
+from copytrader.core.facts import Cancel, Command, Event, Level, Modify, NotSent, Place, Started, Verb
+from copytrader.core.model import Desk, OrderStatus, OrderType, Side
 from tests.core.play import START, D, Play, ticket
 
 _VERBS = {Place: Verb.PLACE, Modify: Verb.MODIFY, Cancel: Verb.CANCEL}
@@ -20,6 +20,10 @@ def cut_off(play: Play) -> None:
         return NotSent(play.now, command.account, command.correlation_id, verb, "no connection: refused")
 
     play.answer = answer
+
+
+def levels(play: Play) -> list[Level]:
+    return [each.level for each in play.alerts()]
 
 
 def protected() -> Play:
@@ -53,6 +57,65 @@ def test_a_stop_loss_is_not_tried_any_more_when_the_leaders_is_gone() -> None:
     play.waits(600)
 
     assert [each.ticket.side for each in play.of()] == [Side.BUY]
+
+
+def test_an_exit_that_does_not_leave_is_critical_once_and_the_end_of_it_is_said() -> None:
+    play = protected()
+    play.waits(600)
+    assert levels(play) == [Level.CRITICAL]
+    assert "asha cannot be reached: its exits do not leave" in play.alerts()[0].text
+
+    play.answer = None
+    play.waits(61)
+    assert levels(play) == [Level.CRITICAL, Level.INFO]
+
+
+def test_entries_that_do_not_leave_are_a_warning_and_an_exit_after_them_is_critical() -> None:
+    play = Play()
+    play.trades("L1", 4)
+    cut_off(play)
+    play.places("L2", ticket(price="99"))
+    play.waits(60)
+    assert levels(play) == [Level.WARNING]
+
+    play.trades("L3", -6, fills=False)
+    play.waits(30)
+    assert levels(play) == [Level.WARNING, Level.CRITICAL]
+    assert len({each.key for each in play.alerts()}) == 2
+
+
+def test_a_short_break_is_nothing_to_speak_of() -> None:
+    play = Play()
+    for number in range(5):
+        cut_off(play)
+        play.places(f"L{number}", ticket(price=str(90 + number)))
+        play.answer = None
+        play.waits(5)
+
+    assert len(play.of()) == 5
+    assert play.alerts() == []
+
+
+def test_two_in_a_row_with_a_while_between_them_are_said() -> None:
+    play = Play()
+    for number in range(2):
+        cut_off(play)
+        play.places(f"L{number}")
+        play.cancels(f"L{number}")
+        play.waits(20)
+
+    assert levels(play) == [Level.WARNING]
+
+
+def test_a_new_process_counts_anew() -> None:
+    play = protected()
+    play.waits(100)
+    play.feed(Started(play.now, "test", "", Desk("1000000001", play.followers, play.rules)))
+    play.reads_book("asha")
+    play.reads_leader_book()
+    play.waits(100)
+
+    assert levels(play) == [Level.CRITICAL, Level.CRITICAL]
 
 
 def test_an_exit_that_could_not_leave_had_something_to_exit() -> None:
