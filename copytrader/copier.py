@@ -20,6 +20,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import NamedTuple, Protocol
 
+from copytrader.core import hours
 from copytrader.core.budget import PER_SECOND
 from copytrader.core.engine import recall, step
 from copytrader.core.facts import (
@@ -71,10 +72,14 @@ HELD_UP = timedelta(seconds=2)
 """A command that could not leave within this of its decision does not leave: the world has moved on."""
 POSITIONS_EVERY = timedelta(seconds=30)
 SILENT_AFTER = timedelta(seconds=5)
+OUT_OF_REACH_AFTER, STREAM_DOWN_AFTER = timedelta(seconds=30), timedelta(seconds=60)
+"""When it is said that a book cannot be read; and that the stream alone is down, which is tried with growing pauses."""
 LOOK_UP_PAUSES = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0)
 WORDS_EVERY = 0.2
 BUFFER_AT_MOST = 5.0
 _BOOK_PAUSE = 0.25
+_MIND_EVERY = 2.0
+_UNREAD_EVERY = 5.0
 _TRIES = 4
 _GOODBYE = 5.0
 _RAW_AT_MOST = 4096
@@ -173,6 +178,9 @@ class Account:
     suspects: dict[str, datetime] = field(default_factory=dict)
     poke: asyncio.Event = field(default_factory=asyncio.Event)
     trouble: str = ""
+    unread: bool = False
+    lost_since: datetime | None = None
+    lost_said: bool = False
     pace: Pace = field(default_factory=Pace)
 
 
@@ -559,14 +567,20 @@ class Copier:
         }
 
     async def _poll(self, account: Account) -> None:
-        """Read the book at a steady pace, and at once when asked."""
+        """Read the book at a steady pace, at once when asked, and soon again when it could not be read."""
         pace = self._poll_seconds or None
         while True:
-            await _wait(account.poke, pace)
+            await _wait(account.poke, min(pace or _UNREAD_EVERY, _UNREAD_EVERY) if account.unread else pace)
             account.poke.clear()
-            await self._read(account, positions=self._wants_positions(account))
+            await self._refresh(account, positions=self._wants_positions(account))
             self._doubt_stream(account)
             await asyncio.sleep(_BOOK_PAUSE)
+
+    async def _refresh(self, account: Account, *, positions: bool) -> bool:
+        """Read an account's book, and note whether it can be read."""
+        done = await self._read(account, positions=positions)
+        account.unread = not done and (bool(account.trouble) or not self._is_ready(account))
+        return done
 
     def _wants_positions(self, account: Account) -> bool:
         if not self._is_ready(account) or account.positions_at is None:
@@ -624,7 +638,7 @@ class Copier:
         """After a reconnect the book comes first, then the frames that arrived meanwhile."""
         with suppress(TimeoutError):
             async with asyncio.timeout(BUFFER_AT_MOST):
-                await self._read(account, positions=True)
+                await self._refresh(account, positions=True)
         account.catching_up = False
         waiting, account.buffer = account.buffer, []
         for text in waiting:
@@ -644,6 +658,45 @@ class Copier:
         crash_point("frame-read", account.name)
         account.suspects.pop(order.order_id, None)
         self.handle(OrderSeen(now, account.name, order, Source.STREAM, text[:_RAW_AT_MOST]))
+
+    # --- Out of reach ---------------------------------------------------------------------
+
+    async def _mind(self) -> None:
+        while True:
+            for account in self.accounts.values():
+                self._mind_account(account)
+            await asyncio.sleep(_MIND_EVERY)
+
+    def _mind_account(self, account: Account) -> None:
+        """Say when an account is out of reach for a while in market hours, and when it is back."""
+        now, name, lost = self._now(), account.name, account.unread or not account.connected
+        if self.is_refused(name) or not lost or not self._in_hours(now):
+            account.lost_since = None
+            if account.lost_said and not lost:
+                account.lost_said = False
+                self.notice(Level.WARNING, f"{name} is back: book and order stream", name, f"back-{name}")
+            return
+        account.lost_since = account.lost_since or now
+        most = OUT_OF_REACH_AFTER if account.unread or not self._poll_seconds else STREAM_DOWN_AFTER
+        if now - account.lost_since >= most and not account.lost_said:
+            account.lost_said = True
+            self.notice(Level.CRITICAL, self._loss_of(account, most), name, f"lost-{name}")
+
+    def _loss_of(self, account: Account, since: timedelta) -> str:
+        what = ["its book cannot be read"] * account.unread + ["its order stream is down"] * (not account.connected)
+        text = f"{account.name} is out of reach: for {since.total_seconds():.0f} s {' and '.join(what)}"
+        if account.name != LEADER:
+            text += "" if self._is_ready(account) else "; nothing is copied to it"
+        elif len(what) > 1 or not self._is_ready(account) or not (account.connected or self._poll_seconds):
+            text += "; nothing is copied"
+        return f"{text} ({account.trouble})" if account.trouble else text
+
+    def _in_hours(self, now: datetime) -> bool:
+        """Whether the shares' market is open, or that of anything of the day or held."""
+        if not self.desk.rules.enforce_hours:
+            return True
+        segments = {"NSE_EQ", *(key.security.exchange_segment for key in self.state.holdings)}
+        return any(hours.is_open(self.desk.calendar, segment, now).is_open for segment in segments)
 
     # --- Timers and words -----------------------------------------------------------------
 
@@ -694,6 +747,8 @@ class Copier:
 
     async def _work(self) -> None:
         """Start followers first, so that nothing is decided before what they have is known."""
+        if self._copying:
+            self._start(self._mind())
         for account in self.accounts.values():
             self._start(self._listen(account))
         followers = [account for name, account in self.accounts.items() if name != LEADER]
@@ -711,7 +766,7 @@ class Copier:
     async def _begin_with(self, leader: Account) -> None:
         """Read the leader's book, once its stream is logged in wherever its orders are to be copied."""
         leader.catching_up = True
-        while not await self._read(leader, positions=True):
+        while not await self._refresh(leader, positions=True):
             await asyncio.sleep(1)
         while self._copying and not leader.connected:
             await asyncio.sleep(0.01)
@@ -720,7 +775,7 @@ class Copier:
     async def _begin(self, account: Account) -> None:
         """Read a follower's book; one that cannot be read is tried again later, and does not hold up the others."""
         for attempt in range(_TRIES):
-            if await self._read(account, positions=True):
+            if await self._refresh(account, positions=True):
                 return
             known = self.state.accounts.get(account.name)
             if known is not None and known.blocked is not None:

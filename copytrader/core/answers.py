@@ -81,7 +81,8 @@ def _note_reach(
             _say_unreached(account, piece, answer.detail, news)
     elif not isinstance(answer, Unanswered):
         if account.unreached_said is not None:
-            news.alert(Level.INFO, f"{name} can be reached again", name, f"reached-{name}")
+            level = Level.WARNING if account.unreached_said is Level.CRITICAL else Level.INFO
+            news.alert(level, f"{name} can be reached again", name, f"reached-{name}")
         account.unreached, account.unreached_since, account.unreached_said = 0, None, None
 
 

@@ -67,7 +67,7 @@ def test_an_exit_that_does_not_leave_is_critical_once_and_the_end_of_it_is_said(
 
     play.answer = None
     play.waits(61)
-    assert levels(play) == [Level.CRITICAL, Level.INFO]
+    assert levels(play) == [Level.CRITICAL, Level.WARNING]
 
 
 def test_entries_that_do_not_leave_are_a_warning_and_an_exit_after_them_is_critical() -> None:
