@@ -390,4 +390,28 @@ MUTATIONS = (
         "        copy_of(found, name)\n        state.share(holding, name)\n",
         "        copy_of(found, name)\n",
     ),
+    Mutation(
+        "shares that a reading does not show are not sold for that",
+        "books.py",
+        "or (row is not None and row.whole) or",
+        "or True or",
+    ),
+    Mutation(
+        "a sale of shares opens nothing",
+        "exposure.py",
+        "    order.only_exits = only_sells(order) or (",
+        "    order.only_exits = (",
+    ),
+    Mutation(
+        "an exit that never left is tried until it goes",
+        "gap.py",
+        "    if len(void) >= _MOST_FAILED_PLACINGS and not exits:",
+        "    if len(void) >= _MOST_FAILED_PLACINGS:",
+    ),
+    Mutation(
+        "it is said that nothing leaves",
+        "answers.py",
+        "            _say_unreached(account, piece, answer.detail, news)\n",
+        "            pass\n",
+    ),
 )
