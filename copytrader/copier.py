@@ -55,6 +55,7 @@ from copytrader.core.facts import (
 )
 from copytrader.core.merge import Known
 from copytrader.core.model import LEADER, Desk, Funds, Instrument, Order, Position, Security
+from copytrader.core.sightings import contradicts
 from copytrader.core.state import State
 from copytrader.crash import crash_point
 from copytrader.dhan.answers import Outcome, verb_of
@@ -456,7 +457,7 @@ class Copier:
         funds: Funds | None = None,
     ) -> None:
         """Give the engine what changed since the last reading, if anything did."""
-        changed = tuple(row for row in rows if account.rows.get(row.order_id) != row)
+        changed = tuple(row for row in rows if account.rows.get(row.order_id) != row or self._is_odd(account, row))
         account.rows.update((row.order_id, row) for row in changed)
         first = not self._is_ready(account)
         holdings = self._has_holdings(account, positions)
@@ -472,6 +473,11 @@ class Copier:
         self.handle(BookRead(self._now(), account.name, changed, positions, funds, holdings))
         if account.name == LEADER and not first:
             self._suspect(account, changed, known)
+
+    def _is_odd(self, account: Account, row: Order) -> bool:
+        """Whether a row, though it did not change, shows our order otherwise than it should be by now."""
+        piece = self.state.by_order_id.get((account.name, row.order_id))
+        return piece is not None and contradicts(piece, row)
 
     def _believes(self, account: Account, positions: tuple[Position, ...]) -> bool:
         """Whether the engine has the same: news of a fill that comes after a reading that had it counts twice."""

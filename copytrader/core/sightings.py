@@ -13,6 +13,7 @@ from copytrader.core.outcomes import end_piece, fill_piece, refuse_modification
 from copytrader.core.state import Account, Holding, Key, LeaderOrder, Slice, State, copy_of
 
 _LAG = timedelta(seconds=1)
+_IN_FORCE = timedelta(seconds=5)
 """The broker's times are whole seconds, and its clock is not ours."""
 
 
@@ -95,6 +96,8 @@ def see_follower(state: State, account: Account, order: Order, source: Source, a
             f"twice-{piece.correlation_id}",
         )
         return
+    if source is Source.BOOK and contradicts(piece, order):
+        _see_not_in_force(piece, order, at, news)
     before = piece.known
     piece.known = merge(before, order, source, at)
     if piece.known == before and not piece.maybe:
@@ -193,6 +196,25 @@ def _see_refusal(state: State, piece: Slice, order: Order, news: News) -> None:
         refuse_modification(piece, order.note, news)
         piece.maybe.append(attempted)
         state.ask_books.add(piece.follower)
+
+
+def contradicts(piece: Slice, order: Order) -> bool:
+    """Whether a row shows an order of ours as it was before a modification that was accepted."""
+    doubtful = piece.in_flight is not None or piece.unknown or piece.maybe or piece.detached or piece.cancelling
+    if doubtful or not piece.is_open or order.status.is_terminal or _has_terms(order.ticket, piece.asked):
+        return False
+    return any(_has_terms(order.ticket, ticket) for ticket in piece.asked_before)
+
+
+def _see_not_in_force(piece: Slice, order: Order, at: datetime, news: News) -> None:
+    """The book is the truth: what it does not show a while after it was accepted was refused; the frame was lost."""
+    if piece.accepted_at is None or at < piece.accepted_at + _IN_FORCE:
+        return
+    attempted = piece.asked
+    refuse_modification(piece, "the book goes on showing it as it was", news)
+    piece.asked = next(ticket for ticket in reversed(piece.asked_before) if _has_terms(order.ticket, ticket))
+    piece.late.append(attempted)
+    news.touch(piece.key, piece.follower)
 
 
 def _arrived_late(piece: Slice, seen: Ticket) -> bool:

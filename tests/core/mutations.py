@@ -247,6 +247,12 @@ MUTATIONS = (
         "                        pass\n",
     ),
     Mutation(
+        "a modification that the book goes on not showing was refused",
+        "sightings.py",
+        "    if source is Source.BOOK and contradicts(piece, order):\n",
+        "    if source is Source.BOOK and contradicts(piece, order) and piece.absent:\n",
+    ),
+    Mutation(
         "a sweep that rests closes no more than is left",
         "sweeps.py",
         '        return want_cancel(scene, piece, f"only {held} is left to close")\n',

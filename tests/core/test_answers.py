@@ -83,6 +83,11 @@ def modifies(play: Play) -> list[Modify]:
     return [each for each in play.decisions if isinstance(each, Modify)]
 
 
+def accepted(play: Play, command: Command, held: Held) -> Event:
+    verb = Verb.MODIFY if isinstance(command, Modify) else Verb.CANCEL
+    return Accepted(play.now, held.account, held.correlation_id, verb, held.order_id)
+
+
 def lose(play: Play, seconds: int = 125) -> None:
     """Look an unanswered order up until it is given up."""
     end = play.now + timedelta(seconds=seconds)
@@ -366,6 +371,41 @@ def test_a_late_frame_of_an_earlier_refusal_does_not_hide_the_terms_that_are_in_
 
     play.modifies("L1", price=D(102))
 
+    assert held.ticket.price == 102
+
+
+def test_a_modification_that_the_book_goes_on_not_showing_was_refused() -> None:
+    """It was accepted, the exchange refused it, and the frame that said so was lost."""
+    play = Play()
+    play.places("L1")
+    (held,) = play.of()
+    play.answer = lambda command: accepted(play, command, held)
+    play.modifies("L1", price=D(101))
+    play.answer = None
+    for _ in range(3):
+        play.waits(5)
+        play.reads_book("asha")
+
+    assert ["refused" in each.text for each in play.alerts()] == [True]
+    assert [each.ticket.price for each in play.decisions if isinstance(each, Modify)] == [101]
+    play.modifies("L1", price=D(102))
+    assert held.ticket.price == 102
+
+
+def test_a_modification_that_the_book_shows_late_was_not_refused() -> None:
+    play = Play()
+    play.places("L1")
+    (held,) = play.of()
+    play.answer = lambda command: accepted(play, command, held)
+    play.modifies("L1", price=D(101))
+    play.answer = None
+    play.waits(6)
+    play.reads_book("asha")
+    held.ticket, held.updated = replace(held.ticket, price=D(101)), play.now
+    play.reads_book("asha")
+
+    assert not play.skips()
+    play.modifies("L1", price=D(102))
     assert held.ticket.price == 102
 
 
