@@ -258,10 +258,15 @@ def set_follower_position(share: Share, net: int) -> int:
     share.net = net
     sign = 1 if share.copied > 0 else -1
     missing = max(abs(share.left) - max(net * sign, 0), 0)
-    closed = min(missing, share.against)
+    close_by_hand(share, missing)
+    return missing
+
+
+def close_by_hand(share: Share, quantity: int) -> None:
+    """Count so much of the copied position as closed by the person, as far as it traded that way."""
+    closed = min(quantity, share.against, abs(share.left))
     share.against -= closed
     share.by_hand += closed
-    return missing
 
 
 @dataclass(frozen=True, slots=True)

@@ -70,7 +70,8 @@ def _make_due(state: State, key: Key, follower: str, quantity: int) -> None:
         share.covers = targets.standing(holding)
     for leader in holding.active.values():
         copy = leader.copies.get(follower)
-        if copy is not None and copy.lots is None and not copy.slices and leader.known.is_done:
+        is_covered = leader.known.is_done and copy is not None and copy.lots is None
+        if copy is not None and not copy.slices and (is_covered or leader.opened):
             copy.lots = 0
             copy.skip = Skip(follower, leader.known.order_id, SkipReason.LEADER_DONE, "the operator's plan covers it")
 

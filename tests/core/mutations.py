@@ -253,6 +253,18 @@ MUTATIONS = (
         "    if source is Source.BOOK and contradicts(piece, order) and piece.absent:\n",
     ),
     Mutation(
+        "what a plan made up for is not copied again",
+        "fixing.py",
+        "(is_covered or leader.opened):\n",
+        "is_covered:\n",
+    ),
+    Mutation(
+        "shares that the person sold are not sold again",
+        "sightings.py",
+        "        exposure.close_by_hand(share, share.against)\n",
+        "        pass\n",
+    ),
+    Mutation(
         "a sweep that rests closes no more than is left",
         "sweeps.py",
         '        return want_cancel(scene, piece, f"only {held} is left to close")\n',

@@ -17,6 +17,7 @@ from copytrader.core.facts import (
     Cancel,
     Command,
     Event,
+    FixOrdered,
     Halted,
     Modify,
     NotFound,
@@ -38,6 +39,7 @@ from copytrader.core.model import (
     CopyRules,
     Desk,
     LateExits,
+    Limits,
     Order,
     OrderStatus,
     OrderType,
@@ -681,6 +683,22 @@ def test_a_resting_exit_that_a_halt_took_away_comes_back_with_the_copying() -> N
     play.leader_fills("L2")
     play.fills()
     assert play.lots() == 0
+
+
+def test_what_a_plan_made_up_for_is_not_copied_again_when_the_leader_s_order_changes() -> None:
+    play = Play(followers=(follower(limits=Limits(max_order_lots=4)),))
+    play.places("L1", ticket(quantity=750))
+    play.leader_fills("L1", 300)
+    play.feed(FixOrdered(play.now, "asha", "p1", (ticket(price="0", order_type=OrderType.MARKET),), (), 0, play.now))
+    play.fills()
+    assert play.lots() == 2
+    play.now += timedelta(seconds=60)
+    play.modifies("L1", quantity=600)
+    play.leader_fills("L1")
+    play.waits(20)
+    play.fills()
+
+    assert play.lots() == 2
 
 
 def test_flatten_closes_what_was_copied_and_what_fills_while_it_is_cancelled() -> None:

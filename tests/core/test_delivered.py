@@ -6,11 +6,13 @@ from datetime import timedelta
 
 import pytest
 
-from copytrader.core.facts import BookRead, Place, Role, Started
+from copytrader.core.facts import BookRead, OrderSeen, Place, Role, Source, Started
 from copytrader.core.model import (
     LEADER,
     Desk,
     Instrument,
+    Order,
+    OrderStatus,
     OrderType,
     Position,
     Product,
@@ -176,3 +178,19 @@ def test_a_followers_holdings_that_cannot_be_read_are_unknown() -> None:
 
     play.feed(BookRead(play.now, "asha", (), ()))
     assert net(play) is None
+
+
+@pytest.mark.parametrize("own", [0, 100])
+def test_shares_that_the_person_sold_are_not_sold_again(own: int) -> None:
+    """What it sells is its own first, and the positions would not show what is missing."""
+    play = Play(followers=(follower(ratio="1"),), row=share())
+    if own:
+        play.feed(BookRead(play.now, "asha", (), (Position(NSE, Product.CNC, own),)))
+    play.places("L1", terms(Side.BUY, 100))
+    play.leader_fills("L1")
+    play.fills()
+    sold = Order("OWN", terms(Side.SELL, 100), OrderStatus.TRADED, play.now, play.now, 100, D(1300), "NA")
+    play.feed(OrderSeen(play.now, "asha", sold, Source.STREAM))
+    play.places("L2", terms(Side.SELL, 100))
+
+    assert sum(each.ticket.quantity for each in places(play) if each.ticket.side is Side.SELL) == own
