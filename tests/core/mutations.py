@@ -279,8 +279,8 @@ MUTATIONS = (
     Mutation(
         "positions take no more from the copied position than the person traded",
         "exposure.py",
-        "    closed = min(missing, share.against)\n",
-        "    closed = missing\n",
+        "    closed = min(quantity, share.against, abs(share.left))\n",
+        "    closed = min(quantity, abs(share.left))\n",
     ),
     Mutation(
         "an order that was seen is there, whatever its placing is answered",

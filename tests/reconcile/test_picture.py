@@ -263,7 +263,6 @@ def test_a_stop_whose_copy_the_halt_cancelled_is_missed_only_while_something_is_
     play.trades("L1", 4)
     play.places("S1", ticket(Side.SELL, 300, "80", order_type=OrderType.STOP_LOSS, trigger_price=D(81)))
     play.feed(Halted(play.now))
-    play.feed(Resumed(play.now))
 
     ((leader_order_id, detail),) = lacking(play)
     assert (leader_order_id, "exited when it fills" in detail) == ("S1", True)
@@ -271,6 +270,16 @@ def test_a_stop_whose_copy_the_halt_cancelled_is_missed_only_while_something_is_
     play.waits(5)
     play.fills()
     assert (play.lots(), lacking(play)) == (0, [])
+
+
+def test_a_stop_that_came_back_with_the_copying_is_not_missing() -> None:
+    play = Play()
+    play.trades("L1", 4)
+    play.places("S1", ticket(Side.SELL, 300, "80", order_type=OrderType.STOP_LOSS, trigger_price=D(81)))
+    play.feed(Halted(play.now))
+    play.feed(Resumed(play.now))
+
+    assert lacking(play) == []
 
 
 @pytest.mark.parametrize(
