@@ -467,12 +467,17 @@ class Copier:
                 account.positions_at, positions = self._now(), None
             else:
                 account.positions, account.positions_at, account.holdings = positions, self._now(), holdings
-        if not (changed or positions is not None or funds is not None or first):
+        if not (changed or positions is not None or funds is not None or first or self._is_in_doubt(account)):
             return
         known = [self._known(row.order_id) for row in changed]
         self.handle(BookRead(self._now(), account.name, changed, positions, funds, holdings))
         if account.name == LEADER and not first:
             self._suspect(account, changed, known)
+
+    def _is_in_doubt(self, account: Account) -> bool:
+        """Whether the engine waits for a book, whatever it says."""
+        shares = (holding.shares.get(account.name) for holding in self.state.holdings.values())
+        return any(share is not None and share.unproved for share in shares)
 
     def _is_odd(self, account: Account, row: Order) -> bool:
         """Whether a row, though it did not change, shows our order otherwise than it should be by now."""

@@ -90,6 +90,9 @@ def _read_follower(state: State, account: Account, book: BookRead, at: datetime,
     account.ready = True
     if book.funds is not None and account.funds is None:
         account.funds = book.funds
+    for holding in state.holdings.values():
+        if name in holding.shares:
+            exposure.prove(holding.shares[name], at)
     if book.positions is not None:
         rows = {Key(each.security, each.product): each for each in book.positions}
         for key in rows:

@@ -91,6 +91,7 @@ def _forget_position(holding: Holding) -> None:
         share.net = 0 if share.net is not None else None
         share.carry, share.carry_side, share.flatten = Decimal(0), None, False
         share.against = share.by_hand = share.overtaken = 0
+        share.overtaken_at = None
 
 
 def _is_idle(holding: Holding) -> bool:

@@ -10,6 +10,7 @@ was rounded before.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from decimal import Decimal
 from fractions import Fraction
 
@@ -19,6 +20,10 @@ from copytrader.core.state import Copy, Holding, LeaderOrder, Share
 
 DELIVERED = frozenset({Product.CNC, Product.MTF})
 """Products that become holdings overnight, which the positions query does not show; nobody can be short of them."""
+
+
+PROOF_AFTER = timedelta(seconds=1)
+"""A reading that ends so long after a fill was told began after it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,6 +243,12 @@ def _overtaken(share: Share, sign: int, quantity: int, beyond: int) -> int:
     if before * sign < 0:
         before += sign * min(quantity, abs(before))
     return before + sign * beyond
+
+
+def prove(share: Share, at: datetime) -> None:
+    """A book was read: an entry that exits have overtaken, and that still has not filled, did not come first."""
+    if share.overtaken_at is not None and at >= share.overtaken_at + PROOF_AFTER:
+        share.overtaken, share.overtaken_at = 0, None
 
 
 def trade_by_hand(share: Share, sign: int, quantity: int) -> None:

@@ -24,7 +24,9 @@ def fill_piece(state: State, account: Account, piece: Slice, at: datetime, news:
     holding = state.holding(piece.key)
     share = state.share(holding, piece.follower)
     realized = exposure.fill_follower(share, piece.asked.side.sign, new, known.average_price, closes)
-    if share.unproved:
+    share.overtaken = share.unproved
+    if share.overtaken:
+        share.overtaken_at = at
         state.ask_books.add(piece.follower)
     instrument = state.instruments.get(piece.key.security)
     _count_realized(account, realized * ((instrument.multiplier if instrument else None) or 1), at, news)
@@ -106,7 +108,7 @@ def close_piece(state: State, account: Account, piece: Slice, ended: OrderStatus
         share.sweeps.remove(piece)
         if piece.void:
             share.sweeps_void += 1
-        elif ended is not OrderStatus.TRADED:
+        elif ended is not OrderStatus.TRADED and not piece.cancelling:
             share.sweeps_failed += 1
 
 

@@ -252,7 +252,7 @@ class Share:
     position for which this follower was given a size, or a plan of the operator's.  `against` is what the
     person itself traded the other way while something was held from copying, `by_hand` what of the copied
     position it has closed so.  `overtaken` is what exits have sold (or bought back) of entries whose fills were
-    not known yet, signed like `copied`.
+    not known yet, signed like `copied`: a book that is read a moment after (`overtaken_at`) tells whether they filled.
     """
 
     follower: str
@@ -264,6 +264,7 @@ class Share:
     against: int = 0
     by_hand: int = 0
     overtaken: int = 0
+    overtaken_at: datetime | None = None
     flatten: bool = False
     average: Decimal = ZERO
     open: dict[str, Slice] = field(default_factory=dict)

@@ -53,6 +53,10 @@ def plan_closed(scene: Scene) -> list[Want]:
 def surplus_of(scene: Scene) -> int:
     """What a sweep should close now, in units: held beyond what the leader's position justifies, for a while."""
     share = scene.share
+    if share.unproved and share.overtaken_at is not None:
+        scene.wake(share.overtaken_at + exposure.PROOF_AFTER)
+        if scene.at >= share.overtaken_at + exposure.PROOF_AFTER:
+            scene.state.ask_books.add(scene.name)
     if not scene.state.copying and not share.flatten:
         return 0
     if share.flatten:

@@ -265,6 +265,18 @@ MUTATIONS = (
         "        pass\n",
     ),
     Mutation(
+        "a book proves whether an overtaken entry has filled",
+        "exposure.py",
+        "        share.overtaken, share.overtaken_at = 0, None\n",
+        "        pass\n",
+    ),
+    Mutation(
+        "a sweep that we cancel has not failed",
+        "outcomes.py",
+        "        elif ended is not OrderStatus.TRADED and not piece.cancelling:\n",
+        "        elif ended is not OrderStatus.TRADED:\n",
+    ),
+    Mutation(
         "a sweep that rests closes no more than is left",
         "sweeps.py",
         '        return want_cancel(scene, piece, f"only {held} is left to close")\n',

@@ -101,8 +101,8 @@ RULES = (
     Rule(
         "a look-up that failed does not say that there is no order",
         "copier.py",
-        "            self._note_trouble(account, error)\n            return\n        self._feed_rows(account, rows)",
-        "            self._note_trouble(account, error)\n            rows = ()\n        self._feed_rows(account, rows)",
+        "            self._note_trouble(account, error)\n            return\n        self._feed_rows(account, book.rows)",
+        "            self._note_trouble(account, error)\n            book = _Book((), ())\n        self._feed_rows(account, book.rows)",
     ),
     Rule(
         "a book that could not be read is not empty, nor a position flat",
@@ -229,7 +229,7 @@ RULES = (
     Rule(
         "the books are read again and again",
         "copier.py",
-        "            await self._read(account, positions=self._wants_positions(account))\n",
+        "            await self._refresh(account, positions=self._wants_positions(account))\n",
         "            await asyncio.sleep(0)\n",
     ),
     Rule(
