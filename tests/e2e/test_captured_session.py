@@ -28,13 +28,13 @@ def frames() -> list[Frame]:
     return [{"Data": row["Data"], "Type": "order_alert"} for row in rows]
 
 
-def furnish(exchange: Exchange) -> None:
+def furnish(exchange: Exchange, lot: int = 75) -> None:
     for number in ("45460", "45461", "45462", "45463"):
         row = Instrument(
             "NSE_FNO",
             number,
             f"NIFTY-Mar2025-{number}",
-            75,
+            lot,
             Decimal("0.05"),
             1801,
             underlying="NIFTY",
