@@ -373,10 +373,10 @@ def _working_entries(holding: Holding, share: Share, order: LeaderOrder, positio
         ahead += early
         if is_immediate(order):
             continue
-        late = min(_behind(entry, copy), copy.may_open)
+        late = min(_behind(entry, copy), copy.will_open)
         behind += late
         if entry.number < order.number and not entry.known.is_done:
-            cover += copy.may_open - late + early
+            cover += copy.will_open - late + early
     return ahead, behind, cover
 
 

@@ -49,8 +49,9 @@ def bad_terms(ticket: Ticket, instrument: Instrument) -> Refusal | None:
     if kind is OrderType.MARKET:
         return None
     low, high = instrument.lower_limit, instrument.upper_limit
-    if low is not None and high is not None and ZERO < low < high and not low <= ticket.price <= high:
-        return SkipReason.PRICE_BAND, f"price {ticket.price} is outside the band {low} to {high}"
+    price = ticket.trigger_price if kind is OrderType.STOP_LOSS_MARKET else ticket.price
+    if low is not None and high is not None and ZERO < low < high and not low <= price <= high:
+        return SkipReason.PRICE_BAND, f"price {price} is outside the band {low} to {high}"
     return None
 
 

@@ -49,6 +49,8 @@ def _see_leader(state: State, order: Order, source: Source, at: datetime, news: 
     if order.last_price is not None:
         holding.last_price = order.last_price
     _fill_leader(holding, found, before, news)
+    if known.ended is OrderStatus.REJECTED and (before is None or before.ended is not OrderStatus.REJECTED):
+        _say_rejected(found, news)
     exposure.classify(holding, found)
     if known.conflict:
         state.ask_books.add(LEADER)
@@ -71,6 +73,13 @@ def _fill_leader(holding: Holding, order: LeaderOrder, before: Known | None, new
     news.notes.append(
         Filled(LEADER, known.order_id, known.order_id, "", new, known.filled_quantity, known.average_price)
     )
+
+
+def _say_rejected(order: LeaderOrder, news: News) -> None:
+    for name, copy in order.copies.items():
+        if copy.filled:
+            text = f"{name}: the leader's order {order.known.order_id} was rejected, its copy has filled {copy.filled}"
+            news.alert(Level.WARNING, text, name, f"rejected-{order.known.order_id}")
 
 
 def see_follower(state: State, account: Account, order: Order, source: Source, at: datetime, news: News) -> None:

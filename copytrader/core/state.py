@@ -203,6 +203,12 @@ class Copy:
         return min(sum(piece.may_open for piece in self.slices), self.units - self.opened) if self.units else 0
 
     @property
+    def will_open(self) -> int:
+        """What its orders may still open, without those that may never have reached the broker."""
+        doubtful = sum(piece.may_open for piece in self.slices if piece.unknown)
+        return max(self.may_open - doubtful, 0)
+
+    @property
     def may_close(self) -> int:
         """What its working orders may still close."""
         return self.remaining - self.may_open

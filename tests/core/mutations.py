@@ -277,6 +277,12 @@ MUTATIONS = (
         "        elif ended is not OrderStatus.TRADED:\n",
     ),
     Mutation(
+        "an exit does not count on an entry that may never have arrived",
+        "state.py",
+        "        return max(self.may_open - doubtful, 0)\n",
+        "        return self.may_open\n",
+    ),
+    Mutation(
         "a sweep that rests closes no more than is left",
         "sweeps.py",
         '        return want_cancel(scene, piece, f"only {held} is left to close")\n',

@@ -950,6 +950,32 @@ def test_a_position_that_an_unknown_fill_explains_is_not_closed_by_the_leader_s_
     assert play.lots() == 0
 
 
+def test_a_stop_does_not_cover_an_entry_that_may_never_have_arrived() -> None:
+    play = Play()
+    play.answer = unanswered(play, Place)
+    play.places("L1")
+    play.answer = None
+    play.leader_fills("L1")
+    play.places("L2", ticket(Side.SELL, price="89", order_type=OrderType.STOP_LOSS, trigger_price=D(90)))
+    assert not play.of()
+
+    play.fills_follower(play.takes(places(play)[0]), 75)
+    play.drain()
+    assert [each.ticket.side for each in play.of()] == [Side.BUY, Side.SELL]
+
+
+def test_a_copy_that_filled_though_the_leader_s_order_was_rejected_is_said_and_closed() -> None:
+    play = Play()
+    play.places("L1")
+    play.fills()
+    play._leader_becomes("L1", OrderStatus.REJECTED)
+    play.waits(5)
+    play.fills()
+
+    assert ["was rejected" in each.text for each in play.alerts()] == [True]
+    assert play.lots() == 0
+
+
 def test_an_exit_never_goes_beyond_what_the_broker_holds_in_an_instrument_first_traded_later() -> None:
     """The follower was short of its own accord before the leader ever traded the instrument."""
     play = Play(begin=False)

@@ -10,9 +10,9 @@ from decimal import Decimal
 from pathlib import Path
 
 from copytrader.core.facts import Alert
-from copytrader.simulator import LEADER_ID, Exchange
+from copytrader.simulator import LEADER_ID, Exchange, Fault, FaultKind
 from copytrader.simulator.model import BookOrder, Carried
-from tests.e2e.judge import reasons_of, recorded
+from tests.e2e.judge import hurried, reasons_of, recorded
 from tests.e2e.stage import PATIENCE, Stage
 
 D = Decimal
@@ -159,3 +159,46 @@ def test_a_market_exit_that_rests_is_priced_anew(tmp_path: Path) -> None:
 
 def _price_of(stage: Stage, security_id: str) -> Decimal:
     return [order.terms.price for order in stage.orders() if order.instrument.security_id == security_id][-1]
+
+
+def test_a_stop_behind_an_entry_that_never_arrived_opens_nothing(tmp_path: Path) -> None:
+    async def scene() -> None:
+        async with Stage(tmp_path, ("1",), **hurried(give_up_after=4)) as stage:
+            await stage.follows()
+            stage.exchange.script(Fault(FaultKind.CLOSE, stage.ids["asha"], "POST", "/orders", accept=False))
+            stage.leader.place("NSE_FNO", "40001", "BUY", 75, "LIMIT", D(120))
+            await stage.until(lambda: len(stage.requests()) == 1, PATIENCE, "the entry, which is lost")
+            stage.leader.place("NSE_FNO", "40001", "SELL", 75, "STOP_LOSS", D(98), D(100))
+            await stage.settles(1.5)
+            stage.exchange.set_price("NSE_FNO", "40001", D(99))
+            await stage.settles(6)
+            assert [order for order in stage.orders() if order.filled] == []
+
+    asyncio.run(scene())
+
+
+def test_a_stop_loss_at_the_market_becomes_one_with_a_protective_limit(tmp_path: Path) -> None:
+    async def scene() -> None:
+        async with Stage(tmp_path, ("1",)) as stage:
+            await stage.follows()
+            stage.leader.place("NSE_FNO", "40001", "BUY", 75, "STOP_LOSS_MARKET", trigger_price=D(130))
+            await stage.settles(2)
+            terms = [(order.terms.order_type, order.terms.trigger_price, order.terms.price) for order in stage.orders()]
+            assert terms == [("STOP_LOSS", D(130), D("136.5"))]
+
+    asyncio.run(scene())
+
+
+def test_a_copy_that_filled_though_the_leader_s_order_was_rejected_raises_an_alert(tmp_path: Path) -> None:
+    async def scene() -> None:
+        async with Stage(tmp_path, ("1",)) as stage:
+            await stage.follows()
+            order_id = stage.leader.place("NSE_FNO", "40001", "BUY", 75, "LIMIT", D(50))
+            await stage.until(stage.orders, PATIENCE, "the copy")
+            await stage.settles()
+            stage.exchange.fill(stage.orders()[0].order_id)
+            stage.leader.reject(order_id)
+            await stage.until(lambda: stage.copied() == 0, PATIENCE, "it is closed again")
+            assert [fact for fact in recorded(stage) if isinstance(fact, Alert) and fact.account == "asha"]
+
+    asyncio.run(scene())
