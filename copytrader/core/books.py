@@ -73,7 +73,12 @@ def _read_delivered(state: State, holding: Holding, row: Position | None, holdin
 
 
 def _begin(holding: Holding, net: int) -> None:
-    """Learn the leader's position for the first time: go back behind the fills we know, and replay them."""
+    """Learn the leader's position for the first time: go back behind the fills we know, and replay them.
+
+    What was adopted before is what is left of the day's copies already: nothing of it is too much while the leader
+    holds.
+    """
+    adopted = [share for share in holding.shares.values() if share.due]
     orders = sorted(holding.active.values(), key=lambda each: each.number)
     holding.leader_net = net - sum(each.known.ticket.side.sign * each.known.filled_quantity for each in orders)
     if holding.key.product in exposure.DELIVERED:
@@ -83,6 +88,8 @@ def _begin(holding: Holding, net: int) -> None:
         if order.known.filled_quantity:
             exposure.classify(holding, order)
             exposure.fill_leader(holding, order, order.known.filled_quantity)
+    for share in adopted:
+        share.due = Fraction(share.copied if net * share.copied > 0 else 0)
 
 
 def _read_follower(state: State, account: Account, book: BookRead, at: datetime, news: News) -> None:

@@ -14,7 +14,7 @@ without a trigger: neither says what the order's terms are.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime
 from decimal import Decimal
 
@@ -122,6 +122,8 @@ def _terms(known: Known, order: Order, source: Source) -> tuple[Ticket, bool, da
         return kept
     same = _same_terms(known.ticket, order.ticket)
     if source is not Source.STREAM:
+        if same and known.ticket.disclosed_quantity != order.ticket.disclosed_quantity:
+            return order.ticket, True, order.updated_at, False  # frames do not tell it
         if same or _is_conversion(known.ticket, order):
             return known.ticket, True, order.updated_at, False
         return order.ticket, True, order.updated_at, False
@@ -129,7 +131,10 @@ def _terms(known: Known, order: Order, source: Source) -> tuple[Ticket, bool, da
         return known.ticket, True, order.updated_at, known.conflict and order.updated_at == known.terms_at
     if order.updated_at == known.terms_at:
         return known.ticket, True, known.terms_at, True
-    return order.ticket, True, order.updated_at, False
+    ticket = order.ticket
+    if ticket.quantity == known.ticket.quantity and not ticket.disclosed_quantity:
+        ticket = replace(ticket, disclosed_quantity=known.ticket.disclosed_quantity)
+    return ticket, True, order.updated_at, False
 
 
 def _same_terms(one: Ticket, other: Ticket) -> bool:

@@ -283,6 +283,12 @@ MUTATIONS = (
         "        return self.may_open\n",
     ),
     Mutation(
+        "what was adopted is what is left of the day's copies",
+        "books.py",
+        "        share.due = Fraction(share.copied if net * share.copied > 0 else 0)\n",
+        "        pass\n",
+    ),
+    Mutation(
         "a sweep that rests closes no more than is left",
         "sweeps.py",
         '        return want_cancel(scene, piece, f"only {held} is left to close")\n',

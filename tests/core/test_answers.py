@@ -19,6 +19,7 @@ from copytrader.core.facts import (
     Event,
     FixOrdered,
     Halted,
+    InstrumentRead,
     Modify,
     NotFound,
     NotSent,
@@ -48,6 +49,7 @@ from copytrader.core.model import (
     RefusalClass,
     Side,
 )
+from copytrader.core.names import correlation_id
 from tests.core.play import NIFTY, D, Held, Play, follower, quiet, ticket
 
 Answer = Callable[[Command], Event | None]
@@ -974,6 +976,45 @@ def test_a_copy_that_filled_though_the_leader_s_order_was_rejected_is_said_and_c
 
     assert ["was rejected" in each.text for each in play.alerts()] == [True]
     assert play.lots() == 0
+
+
+def test_what_was_adopted_is_kept_when_the_leader_got_out_of_a_part_before() -> None:
+    """The journal was lost: the leader bought eight lots and sold four, the follower four and two under our names."""
+    play = Play(begin=False)
+    play.feed(Started(play.now, "test", "", Desk("1000000001", play.followers, play.rules)))
+    play.feed(InstrumentRead(play.now, play.row))
+    client_id = play.followers[0].client_id
+    for order_id, side, quantity in (("L1", Side.BUY, 300), ("L2", Side.SELL, 150)):
+        terms = ticket(side, quantity)
+        name = correlation_id("1000000001", play.now.date(), order_id, client_id, 0, 0)
+        held = Held(f"F{order_id}", "asha", name, terms, OrderStatus.TRADED, quantity, D(100))
+        play.orders[held.order_id] = held
+        play.positions["asha"] += side.sign * quantity
+        double = replace(terms, quantity=2 * quantity)
+        play.leader[order_id] = Order(order_id, double, OrderStatus.TRADED, play.now, play.now, 2 * quantity, D(100))
+    play.reads_book("asha")
+    play.feed(Adopted(play.now, "asha", tuple(each.seen() for each in play.of())))
+    play.reads_leader_book()
+    play.waits(30)
+    play.fills()
+    assert play.lots() == 2
+
+    play.trades("L3", -4)
+    assert play.lots() == 0
+
+
+def test_a_disclosed_quantity_is_learnt_from_the_book_and_kept_through_a_change_of_price() -> None:
+    play = Play()
+    play.places("L1", ticket(quantity=300))
+    play.leader["L1"] = replace(play.leader["L1"], ticket=ticket(quantity=300, disclosed_quantity=150))
+    play.reads_leader_book()
+    assert play.of()[0].ticket.disclosed_quantity == 75
+
+    changed = replace(ticket(quantity=300), price=D(101))
+    play.now += timedelta(seconds=2)
+    seen = replace(play.leader["L1"], ticket=changed, status=OrderStatus.MODIFIED, updated_at=play.now)
+    play.feed(OrderSeen(play.now, LEADER, seen, Source.STREAM))
+    assert (play.of()[0].ticket.price, play.of()[0].ticket.disclosed_quantity) == (D(101), 75)
 
 
 def test_an_exit_never_goes_beyond_what_the_broker_holds_in_an_instrument_first_traded_later() -> None:

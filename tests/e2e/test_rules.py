@@ -202,3 +202,61 @@ def test_a_copy_that_filled_though_the_leader_s_order_was_rejected_raises_an_ale
             assert [fact for fact in recorded(stage) if isinstance(fact, Alert) and fact.account == "asha"]
 
     asyncio.run(scene())
+
+
+def test_a_disclosed_quantity_is_copied_in_proportion(tmp_path: Path) -> None:
+    """Frames do not tell it: the copy has it once the leader's book was read."""
+
+    async def scene() -> None:
+        async with Stage(tmp_path, ("0.5",), copy="poll_seconds = 1") as stage:
+            await stage.follows()
+            stage.leader.place("NSE_FNO", "40001", "BUY", 300, "LIMIT", D(50), disclosed_quantity=150)
+            await stage.until(lambda: [_disclosed(order) for order in stage.orders()] == [75], PATIENCE, "75 of 150")
+
+    asyncio.run(scene())
+
+
+def _disclosed(order: BookOrder) -> int:
+    return order.terms.disclosed_quantity
+
+
+def test_validity_and_after_market_are_copied_and_large_orders_are_sliced(tmp_path: Path) -> None:
+    async def scene() -> None:
+        async with Stage(tmp_path, ("2",)) as stage:
+            await stage.follows()
+            stage.exchange.set_price("NSE_FNO", "40001", D(100))
+            stage.leader.place("NSE_FNO", "40001", "BUY", 75, "LIMIT", D(50), validity="IOC")
+            await stage.until(lambda: len(stage.orders()) == 1, PATIENCE, "the IOC copy")
+            await stage.settles()
+            [at_once] = stage.orders()
+            assert (at_once.terms.validity, at_once.terms.quantity, at_once.status) == ("IOC", 150, "CANCELLED")
+
+            stage.leader.place("NSE_FNO", "40002", "BUY", 75, "LIMIT", D(50), after_market=True)
+            await stage.until(lambda: len(stage.orders()) == 2, PATIENCE, "the after-market copy")
+            assert (stage.orders()[1].after_market, stage.orders()[1].terms.quantity) == (True, 150)
+
+            most = stage.exchange.instruments["NSE_FNO", "40003"].freeze_quantity - 1
+            large = most // 75 * 75
+            stage.leader.place("NSE_FNO", "40003", "BUY", large)
+            await stage.until(lambda: stage.copied(security_id="40003") == 2 * large, PATIENCE, "all slices")
+            slices = [order.terms.quantity for order in stage.orders() if order.instrument.security_id == "40003"]
+            assert slices == [large, large]
+            stage.leader.place("NSE_FNO", "40003", "SELL", large)
+            await stage.until(lambda: stage.copied(security_id="40003") == 0, PATIENCE, "and out again")
+            assert stage.exchange.violations == []
+
+    asyncio.run(scene())
+
+
+def test_what_was_rounded_off_is_forgotten_when_the_leader_is_flat(tmp_path: Path) -> None:
+    async def scene() -> None:
+        async with Stage(tmp_path, ("0.5",)) as stage:
+            await stage.follows()
+            for side in ("BUY", "SELL", "BUY"):
+                stage.leader.place("NSE_FNO", "40001", side, 75)
+                await stage.settles()
+            assert stage.orders() == []
+            stage.leader.place("NSE_FNO", "40001", "BUY", 75)
+            await stage.until(lambda: stage.copied() == 75, PATIENCE, "the second half makes a lot")
+
+    asyncio.run(scene())
