@@ -214,6 +214,7 @@ class World:
         self.worked: dict[tuple[Key, int], int] = {}
         self.news = 0
         self.modified: dict[str, list[tuple[int, int]]] = {}
+        self.at_market: set[str] = set()
         self.numbered = 0
         for key in self.keys:
             if random.random() < 0.15:
@@ -709,8 +710,14 @@ class World:
             live.asked = ticket.quantity
 
     def _judge_to_and_fro(self, live: Live) -> None:
-        """No order goes to and fro between the same terms while nothing but time and answers came in."""
+        """No order goes to and fro between the same terms while nothing but time and answers came in.
+
+        An order that becomes a market order does so once, and is priced anew three times after that.
+        """
         told = self.news, live.asked
+        if live.ticket.order_type is OrderType.MARKET and live.order_id not in self.at_market:
+            self.at_market.add(live.order_id)
+            return
         seen = self.modified.setdefault(live.order_id, [])
         seen.append(told)
         assert seen.count(told) < 4, f"I9: to and fro: {live}"
