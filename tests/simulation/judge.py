@@ -22,7 +22,6 @@ from copytrader.core.facts import (
     Ended,
     Event,
     Fact,
-    Filled,
     Halted,
     Modify,
     NotFound,
@@ -79,7 +78,6 @@ class Judge:
         self._asked: dict[str, int] = {}
         self._opening: dict[tuple[str, str], int] = {}
         self._held_when_decided: dict[str, tuple[int, int]] = {}
-        self._told_of: dict[str, int] = {}
 
     # While it happens
 
@@ -102,14 +100,10 @@ class Judge:
                 self._is_not_shown(fact.correlation_id)
             if isinstance(fact, Sized):
                 self._opening[fact.account, fact.leader_order_id] = fact.lots
-            if isinstance(fact, Filled):
-                self._told_of[fact.correlation_id] = fact.filled_quantity
         for fact in facts:
             if isinstance(fact, Place) and fact.role is Role.EXIT:
                 opens = self._opens(self._copies[fact.correlation_id], fact.ticket.security.security_id)
                 copied, net = self._most(fact.account, *_closing(fact))
-                if not fact.sweep:
-                    copied = max(copied, self._told_to_hold(fact.account, *_closing(fact)))
                 self._held_when_decided[fact.correlation_id] = copied + opens, net + opens
 
     def leaves(self, request: Request) -> None:
@@ -211,16 +205,6 @@ class Judge:
         by_hand = [fill for fill in theirs if fill not in ours]
         copied = self._most_of(ours, sign) + self._coming(client_id, key, sign)
         return max(copied, 0), max(copied + self._most_of(by_hand, sign), 0)
-
-    def _told_to_hold(self, follower: str, key: Position, sign: int) -> int:
-        """What the copier was told is held from copying, or might come to be; a frame that was lost told nothing."""
-        client_id = self._world.client_ids[follower]
-        held = sum(
-            self._told_of.get(order.correlation_id, 0) * (1 if order.side == "BUY" else -1) * sign
-            for order, copy in self._our_orders()
-            if copy.follower == follower and _key(order) == key
-        )
-        return held + self._coming(client_id, key, sign)
 
     def _most_of(self, fills: Iterable[Fill], sign: int) -> int:
         """The highest that these fills stood in one direction since a while ago."""
