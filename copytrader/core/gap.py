@@ -206,7 +206,7 @@ def _adjust(scene: Scene, order: LeaderOrder, piece: Slice, quantity: int, opens
         return want_cancel(scene, piece, f"after {MOST_MODIFICATIONS} modifications it is placed anew", renew=True)
     if not is_due(scene, piece):
         return None
-    over = _over_terms(scene, piece, wanted)
+    over = _over_terms(scene, order, piece, wanted)
     if over is not None and piece.copy is not None:
         scene.desk.skip(piece.copy, *over)
         return want_cancel(scene, piece, f"the leader's new terms are not copied: {over[1]}")
@@ -216,12 +216,12 @@ def _adjust(scene: Scene, order: LeaderOrder, piece: Slice, quantity: int, opens
     return Want(rank, modify)
 
 
-def _over_terms(scene: Scene, piece: Slice, wanted: Ticket) -> tuple[SkipReason, str] | None:
+def _over_terms(scene: Scene, order: LeaderOrder, piece: Slice, wanted: Ticket) -> tuple[SkipReason, str] | None:
     """Hold an entry's new price against the limits that it was judged by when it was placed."""
     if piece.role is not Role.ENTRY or wanted.price == piece.asked.price:
         return None
     assert scene.instrument is not None
-    return limits.bad_terms(wanted, scene.instrument) or limits.over_order(
+    return limits.bad_terms(order.known.ticket, scene.instrument) or limits.over_order(
         scene.account.follower.limits, wanted, wanted.quantity, scene.instrument, scene.holding.last_price
     )
 

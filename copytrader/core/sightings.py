@@ -13,8 +13,9 @@ from copytrader.core.outcomes import end_piece, fill_piece, refuse_modification
 from copytrader.core.state import Account, Holding, Key, LeaderOrder, Slice, State, copy_of
 
 _LAG = timedelta(seconds=1)
-_IN_FORCE = timedelta(seconds=5)
 """The broker's times are whole seconds, and its clock is not ours."""
+_IN_FORCE = timedelta(seconds=5)
+"""So long after it was accepted, the book shows a modification that the exchange took."""
 
 
 def see(state: State, account: str, order: Order, source: Source, at: datetime, news: News) -> None:
