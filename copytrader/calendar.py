@@ -126,7 +126,7 @@ def _session(hours: _Hours) -> Session:
 
 def _holidays(year: int) -> list[date] | None:
     """Return Bombay's holidays on weekdays, None for a year that is not published yet."""
-    import exchange_calendars  # type: ignore[import-untyped]  # ships no types
+    import exchange_calendars
 
     with warnings.catch_warnings():
         # It calls pandas in ways that pandas is about to change; its own next release answers for that.
@@ -158,7 +158,7 @@ def _on_holidays(base: Calendar, holidays: list[date]) -> Iterator[tuple[str, Se
 
 def _is_national(day: date) -> bool:
     """Tell whether commodities rest the whole day: the national holidays, Good Friday and Christmas."""
-    from dateutil.easter import easter  # type: ignore[import-untyped]  # ships no types
+    from dateutil.easter import easter
 
     fixed = {(1, 26), (8, 15), (10, 2), (12, 25)}
     return (day.month, day.day) in fixed or day == easter(day.year) - timedelta(days=2)

@@ -227,12 +227,14 @@ async def _announce(config: Config, options: Options, copier: Copier, say: Calla
 def _signals(stop: asyncio.Event) -> Iterator[None]:
     loop = asyncio.get_running_loop()
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    # Handlers belong to the main thread: in another one, and on a loop without any, whoever started us stops us.
+    unable = (NotImplementedError, RuntimeError, ValueError)
     for number in numbers:
-        with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):
+        with contextlib.suppress(*unable):
             loop.add_signal_handler(number, stop.set)
     try:
         yield
     finally:
         for number in numbers:
-            with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):
+            with contextlib.suppress(*unable):
                 loop.remove_signal_handler(number)

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import cache
 from itertools import islice
-from typing import Protocol, Self
+from typing import IO, Protocol, Self, cast
 
 from rich.cells import cell_len, set_cell_size
 from rich.console import Console, ConsoleOptions, RenderResult
@@ -418,7 +418,8 @@ class Screen:
         self._copier = copier
         self._outlet = outlet
         self._dry_run = dry_run
-        self._console = Console(file=_Pipe(outlet), force_terminal=True, highlight=False)  # type: ignore[arg-type]
+        pipe = cast(IO[str], _Pipe(outlet))  # rich writes, flushes and asks for the encoding, no more
+        self._console = Console(file=pipe, force_terminal=True, highlight=False)
         self._live = Live(
             console=self._console, screen=True, auto_refresh=False, redirect_stdout=False, redirect_stderr=False
         )
