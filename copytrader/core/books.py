@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from datetime import datetime
 from decimal import Decimal
-from fractions import Fraction
 
 from copytrader.core import exposure
 from copytrader.core.days import turn_day
@@ -83,13 +82,13 @@ def _begin(holding: Holding, net: int) -> None:
     holding.leader_net = net - sum(each.known.ticket.side.sign * each.known.filled_quantity for each in orders)
     if holding.key.product in exposure.DELIVERED:
         holding.leader_net = max(holding.leader_net, 0)
-    holding.before = Fraction(holding.leader_net)
+    holding.before = holding.leader_net
     for order in orders:
         if order.known.filled_quantity:
             exposure.classify(holding, order)
             exposure.fill_leader(holding, order, order.known.filled_quantity)
     for share in adopted:
-        share.due = Fraction(share.copied if net * share.copied > 0 else 0)
+        share.due = share.copied if net * share.copied > 0 else 0
 
 
 def _read_follower(state: State, account: Account, book: BookRead, at: datetime, news: News) -> None:
@@ -151,4 +150,4 @@ def adopt(state: State, event: Adopted, at: datetime, news: News) -> None:
         if share.net is not None:
             share.net -= order.ticket.side.sign * filled
         see_follower(state, account, order, Source.BOOK, at, news)
-        share.due = Fraction(share.copied)
+        share.due = share.copied

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from datetime import datetime
 from decimal import Decimal
-from fractions import Fraction
 
 from copytrader.core import exposure, fixing
 from copytrader.core.facts import Ended, Level, Skip, Started, Verb
@@ -85,9 +84,9 @@ def _forget_position(holding: Holding) -> None:
     """What is held for a day only was closed by the broker with the day."""
     if holding.leader_net is not None:
         holding.leader_net = 0
-    holding.before = Fraction(0)
+    holding.before = 0
     for share in holding.shares.values():
-        share.copied, share.due, share.covers, share.average = 0, Fraction(0), Fraction(0), Decimal(0)
+        share.copied, share.due, share.covers, share.average = 0, 0, 0, Decimal(0)
         share.net = 0 if share.net is not None else None
         share.carry, share.carry_side, share.flatten = Decimal(0), None, False
         share.against = share.by_hand = share.overtaken = 0

@@ -59,7 +59,7 @@ def step(state: State, event: Event) -> tuple[State, tuple[Decision, ...]]:
 def _plan_all(desk: Step, news: News) -> None:
     """Plan what was touched; when that is more than one holding, everything that cancels or closes goes first."""
     pairs = [pair for pair in news.touched if _may_plan(desk.state, pair)]
-    if len({key for key, _ in pairs}) > 1:
+    if len(pairs) > 1 and len({key for key, _ in pairs}) > 1:
         for key, follower in pairs:
             _plan(desk, key, follower, Rank.EXIT)
     for key, follower in pairs:
@@ -93,7 +93,8 @@ def _plan(desk: Step, key: Key, follower: str, least: Rank) -> None:
     wants += _plan_fixes(scene)
     wants += plan_strays(scene)
     wants += plan_sweep(scene, wants)
-    for want in sorted(wants, key=lambda each: each.rank):
+    wants.sort(key=lambda each: each.rank)
+    for want in wants:
         if want.rank <= least:
             _emit(scene, want)
 

@@ -9,13 +9,13 @@ was rounded before.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
 from fractions import Fraction
 
-from copytrader.core.model import ZERO, OrderType, Product, Side, Validity
-from copytrader.core.sizing import nearest_lots
+from copytrader.core.model import ZERO, OrderType, Product, Side, Units, Validity
+from copytrader.core.sizing import nearest_lots, quotient, whole
 from copytrader.core.state import Copy, Holding, LeaderOrder, Share
 
 DELIVERED = frozenset({Product.CNC, Product.MTF})
@@ -61,7 +61,7 @@ def only_sells(order: LeaderOrder) -> bool:
 
 
 def parts(holding: Holding, order: LeaderOrder) -> Parts:
-    """Divide a leader's order by the leader's position as it is now.
+    """Divide an active order of the leader by the leader's position as it is now.
 
     A resting order right behind a working entry covers that entry too; what a market
     exit is about to close is not there for the orders after it.
@@ -71,9 +71,11 @@ def parts(holding: Holding, order: LeaderOrder) -> Parts:
     base = _against(net, order) + order.reduced
     if known.is_dead or (known.is_done and not order.only_exits):
         return Parts(order.reduced, order.opened, base)
-    base, coming = max(base - _leaving(holding, order), order.reduced), 0
-    if not is_immediate(order):
-        coming = sum(_opens_left(net, entry) for entry in _entries_before(holding, order))
+    coming = 0
+    if len(holding.active) > 1:
+        base = max(base - _leaving(holding, order), order.reduced)
+        if not is_immediate(order):
+            coming = sum(_opens_left(net, entry) for entry in _entries_before(holding, order))
     closes = quantity if order.only_exits else min(quantity - order.opened, base + coming)
     return Parts(closes, quantity - closes, base, coming)
 
@@ -136,7 +138,7 @@ def fill_leader(holding: Holding, order: LeaderOrder, quantity: int) -> None:
     holding.leader_net = net + sign * (reduces + opens)
     order.reduced += reduces
     if reduces:
-        _shrink_due(holding, Fraction(abs(net) - reduces, abs(net)))
+        _shrink_due(holding, quotient(abs(net) - reduces, abs(net)))
         holding.last_exit = order
     if opens:
         order.opened += opens
@@ -155,15 +157,15 @@ def set_leader_position(holding: Holding, net: int) -> None:
         return
     if not before or net * before <= 0:
         if before:
-            _shrink_due(holding, Fraction(0))
-        holding.before = Fraction(net)
+            _shrink_due(holding, 0)
+        holding.before = net
     elif abs(net) < abs(before):
-        _shrink_due(holding, Fraction(net, before))
+        _shrink_due(holding, quotient(net, before))
     else:
         holding.before += net - before
 
 
-def _shrink_due(holding: Holding, factor: Fraction) -> None:
+def _shrink_due(holding: Holding, factor: Units) -> None:
     """The leader closed a part of its position: as much of everything that it opened is not due any more."""
     holding.before = _times(holding.before, factor)
     for share in holding.shares.values():
@@ -178,32 +180,29 @@ def _shrink_due(holding: Holding, factor: Fraction) -> None:
 _FINEST = 10**12
 
 
-_NOTHING = Fraction(0)
-
-
-def _times(value: Fraction, factor: Fraction) -> Fraction:
+def _times(value: Units, factor: Units) -> Units:
     """Multiply, and keep fractions short over a long day of partial exits; what is whole stays whole."""
     if not value or not factor:
-        return _NOTHING
+        return 0
     value *= factor
-    return value if value.denominator < _FINEST else Fraction(round(value * _FINEST), _FINEST)
+    return whole(value if value.denominator < _FINEST else Fraction(round(value * _FINEST), _FINEST))
 
 
 def _credit(order: LeaderOrder, copy: Copy, share: Share) -> None:
     """Make what a follower is due by one copy follow from what still stands of the leader's order."""
     sign, due = order.known.ticket.side.sign, _standing_share(order, copy)
-    share.due += sign * (due - copy.due)
+    share.due = whole(share.due + sign * (due - copy.due))
     copy.due = due
-    covers = order.standing if copy.opens or order.only_exits else Fraction(0)
-    share.covers += sign * (covers - copy.covers)
+    covers = order.standing if copy.opens or order.only_exits else 0
+    share.covers = whole(share.covers + sign * (covers - copy.covers))
     copy.covers = covers
 
 
-def _standing_share(order: LeaderOrder, copy: Copy) -> Fraction:
+def _standing_share(order: LeaderOrder, copy: Copy) -> Units:
     """What a copy has of the units that the leader's order opened and the leader has not closed since."""
     if order.only_exits:
-        return copy.total * order.standing / order.known.ticket.quantity
-    return copy.units * order.standing / max(copy.opens, order.opened)
+        return quotient(copy.total * order.standing, order.known.ticket.quantity)
+    return quotient(copy.units * order.standing, max(copy.opens, order.opened))
 
 
 def resize(order: LeaderOrder, copy: Copy, share: Share, opens: int, units: int) -> None:
@@ -307,18 +306,18 @@ def exit_total(
     ahead, behind, cover = _working_entries(holding, share, order, position)
     claimed = excess + being_closed(holding, share, order.known.ticket.side, order) + ahead
     held = max(position + behind - claimed, 0)
-    size = ExitSize(0, held, cover if divided.coming else 0, divided)
+    cover = cover if divided.coming else 0
     if copy.was_sent and order.known.is_filled:
-        total = min(max(copy.total - copy.units, 0), held + size.cover)
+        total = min(max(copy.total - copy.units, 0), held + cover)
     elif divided.base + divided.coming == 0:
         total = 0
     elif divided.is_whole:
-        total = held + size.cover
+        total = held + cover
     else:
-        total = _fraction(holding, order, size, lot_size)
+        total = _fraction(holding, order, divided, held, cover, lot_size)
     if share.net is not None and holding.key.product not in DELIVERED:
-        total = min(total, _without(share.net * sign, copy) + behind + size.cover)
-    return replace(size, total=max(total // lot_size * lot_size, copy.filled - copy.opened))
+        total = min(total, _without(share.net * sign, copy) + behind + cover)
+    return ExitSize(max(total // lot_size * lot_size, copy.filled - copy.opened), held, cover, divided)
 
 
 def _without(position: int, copy: Copy) -> int:
@@ -326,21 +325,20 @@ def _without(position: int, copy: Copy) -> int:
     return position + min(copy.opened, max(-position, 0)) + copy.filled - copy.opened
 
 
-def _fraction(holding: Holding, order: LeaderOrder, size: ExitSize, lot_size: int) -> int:
+def _fraction(holding: Holding, order: LeaderOrder, divided: Parts, held: int, cover: int, lot_size: int) -> int:
     """Round the fraction together with the earlier exits of its kind, so that their sum is right."""
-    divided = size.parts
     earlier = _resting_exits_before(holding, order)
     if earlier + divided.closes > divided.base + divided.coming:
         earlier = 0
-    upto = nearest_lots(_closed_by(earlier + divided.closes, size), lot_size)
-    return upto - nearest_lots(_closed_by(earlier, size), lot_size)
+    upto = nearest_lots(_closed_by(earlier + divided.closes, divided, held, cover), lot_size)
+    return upto - nearest_lots(_closed_by(earlier, divided, held, cover), lot_size)
 
 
-def _closed_by(units: int, size: ExitSize) -> Fraction:
+def _closed_by(units: int, divided: Parts, held: int, cover: int) -> Units:
     """What the follower closes when the leader closes so many units: of its position first, then of what is coming."""
-    base, coming = size.parts.base, size.parts.coming
-    now = Fraction(size.held * min(units, base), base) if base else Fraction(0)
-    then = Fraction(size.cover * max(units - base, 0), coming) if coming else Fraction(0)
+    base, coming = divided.base, divided.coming
+    now = quotient(held * min(units, base), base) if base else 0
+    then = quotient(cover * max(units - base, 0), coming) if coming else 0
     return now + then
 
 
@@ -383,7 +381,7 @@ def _working_entries(holding: Holding, share: Share, order: LeaderOrder, positio
 def _behind(entry: LeaderOrder, copy: Copy) -> int:
     """How far a copy's opening fills are behind the leader's, in units."""
     opens = max(copy.opens, entry.opened, 1)
-    return max(int(copy.units * entry.standing / opens) - copy.opened, 0)
+    return max(int(copy.units * entry.standing // opens) - copy.opened, 0)
 
 
 def being_closed(holding: Holding, share: Share, side: Side, order: LeaderOrder | None = None) -> int:
@@ -401,22 +399,22 @@ def being_closed(holding: Holding, share: Share, side: Side, order: LeaderOrder 
     return total
 
 
-def still_to_open(holding: Holding, follower: str, sign: int, *, filled_only: bool = False) -> Fraction:
+def still_to_open(holding: Holding, follower: str, sign: int, *, filled_only: bool = False) -> Units:
     """What the leader's working entries on one side will still add to what is due; or what of it has filled ahead."""
-    total = Fraction(0)
+    total: Units = 0
     for order in holding.active.values():
         copy = order.copies.get(follower)
         if copy is None or not copy.units or order.known.is_done or order.only_exits or copy.closed is not None:
             continue
         if order.known.ticket.side.sign == sign:
             still = _still_to_open(holding, order, copy)
-            total += min(still, max(copy.opened - copy.due, Fraction(0))) if filled_only else still
+            total += min(still, max(copy.opened - copy.due, 0)) if filled_only else still
     return total
 
 
-def _still_to_open(holding: Holding, order: LeaderOrder, copy: Copy) -> Fraction:
+def _still_to_open(holding: Holding, order: LeaderOrder, copy: Copy) -> Units:
     opens = max(copy.opens, order.opened, 1)
-    return Fraction(copy.units * min(opens - order.opened, _opens_left(holding.leader_net or 0, order)), opens)
+    return quotient(copy.units * min(opens - order.opened, _opens_left(holding.leader_net or 0, order)), opens)
 
 
 def _ahead(holding: Holding, order: LeaderOrder, copy: Copy) -> int:
@@ -425,7 +423,7 @@ def _ahead(holding: Holding, order: LeaderOrder, copy: Copy) -> int:
         return 0
     if not copy.opened:
         return 0
-    return int(min(_still_to_open(holding, order, copy), max(copy.opened - copy.due, Fraction(0))))
+    return int(min(_still_to_open(holding, order, copy), max(copy.opened - copy.due, 0)))
 
 
 def lagging(holding: Holding, share: Share, sign: int, lot_size: int) -> int:
@@ -451,8 +449,8 @@ def held(holding: Holding, share: Share, sign: int) -> int:
     return min(copied, max(share.net * sign, 0))
 
 
-def due_in(share: Share, sign: int) -> Fraction:
-    return max(share.due * sign, Fraction(0))
+def due_in(share: Share, sign: int) -> Units:
+    return max(share.due * sign, 0)
 
 
 def excess(holding: Holding, share: Share, lot_size: int) -> int:
@@ -474,7 +472,7 @@ def excess(holding: Holding, share: Share, lot_size: int) -> int:
     return int(too_much // lot_size) * lot_size
 
 
-def _justified(holding: Holding, share: Share, sign: int) -> Fraction:
+def _justified(holding: Holding, share: Share, sign: int) -> Units:
     """What the follower may hold now: what is due, and what its entries have filled ahead of the leader's."""
     return due_in(share, sign) + still_to_open(holding, share.follower, sign, filled_only=True)
 
@@ -482,10 +480,9 @@ def _justified(holding: Holding, share: Share, sign: int) -> Fraction:
 def entry_room(holding: Holding, share: Share, sign: int, lot_size: int) -> int:
     """How much the follower's entries on one side may still fill, once the leader has begun to get out."""
     due = due_in(share, sign) * _left_by_immediate_exits(holding, sign)
-    kept = Fraction(held(holding, share, sign) - lagging(holding, share, sign, lot_size))
-    kept = min(kept, _justified(holding, share, sign))
+    kept = min(held(holding, share, sign) - lagging(holding, share, sign, lot_size), _justified(holding, share, sign))
     room = due + still_to_open(holding, share.follower, sign) - kept
-    return nearest_lots(max(room, Fraction(0)), lot_size)
+    return nearest_lots(max(room, 0), lot_size)
 
 
 def is_leaving(holding: Holding, sign: int) -> bool:
@@ -500,7 +497,7 @@ def is_leaving(holding: Holding, sign: int) -> bool:
     return False
 
 
-def _left_by_immediate_exits(holding: Holding, sign: int) -> Fraction:
+def _left_by_immediate_exits(holding: Holding, sign: int) -> Units:
     """The fraction of the leader's position that remains when its market exits have filled."""
     net = abs(holding.leader_net or 0)
     going = sum(
@@ -508,7 +505,7 @@ def _left_by_immediate_exits(holding: Holding, sign: int) -> Fraction:
         for order in holding.active.values()
         if order.known.ticket.side.sign != sign and order.only_exits and is_immediate(order)
     )
-    return Fraction(max(net - going, 0), net) if net else Fraction(1)
+    return quotient(max(net - going, 0), net) if net else 1
 
 
 def side_of(quantity: int) -> Side:

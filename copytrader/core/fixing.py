@@ -13,7 +13,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from fractions import Fraction
 
 from copytrader.core import exposure, hours, limits, targets
 from copytrader.core.facts import FixOrdered, Place, Role, Skip
@@ -65,7 +64,7 @@ def _make_due(state: State, key: Key, follower: str, quantity: int) -> None:
     holding = state.holding(key)
     share = state.share(holding, follower)
     exact = targets.exact(state, holding, state.accounts[follower], share)
-    share.due = Fraction(quantity) if exact is None else exact
+    share.due = quantity if exact is None else exact
     if holding.leader_net is not None:
         share.covers = targets.standing(holding)
     for leader in holding.active.values():
@@ -309,7 +308,7 @@ def _room(part: _Part, sign: int) -> int:
     due = exposure.due_in(share, sign)
     exact = targets.exact(part.state, part.holding, part.account, share) if part.state.copying else None
     if exact is not None:
-        due = min(due, Fraction(max(targets.target(exact, share.copied, part.lot) * sign, 0)))
+        due = min(due, max(targets.target(exact, share.copied, part.lot) * sign, 0))
     working = sum(piece.remaining for piece in share.open.values() if piece.asked.side.sign == sign)
     return int(due) - max(share.copied * sign, 0) - working
 

@@ -19,9 +19,12 @@ from copytrader.core.days import halt, learn, resume, start, turn_day, unblock
 from copytrader.core.facts import (
     Accepted,
     Adopted,
+    Alert,
     BookRead,
     Cancel,
+    Ended,
     Fact,
+    Filled,
     FixOrdered,
     Halted,
     InstrumentRead,
@@ -71,9 +74,12 @@ def recall(facts: Iterable[tuple[Fact, datetime]], state: State | None = None) -
 def evolve(state: State, fact: Fact, at: datetime) -> News:
     """Change the state by one fact."""
     news = News()
+    if isinstance(fact, Filled | Ended | Alert):  # said, and known already
+        return news
     _change(state, fact, at, news)
-    for key in dict.fromkeys(key for key, _ in news.touched):
-        _let_go(state, key)
+    if news.touched:
+        for key in dict.fromkeys([key for key, _ in news.touched]):
+            _let_go(state, key)
     return news
 
 
@@ -128,10 +134,13 @@ def _let_go(state: State, key: Key) -> None:
     holding = state.holdings.get(key)
     if holding is None:
         return
-    over = [each for each in holding.active.values() if each.known.is_done and _is_settled(state, each)]
-    for order in over:
-        del holding.active[order.known.order_id]
-    if holding.leader_net == 0 and all(each.known.is_done for each in holding.active.values()):
+    working = 0
+    for order in [*holding.active.values()]:
+        if not order.known.is_done:
+            working += 1
+        elif _is_settled(state, order):
+            del holding.active[order.known.order_id]
+    if holding.leader_net == 0 and not working:
         for share in holding.shares.values():
             if share.carry:
                 share.carry, share.carry_side = Decimal(0), None

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import timedelta
-from fractions import Fraction
 
 from copytrader.core import exposure, limits, sizing
 from copytrader.core.budget import Rank
@@ -128,23 +127,26 @@ def _within_room(scene: Scene, order: LeaderOrder, copy: Copy) -> int:
         scene.room[sign] = exposure.entry_room(scene.holding, scene.share, sign, scene.lot)
     granted = min(copy.units - opened, scene.room[sign])
     if order.known.is_done:
-        granted = min(granted, sizing.nearest_lots(max(copy.due - opened, Fraction(0)), scene.lot))
+        granted = min(granted, sizing.nearest_lots(max(copy.due - opened, 0), scene.lot))
     scene.room[sign] -= granted
     return opened + granted
 
 
 def close_gap(scene: Scene, order: LeaderOrder, copy: Copy, total: _Total) -> list[Want]:
     """Spread the total over the copy's orders: change those that are open, place what is missing."""
+    pieces = []
     for piece in copy.slices:
-        if not piece.is_open:
+        if piece.is_open:
+            pieces.append(piece)
+        else:
             total.take(piece.consumed)
     wants: list[Want | None] = []
     assert scene.instrument is not None
     largest = sizing.largest_order(scene.instrument) or max(total.left, 1)
-    pieces = [piece for piece in copy.slices if piece.is_open]
-    opening = sum(piece.opens for piece in pieces)
-    if total.exits and total.opens > opening and not _may_open(scene, order, copy):
-        total.opens = opening
+    if total.exits and total.opens > 0:
+        opening = sum(piece.opens for piece in pieces)
+        if total.opens > opening and not _may_open(scene, order, copy):
+            total.opens = opening
     for piece, quantity in zip(pieces, _spread(total.left, pieces, largest), strict=True):
         opens = total.take(max(quantity, piece.filled))
         wants.append(_adjust(scene, order, piece, quantity, opens))
@@ -155,7 +157,9 @@ def close_gap(scene: Scene, order: LeaderOrder, copy: Copy, total: _Total) -> li
 
 def _spread(left: int, pieces: list[Slice], largest: int) -> list[int]:
     """Leave each open order its quantity as far as it is still due; then let them grow, unless one is unsettled."""
-    quantities = []
+    quantities: list[int] = []
+    if not pieces:
+        return quantities
     for piece in pieces:
         quantities.append(max(min(left, piece.asked.quantity), 0))
         left -= max(quantities[-1], piece.filled)

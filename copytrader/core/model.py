@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta, timezone
 from decimal import Decimal
 from enum import StrEnum
+from fractions import Fraction
 
 IST = timezone(timedelta(hours=5, minutes=30), "IST")
 LEADER = "leader"
@@ -19,6 +20,8 @@ LEADER = "leader"
 PREFIX = "ct1-"
 """What every correlation id of ours begins with; an order that bears it is never a leader order."""
 ZERO = Decimal(0)
+Units = int | Fraction
+"""A quantity before it is rounded.  What is whole is an `int`, which is many times quicker than a `Fraction`."""
 _MONTH = re.compile(r"-(?=[A-Z][a-z]{2}[0-9]{4})")
 
 
@@ -151,6 +154,9 @@ class Security:
 
     exchange_segment: str
     security_id: str
+
+    def __hash__(self) -> int:
+        return hash(self.security_id)  # every look at a position comes through here; segments share few ids
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ def correlation_id(
 
     At most 25 characters of `[a-z0-9-]`: what the sandbox accepts, and production too.
     """
-    order = f"{leader_client_id}|{trade_date:%Y-%m-%d}|{leader_order_id}"
+    order = f"{leader_client_id}|{trade_date.isoformat()}|{leader_order_id}"
     text = f"v1|{order}|{follower_client_id}|{generation}|{slice_number}"
     digest = hashlib.sha256(text.encode()).digest()
     return PREFIX + base64.b32encode(digest[:15]).decode()[:21].lower()

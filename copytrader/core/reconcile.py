@@ -17,7 +17,6 @@ from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
-from fractions import Fraction
 
 from copytrader.core import exposure, fixing, hours, limits, sizing, targets
 from copytrader.core.facts import BookRead, FixOrdered, InstrumentRead, Started
@@ -37,6 +36,7 @@ from copytrader.core.model import (
     Side,
     SkipReason,
     Ticket,
+    Units,
     Validity,
 )
 from copytrader.core.state import Account, Copy, Holding, Key, LeaderOrder, Share, Slice, State
@@ -409,7 +409,7 @@ def _target(desk: _Desk, part: Part) -> int | None:
     if exact is None:
         if targets.standing(holding):
             return None
-        exact = Fraction(0)
+        exact = 0
     due = share.due if targets.is_covered(holding, share) else None
     target = targets.target(exact, share.copied, part.lot, due)
     if _grows(share.copied, target) and _filtered(part, target):
@@ -493,13 +493,13 @@ def _is_alive(desk: _Desk, piece: Slice) -> bool:
 
 def _ahead(part: Part, sign: int) -> int:
     """How far our copies of orders that still work have traded before the leader's own: it will follow."""
-    total = Fraction(0)
+    total: Units = 0
     for order in part.holding.active.values():
         copy = order.copies.get(part.name)
         if copy is None or order.known.is_done or order.known.ticket.side.sign == sign:
             continue
-        share_of_leader = Fraction(order.known.filled_quantity, max(order.known.ticket.quantity, 1))
-        total += max(copy.filled - copy.total * share_of_leader, Fraction(0))
+        level = sizing.quotient(copy.total * order.known.filled_quantity, max(order.known.ticket.quantity, 1))
+        total += max(copy.filled - level, 0)
     return int(total)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 from fractions import Fraction
 
-from copytrader.core.model import ZERO, Funds, Instrument, OrderType, Side, Sizing, SizingMode, Ticket
+from copytrader.core.model import ZERO, Funds, Instrument, OrderType, Side, Sizing, SizingMode, Ticket, Units
 
 _PLACES = Decimal("0.00000001")
 
@@ -49,7 +49,17 @@ def risk_lots(sizing: Sizing, capital: Decimal, ticket: Ticket, instrument: Inst
     return int(capital * sizing.risk_percent / 100 // loss_of_a_lot)
 
 
-def nearest_lots(quantity: Fraction, lot_size: int) -> int:
+def quotient(dividend: Units, divisor: Units) -> Units:
+    """Divide exactly."""
+    return whole(Fraction(dividend, divisor))
+
+
+def whole(quantity: Units) -> Units:
+    """Return the same as an `int` if it is whole."""
+    return quantity.numerator if quantity.denominator == 1 else quantity
+
+
+def nearest_lots(quantity: Units, lot_size: int) -> int:
     """Units rounded to the nearest whole lot, a half to the larger."""
     double = 2 * quantity.denominator * lot_size
     return (2 * quantity.numerator + double // 2) // double * lot_size

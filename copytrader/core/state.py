@@ -12,7 +12,6 @@ import heapq
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from decimal import Decimal
-from fractions import Fraction
 from typing import NamedTuple
 
 from copytrader.core.budget import Budget
@@ -31,6 +30,7 @@ from copytrader.core.model import (
     Side,
     SkipReason,
     Ticket,
+    Units,
 )
 
 
@@ -150,8 +150,8 @@ class Copy:
     generation: int = 0
     lots: int | None = None
     units: int = 0
-    due: Fraction = field(default_factory=Fraction)
-    covers: Fraction = field(default_factory=Fraction)
+    due: Units = 0
+    covers: Units = 0
     exact: Decimal = ZERO
     opens: int = 0
     skip: Skip | None = None
@@ -229,7 +229,7 @@ class LeaderOrder:
     copies: dict[str, Copy] = field(default_factory=dict)
     reduced: int = 0
     opened: int = 0
-    standing: Fraction = field(default_factory=Fraction)
+    standing: Units = 0
     only_exits: bool = False
     classified: bool = False
     filled_at: datetime | None = None
@@ -264,7 +264,7 @@ class Share:
     follower: str
     copied: int = 0
     net: int | None = None
-    due: Fraction = field(default_factory=Fraction)
+    due: Units = 0
     carry: Decimal = ZERO
     carry_side: Side | None = None
     against: int = 0
@@ -279,7 +279,7 @@ class Share:
     sweeps_failed: int = 0
     sweeps_void: int = 0
     swept_at: datetime | None = None
-    covers: Fraction = field(default_factory=Fraction)
+    covers: Units = 0
     excess_since: datetime | None = None  # transient
     alerted: str = ""  # transient
     fixes: list[Fix] = field(default_factory=list)  # transient
@@ -316,7 +316,7 @@ class Holding:
     active: dict[str, LeaderOrder] = field(default_factory=dict)
     shares: dict[str, Share] = field(default_factory=dict)
     last_exit: LeaderOrder | None = None
-    before: Fraction = field(default_factory=Fraction)
+    before: Units = 0
     doubted: bool = False
 
 

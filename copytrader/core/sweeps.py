@@ -76,7 +76,7 @@ def plan_sweep(scene: Scene, planned: list[Want]) -> list[Want]:
     """Close what the follower still holds though the leader is out, when nothing else will."""
     wants = [want for piece in scene.share.sweeps if (want := _chase(scene, piece)) is not None]
     side = side_of(scene.share.copied)
-    if any(_closes(scene, want.command, side) for want in planned):
+    if planned and any(_closes(scene, want.command, side) for want in planned):
         return wants
     quantity = _sweepable(scene)
     if quantity <= 0 or scene.instrument is None:

@@ -11,20 +11,19 @@ from __future__ import annotations
 from fractions import Fraction
 
 from copytrader.core import sizing
-from copytrader.core.model import Instrument, SizingMode, Ticket
+from copytrader.core.model import Instrument, SizingMode, Ticket, Units
 from copytrader.core.state import Account, Copy, Holding, LeaderOrder, Share, State
 
 
-def standing(holding: Holding) -> Fraction:
+def standing(holding: Holding) -> Units:
     """The leader's position without what it held before copying, signed."""
-    return Fraction(holding.leader_net or 0) - holding.before
+    return (holding.leader_net or 0) - holding.before
 
 
-def untouched(holding: Holding, follower: str) -> Fraction:
+def untouched(holding: Holding, follower: str) -> Units:
     """What the leader's working orders have opened that no copy was due for yet: it will come with the copy."""
     return sum(
-        (order.known.ticket.side.sign * order.standing for order in holding.active.values() if _waits(order, follower)),
-        Fraction(0),
+        order.known.ticket.side.sign * order.standing for order in holding.active.values() if _waits(order, follower)
     )
 
 
@@ -37,16 +36,16 @@ def is_judged(copy: Copy | None) -> bool:
     return copy is not None and bool(copy.slices or copy.skip is not None or copy.lots is not None)
 
 
-def missed(holding: Holding, share: Share) -> Fraction:
+def missed(holding: Holding, share: Share) -> Units:
     """The part of the leader's position as copied for which the follower was never given a size, in leader's units."""
     return standing(holding) - untouched(holding, share.follower) - share.covers
 
 
 def is_covered(holding: Holding, share: Share) -> bool:
-    return abs(missed(holding, share)) < 1
+    return -1 < missed(holding, share) < 1
 
 
-def exact(state: State, holding: Holding, account: Account, share: Share) -> Fraction | None:
+def exact(state: State, holding: Holding, account: Account, share: Share) -> Units | None:
     """What the follower should hold before any rounding, signed; None where that cannot be told."""
     instrument = state.instruments.get(holding.key.security)
     if holding.leader_net is None or instrument is None:
@@ -65,13 +64,13 @@ def exact(state: State, holding: Holding, account: Account, share: Share) -> Fra
 
 def _lots_of_an_entry(
     state: State, holding: Holding, account: Account, share: Share, instrument: Instrument
-) -> Fraction | None:
+) -> Units | None:
     """The signed lots for the entries that were missed, each as large as the rule makes one."""
     rule, left = account.follower.sizing, missed(holding, share)
     orders = _missed_orders(state, holding, share.follower)
     opened = sum(order.opened for order in orders)
-    part = min(abs(left) / opened, Fraction(1)) * len(orders) if opened else Fraction(1)
     sign = 1 if left > 0 else -1
+    part = min(sizing.quotient(left * sign, opened), 1) * len(orders) if opened else 1
     if rule.mode is SizingMode.LOTS:
         return sign * part * rule.lots
     ticket = orders[-1].known.ticket if orders else None
@@ -100,18 +99,18 @@ def _was_sized(copy: Copy | None) -> bool:
     return copy is not None and copy.opens > 0
 
 
-def target(exact_quantity: Fraction, copied: int, lot_size: int, due: Fraction | None = None) -> int:
+def target(exact_quantity: Units, copied: int, lot_size: int, due: Units | None = None) -> int:
     """Whole lots: what is held if that is within the rounding of what is exact (or due), else rounded down."""
     for each in (exact_quantity, due):
         if each is not None and _is_within_rounding(each, copied, lot_size):
             return copied
-    lots = abs(exact_quantity) // lot_size
-    return int(lots) * lot_size * (1 if exact_quantity > 0 else -1)
+    sign = 1 if exact_quantity > 0 else -1
+    return int(exact_quantity * sign // lot_size) * lot_size * sign
 
 
-def _is_within_rounding(exact_quantity: Fraction, copied: int, lot_size: int) -> bool:
+def _is_within_rounding(exact_quantity: Units, copied: int, lot_size: int) -> bool:
     if not exact_quantity:
         return copied == 0
     if copied * exact_quantity < 0:
         return False
-    return abs(abs(exact_quantity) - abs(copied)) < lot_size
+    return -lot_size < exact_quantity - copied < lot_size
