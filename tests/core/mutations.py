@@ -165,7 +165,7 @@ MUTATIONS = (
     Mutation(
         "an exit never exceeds the broker's net position",
         "exposure.py",
-        "        total = min(total, _without(share.net * sign, copy) + behind + size.cover)\n",
+        "        total = min(total, _without(share.net * sign, copy) + behind + cover)\n",
         "        total += 0\n",
     ),
     Mutation(
@@ -177,7 +177,7 @@ MUTATIONS = (
     Mutation(
         "an exit is a fraction of what is held, not the leader's quantity",
         "exposure.py",
-        "        total = _fraction(holding, order, size, lot_size)\n",
+        "        total = _fraction(holding, order, divided, held, cover, lot_size)\n",
         "        total = held\n",
     ),
     Mutation(
@@ -285,7 +285,7 @@ MUTATIONS = (
     Mutation(
         "what was adopted is what is left of the day's copies",
         "books.py",
-        "        share.due = Fraction(share.copied if net * share.copied > 0 else 0)\n",
+        "        share.due = share.copied if net * share.copied > 0 else 0\n",
         "        pass\n",
     ),
     Mutation(
