@@ -93,7 +93,7 @@ def _begin(holding: Holding, net: int) -> None:
 
 def _read_follower(state: State, account: Account, book: BookRead, at: datetime, news: News) -> None:
     name = account.follower.name
-    account.ready = True
+    account.ready, account.read_at = True, at
     if book.funds is not None and account.funds is None:
         account.funds = book.funds
     for holding in state.holdings.values():

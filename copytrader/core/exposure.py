@@ -304,6 +304,8 @@ def exit_total(
     sign = -order.known.ticket.side.sign
     position = _without(share.left * sign + min(share.unproved * sign, 0), copy)
     ahead, behind, cover = _working_entries(holding, share, order, position)
+    against = _rests_of_entries(share, order)
+    behind, cover = max(behind - against, 0), max(cover - max(against - behind, 0), 0)
     claimed = excess + being_closed(holding, share, order.known.ticket.side, order) + ahead
     held = max(position + behind - claimed, 0)
     cover = cover if divided.coming else 0
@@ -376,6 +378,21 @@ def _working_entries(holding: Holding, share: Share, order: LeaderOrder, positio
         if entry.number < order.number and not entry.known.is_done:
             cover += copy.will_open - late + early
     return ahead, behind, cover
+
+
+def _rests_of_entries(share: Share, order: LeaderOrder) -> int:
+    """What entries on the order's own side may still fill, or have filled unheard, though their leader orders are over.
+
+    It would use up what comes on the other side.
+    """
+    return sum(
+        piece.may_open
+        for piece in share.open.values()
+        if piece.asked.side is order.known.ticket.side
+        and piece.copy is not None
+        and piece.copy.leader is not order
+        and piece.copy.leader.known.is_done
+    )
 
 
 def _behind(entry: LeaderOrder, copy: Copy) -> int:

@@ -19,7 +19,7 @@ def fill_piece(state: State, account: Account, piece: Slice, at: datetime, news:
     if known is None or known.filled_quantity <= piece.filled:
         return
     new = known.filled_quantity - piece.filled
-    closes = min(max(piece.asked.quantity - piece.opens - piece.filled, 0), new) if piece.role is Role.EXIT else 0
+    closes = min(max(_meant_to_close(piece, known.filled_quantity) - piece.filled, 0), new)
     piece.filled = known.filled_quantity
     holding = state.holding(piece.key)
     share = state.share(holding, piece.follower)
@@ -46,6 +46,15 @@ def fill_piece(state: State, account: Account, piece: Slice, at: datetime, news:
             leader.known.average_price if leader is not None else Decimal(0),
         )
     )
+
+
+def _meant_to_close(piece: Slice, filled: int) -> int:
+    """How much of an exit closes; what filled beyond the quantity asked for had the one from before."""
+    if piece.role is not Role.EXIT:
+        return 0
+    if filled > piece.asked.quantity and piece.asked_before:
+        return piece.asked_before[-1].quantity - piece.opens_before
+    return piece.asked.quantity - piece.opens
 
 
 def _count_realized(account: Account, amount: Decimal, at: datetime, news: News) -> None:

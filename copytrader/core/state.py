@@ -325,12 +325,14 @@ class Account:
     """One follower as far as it is not about an instrument.
 
     `unreached` commands in a row never left for the broker; `unreached_said` is how loudly that was said.
+    `read_at` is when a reading of its order book ended last.
     """
 
     follower: Follower
     budget: Budget = field(default_factory=Budget)
     ready: bool = False
     positions_known: bool = False
+    read_at: datetime | None = None
     blocked: RefusalClass | None = None
     halted: bool = False
     funds: Funds | None = None

@@ -23,6 +23,7 @@ from copytrader.core.state import Slice
 
 _SWEEP_WAIT = timedelta(seconds=1)
 _SWEEP_PAUSES = (timedelta(seconds=1), timedelta(seconds=5), timedelta(seconds=60))
+_PROOF_AT_MOST = timedelta(seconds=10)
 _CLOSED_PAUSE = timedelta(seconds=60)
 _FIRST_SWEEP = 1000
 """Where the generations of sweeps begin, beyond those of any copy."""
@@ -141,9 +142,29 @@ def _sweepable(scene: Scene) -> int:
         if at_broker < quantity:
             _say_once(scene, Level.CRITICAL, f"holds {share.net} at the broker but {share.copied} from copying")
         quantity = min(quantity, at_broker)
-    if quantity <= 0 or not _sweep_is_due(scene):
+    if quantity <= 0 or not _is_proved(scene, side) or not _sweep_is_due(scene):
         return 0
     return quantity
+
+
+def _is_proved(scene: Scene, side: Side) -> bool:
+    """Whether what is held is sure: an entry that works on the closing side may have closed it, and its news be lost.
+
+    The book tells; where it cannot be read the sweep goes without it after a while.
+    """
+    share, read_at = scene.share, scene.account.read_at
+    if share.excess_since is None or not any(
+        piece.may_open for piece in share.open.values() if piece.asked.side is side
+    ):
+        return True
+    proof, at_most = share.excess_since + exposure.PROOF_AFTER, share.excess_since + _PROOF_AT_MOST
+    if scene.at >= at_most or (read_at is not None and read_at >= proof):
+        return True
+    scene.wake(proof)
+    scene.wake(at_most)
+    if scene.at >= proof:
+        scene.state.ask_books.add(scene.name)
+    return False
 
 
 def _sweep_is_due(scene: Scene) -> bool:

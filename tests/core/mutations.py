@@ -271,6 +271,30 @@ MUTATIONS = (
         "        pass\n",
     ),
     Mutation(
+        "an exit does not count on an entry that the rest of an earlier one may use up",
+        "exposure.py",
+        "    against = _rests_of_entries(share, order)\n",
+        "    against = 0\n",
+    ),
+    Mutation(
+        "what filled beyond the quantity asked for had the one from before",
+        "outcomes.py",
+        "        return piece.asked_before[-1].quantity - piece.opens_before\n",
+        "        return piece.asked.quantity - piece.opens\n",
+    ),
+    Mutation(
+        "a sweep waits for the book where an entry may have closed the position",
+        "sweeps.py",
+        "    if scene.at >= at_most or (read_at is not None and read_at >= proof):\n",
+        "    if scene.at >= share.excess_since:\n",
+    ),
+    Mutation(
+        "a sweep goes in the end though the book cannot be read",
+        "sweeps.py",
+        "    if scene.at >= at_most or (read_at is not None and read_at >= proof):\n",
+        "    if read_at is not None and read_at >= proof:\n",
+    ),
+    Mutation(
         "a sweep that we cancel has not failed",
         "outcomes.py",
         "        elif ended is not OrderStatus.TRADED and not piece.cancelling:\n",

@@ -952,6 +952,91 @@ def test_a_position_that_an_unknown_fill_explains_is_not_closed_by_the_leader_s_
     assert play.lots() == 0
 
 
+def test_an_exit_does_not_cover_an_entry_that_an_earlier_one_may_use_up() -> None:
+    """The leader turned round; nobody has told yet whether the cancel of the first entry came in time."""
+    play = Play()
+    play.places("L1", ticket(Side.SELL))
+    play.leader_fills("L1")
+    play.answer = lambda command: quiet(play) if isinstance(command, Cancel) else None
+    play.places("L2", ticket(Side.BUY, 450, "0", order_type=OrderType.MARKET))
+    play.leader_fills("L2")
+    play.places("L3", ticket(Side.SELL, 300, "107"))
+    first, entry, leaving = play.of()
+
+    assert (first.ticket.quantity, entry.ticket.quantity, leaving.ticket.quantity) == (75, 150, 75)
+    play.dies(first)
+    assert leaving.ticket.quantity == 150
+    play.fills()
+    assert play.lots() == 0
+
+
+def test_what_fills_beyond_a_smaller_size_asked_for_was_filled_as_it_stood_before() -> None:
+    """A stop through zero is made smaller since its entry is not known to have filled; both had filled before that."""
+    play = Play()
+    play.places("L1", ticket(quantity=300))
+    play.leader_fills("L1")
+    stop = ticket(Side.SELL, 450, "0", order_type=OrderType.STOP_LOSS_MARKET, trigger_price=D(98))
+    play.places("L2", stop)
+    entry, leaving = play.of()
+    assert leaving.ticket.quantity == 225
+    play.answer = lambda command: quiet(play) if isinstance(command, Cancel | Modify) else None
+    play.leader_fills("L2")
+    play.fills_follower(entry, 150)
+    late = play.queue.pop()
+    play.fills_follower(leaving, 225)
+    play.drain()
+    play.places("L3", ticket(quantity=150, price="101"))
+
+    assert play.of()[-1].ticket.quantity == 75
+    play.feed(late)
+    play.leader_fills("L3")
+    play.waits(5)
+    play.fills()
+    assert play.lots() == 0
+
+
+def short_by_a_rest(play: Play) -> Held:
+    """Let an entry of the other side fill in part before it ends, while nothing is known of the entry that is due."""
+    play.places("L1", ticket(Side.SELL, 300, "103"))
+    play.places("L2", ticket(Side.BUY, 300, "0", order_type=OrderType.MARKET))
+    first, entry = play.of()
+    play.leader_fills("L2")
+    play.fills_follower(first, 75)
+    play.drain()
+    play.cancels("L1")
+    return entry
+
+
+def test_a_sweep_waits_for_the_book_where_an_entry_may_have_closed_the_position() -> None:
+    play = Play()
+    entry = short_by_a_rest(play)
+    play.waits(3)
+    assert "asha" in play.state.ask_books
+    assert len(play.of()) == 2
+    entry.filled, entry.status = 150, OrderStatus.TRADED
+    play.positions["asha"] += 150
+    play.reads_book("asha")
+    play.waits(15)
+
+    assert len(play.of()) == 2
+    assert play.lots() == 1
+
+
+@pytest.mark.parametrize("is_read", [True, False], ids=["the book shows it open", "the book cannot be read"])
+def test_a_sweep_goes_once_the_entry_is_known_not_to_have_filled(is_read: bool) -> None:
+    play = Play()
+    entry = short_by_a_rest(play)
+    play.waits(2)
+    assert len(play.of()) == 2
+    if is_read:
+        play.reads_book("asha")
+        play.waits(1)
+    else:
+        play.waits(10)
+
+    assert [each.ticket.quantity for each in play.of() if each is not entry] == [150, 75]
+
+
 def test_a_stop_does_not_cover_an_entry_that_may_never_have_arrived() -> None:
     play = Play()
     play.answer = unanswered(play, Place)
