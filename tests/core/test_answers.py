@@ -48,6 +48,7 @@ from copytrader.core.model import (
     Product,
     RefusalClass,
     Side,
+    Validity,
 )
 from copytrader.core.names import correlation_id
 from tests.core.play import NIFTY, D, Held, Play, follower, quiet, ticket
@@ -998,7 +999,7 @@ def test_what_fills_beyond_a_smaller_size_asked_for_was_filled_as_it_stood_befor
 def short_by_a_rest(play: Play) -> Held:
     """Let an entry of the other side fill in part before it ends, while nothing is known of the entry that is due."""
     play.places("L1", ticket(Side.SELL, 300, "103"))
-    play.places("L2", ticket(Side.BUY, 300, "0", order_type=OrderType.MARKET))
+    play.places("L2", ticket(quantity=300, validity=Validity.IOC))
     first, entry = play.of()
     play.leader_fills("L2")
     play.fills_follower(first, 75)
