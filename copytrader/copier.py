@@ -477,7 +477,7 @@ class Copier:
     def _is_in_doubt(self, account: Account) -> bool:
         """Whether the engine waits for a book, whatever it says."""
         shares = (holding.shares.get(account.name) for holding in self.state.holdings.values())
-        return any(share is not None and share.unproved for share in shares)
+        return any(share is not None and share.awaits_book for share in shares)
 
     def _is_odd(self, account: Account, row: Order) -> bool:
         """Whether a row, though it did not change, shows our order otherwise than it should be by now."""

@@ -294,6 +294,11 @@ class Share:
         return sign * min(abs(self.overtaken), abs(self.copied), entering)
 
     @property
+    def awaits_book(self) -> bool:
+        """Whether a reading of the book, even one that shows nothing new, decides what happens next."""
+        return bool(self.unproved) or self.excess_since is not None
+
+    @property
     def left(self) -> int:
         """What of the copied position is there to be closed, signed: not what the person has closed by hand."""
         sure = self.copied - self.unproved
