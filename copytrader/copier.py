@@ -14,14 +14,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import NamedTuple, Protocol
 
+from copytrader import reach
+from copytrader.account import Account
 from copytrader.core import hours
-from copytrader.core.budget import PER_SECOND
 from copytrader.core.engine import recall, step
 from copytrader.core.facts import (
     Adopted,
@@ -43,7 +44,6 @@ from copytrader.core.facts import (
     NotSent,
     OrderSeen,
     Place,
-    Role,
     Sending,
     Source,
     Started,
@@ -60,7 +60,7 @@ from copytrader.core.state import State
 from copytrader.crash import crash_point
 from copytrader.dhan.answers import Outcome, verb_of
 from copytrader.dhan.broker import BrokerError, TokenError
-from copytrader.dhan.stream import Frame, LoggedIn, Lost, StreamEvent
+from copytrader.dhan.stream import Frame, LoggedIn, Lost
 from copytrader.dhan.wire import FrameError, NotAnOrder, Profile, read_frame
 from copytrader.failure import ExitCode, Failure
 
@@ -68,13 +68,10 @@ _log = logging.getLogger(__name__)
 
 _TOGETHER = 0.002
 """Seconds in which answers that arrive together are recorded in one commit."""
-_ANSWERED_COUNTS, _UNANSWERED_COUNTS = timedelta(seconds=1.02), timedelta(seconds=2)
 HELD_UP = timedelta(seconds=2)
 """A command that could not leave within this of its decision does not leave: the world has moved on."""
 POSITIONS_EVERY = timedelta(seconds=30)
 SILENT_AFTER = timedelta(seconds=5)
-OUT_OF_REACH_AFTER, STREAM_DOWN_AFTER = timedelta(seconds=30), timedelta(seconds=60)
-"""When it is said that a book cannot be read; and that the stream alone is down, which is tried with growing pauses."""
 LOOK_UP_PAUSES = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0)
 WORDS_EVERY = 0.2
 BUFFER_AT_MOST = 5.0
@@ -84,34 +81,6 @@ _UNREAD_EVERY = 5.0
 _TRIES = 4
 _GOODBYE = 5.0
 _RAW_AT_MOST = 4096
-
-
-class Broker(Protocol):
-    """One account: commands in, facts out; a reading that fails raises `BrokerError`.
-
-    `holdings_problem` says why the last positions came without the shares in the demat account, "" if they did not.
-    """
-
-    @property
-    def holdings_problem(self) -> str: ...
-
-    async def send(self, command: Command) -> Outcome: ...
-
-    async def orders(self) -> tuple[tuple[Order, ...], tuple[str, ...]]: ...
-
-    async def positions(self) -> tuple[Position, ...]: ...
-
-    async def funds(self) -> Funds: ...
-
-    async def find(self, correlation_id: str) -> Order | None: ...
-
-    async def profile(self) -> Profile: ...
-
-
-class Stream(Protocol):
-    def listen(self) -> AsyncIterator[StreamEvent]: ...
-
-    def force_reconnect(self, reason: str) -> None: ...
 
 
 class Journal(Protocol):
@@ -124,65 +93,6 @@ class Journal(Protocol):
     def record_many(self, steps: Sequence[tuple[Event, Sequence[Decision], int | None]]) -> list[tuple[int, ...]]: ...
 
     def words(self) -> list[tuple[int, Event]]: ...
-
-
-class Pace:
-    """Holds a command back while the broker may still count ten others in its current second.
-
-    The engine spaces commands by when it decides them.  A machine that stood still sends late
-    ones close together, so here a command counts until a second after its answer: nobody
-    knows when before that it arrived.
-    """
-
-    def __init__(self) -> None:
-        self._counts_until: dict[int, datetime] = {}
-
-    def wait(self, command: Command, now: datetime) -> float:
-        """Return in how many seconds there may be room for it, 0 if there is."""
-        self._counts_until = {seq: until for seq, until in self._counts_until.items() if until > now}
-        room = PER_SECOND - (0 if isinstance(command, Cancel) else 1 + _is_entry(command))
-        if len(self._counts_until) < room:
-            return 0.0
-        return max((min(self._counts_until.values()) - now).total_seconds(), 0.001)
-
-    def sends(self, seq: int, now: datetime) -> None:
-        self._counts_until[seq] = now + _UNANSWERED_COUNTS
-
-    def answered(self, seq: int, now: datetime) -> None:
-        if seq in self._counts_until:
-            self._counts_until[seq] = min(self._counts_until[seq], now + _ANSWERED_COUNTS)
-
-
-def _is_entry(command: Command) -> bool:
-    return isinstance(command, Place) and command.role is Role.ENTRY
-
-
-@dataclass(slots=True)
-class Account:
-    """One account's connections, and what was last read there."""
-
-    name: str
-    client_id: str
-    broker: Broker
-    stream: Stream
-    rows: dict[str, Order] = field(default_factory=dict)
-    positions: tuple[Position, ...] | None = None
-    positions_at: datetime | None = None
-    holdings: bool = True
-    funds: Funds | None = None
-    profile: Profile | None = None
-    connected: bool = False
-    last_frame: datetime | None = None
-    last_book: datetime | None = None
-    catching_up: bool = False
-    buffer: list[str] = field(default_factory=list)
-    suspects: dict[str, datetime] = field(default_factory=dict)
-    poke: asyncio.Event = field(default_factory=asyncio.Event)
-    trouble: str = ""
-    unread: bool = False
-    lost_since: datetime | None = None
-    lost_said: bool = False
-    pace: Pace = field(default_factory=Pace)
 
 
 class _Book(NamedTuple):
@@ -673,34 +583,20 @@ class Copier:
     # --- Out of reach ---------------------------------------------------------------------
 
     async def _mind(self) -> None:
+        """Watch whether the accounts can be reached, and say so."""
         while True:
             for account in self.accounts.values():
-                self._mind_account(account)
+                now = self._now()
+                said = reach.watch(
+                    account,
+                    now,
+                    is_minded=self._in_hours(now) and not self.is_refused(account.name),
+                    is_ready=self._is_ready(account),
+                    is_polled=bool(self._poll_seconds),
+                )
+                if said is not None:
+                    self.notice(said.level, said.text, account.name, said.key)
             await asyncio.sleep(_MIND_EVERY)
-
-    def _mind_account(self, account: Account) -> None:
-        """Say when an account is out of reach for a while in market hours, and when it is back."""
-        now, name, lost = self._now(), account.name, account.unread or not account.connected
-        if self.is_refused(name) or not lost or not self._in_hours(now):
-            account.lost_since = None
-            if account.lost_said and not lost:
-                account.lost_said = False
-                self.notice(Level.WARNING, f"{name} is back: book and order stream", name, f"back-{name}")
-            return
-        account.lost_since = account.lost_since or now
-        most = OUT_OF_REACH_AFTER if account.unread or not self._poll_seconds else STREAM_DOWN_AFTER
-        if now - account.lost_since >= most and not account.lost_said:
-            account.lost_said = True
-            self.notice(Level.CRITICAL, self._loss_of(account, most), name, f"lost-{name}")
-
-    def _loss_of(self, account: Account, since: timedelta) -> str:
-        what = ["its book cannot be read"] * account.unread + ["its order stream is down"] * (not account.connected)
-        text = f"{account.name} is out of reach: for {since.total_seconds():.0f} s {' and '.join(what)}"
-        if account.name != LEADER:
-            text += "" if self._is_ready(account) else "; nothing is copied to it"
-        elif len(what) > 1 or not self._is_ready(account) or not (account.connected or self._poll_seconds):
-            text += "; nothing is copied"
-        return f"{text} ({account.trouble})" if account.trouble else text
 
     def _in_hours(self, now: datetime) -> bool:
         """Whether the shares' market is open, or that of anything of the day or held."""

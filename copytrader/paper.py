@@ -21,7 +21,8 @@ from datetime import date, datetime, timedelta
 from decimal import Decimal
 from random import Random
 
-from copytrader.copier import Account, Broker, Copier, Watcher
+from copytrader.account import Account, Broker
+from copytrader.copier import Copier, Watcher
 from copytrader.core.facts import (
     Accepted,
     BookRead,

@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from datetime import date
 
 from copytrader import errand, session
+from copytrader.account import Account
 from copytrader.config import Config
-from copytrader.copier import Account
 from copytrader.core import fixing
 from copytrader.core import reconcile as core
 from copytrader.core.facts import Adopted, FixOrdered

@@ -16,9 +16,10 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from copytrader import __version__, calendar, tokens
+from copytrader.account import Account, Broker
 from copytrader.beside import attended
 from copytrader.config import Config
-from copytrader.copier import Account, Broker, Copier, Watcher
+from copytrader.copier import Copier, Watcher
 from copytrader.core.facts import Cancel, Modify, Place
 from copytrader.core.model import IST, LEADER, Calendar
 from copytrader.dhan.broker import Broker as DhanBroker

@@ -25,7 +25,7 @@ from typing import Any, Self, cast
 import pytest
 
 from copytrader import narrate
-from copytrader.copier import Account
+from copytrader.account import Account
 from copytrader.core.facts import Alert, Connected, Level, OrderSeen, Place, Source, TokenRefused
 from copytrader.core.model import LEADER, OrderStatus, OrderType, RefusalClass, Side, Ticket, label
 from copytrader.core.state import State

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from copytrader.copier import Account, Copier
+from copytrader.account import Account
+from copytrader.copier import Copier
 from copytrader.core.facts import Cancel, Decision, Event, Fact, Modify, Place
 from copytrader.core.model import LEADER
 from copytrader.dhan.broker import Broker

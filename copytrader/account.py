@@ -1,0 +1,105 @@
+"""One account as the copier holds it: its connections, what was last read there, and how fast it may be called."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Protocol
+
+from copytrader.core.budget import PER_SECOND
+from copytrader.core.facts import Cancel, Command, Place, Role
+from copytrader.core.model import Funds, Order, Position
+from copytrader.dhan.answers import Outcome
+from copytrader.dhan.stream import StreamEvent
+from copytrader.dhan.wire import Profile
+
+_ANSWERED_COUNTS, _UNANSWERED_COUNTS = timedelta(seconds=1.02), timedelta(seconds=2)
+
+
+class Broker(Protocol):
+    """One account: commands in, facts out; a reading that fails raises `BrokerError`.
+
+    `holdings_problem` says why the last positions came without the shares in the demat account, "" if they did not.
+    """
+
+    @property
+    def holdings_problem(self) -> str: ...
+
+    async def send(self, command: Command) -> Outcome: ...
+
+    async def orders(self) -> tuple[tuple[Order, ...], tuple[str, ...]]: ...
+
+    async def positions(self) -> tuple[Position, ...]: ...
+
+    async def funds(self) -> Funds: ...
+
+    async def find(self, correlation_id: str) -> Order | None: ...
+
+    async def profile(self) -> Profile: ...
+
+
+class Stream(Protocol):
+    def listen(self) -> AsyncIterator[StreamEvent]: ...
+
+    def force_reconnect(self, reason: str) -> None: ...
+
+
+class Pace:
+    """Holds a command back while the broker may still count ten others in its current second.
+
+    The engine spaces commands by when it decides them.  A machine that stood still sends late
+    ones close together, so here a command counts until a second after its answer: nobody
+    knows when before that it arrived.
+    """
+
+    def __init__(self) -> None:
+        self._counts_until: dict[int, datetime] = {}
+
+    def wait(self, command: Command, now: datetime) -> float:
+        """Return in how many seconds there may be room for it, 0 if there is."""
+        self._counts_until = {seq: until for seq, until in self._counts_until.items() if until > now}
+        room = PER_SECOND - (0 if isinstance(command, Cancel) else 1 + _is_entry(command))
+        if len(self._counts_until) < room:
+            return 0.0
+        return max((min(self._counts_until.values()) - now).total_seconds(), 0.001)
+
+    def sends(self, seq: int, now: datetime) -> None:
+        self._counts_until[seq] = now + _UNANSWERED_COUNTS
+
+    def answered(self, seq: int, now: datetime) -> None:
+        if seq in self._counts_until:
+            self._counts_until[seq] = min(self._counts_until[seq], now + _ANSWERED_COUNTS)
+
+
+def _is_entry(command: Command) -> bool:
+    return isinstance(command, Place) and command.role is Role.ENTRY
+
+
+@dataclass(slots=True)
+class Account:
+    """One account's connections, and what was last read there."""
+
+    name: str
+    client_id: str
+    broker: Broker
+    stream: Stream
+    rows: dict[str, Order] = field(default_factory=dict)
+    positions: tuple[Position, ...] | None = None
+    positions_at: datetime | None = None
+    holdings: bool = True
+    funds: Funds | None = None
+    profile: Profile | None = None
+    connected: bool = False
+    last_frame: datetime | None = None
+    last_book: datetime | None = None
+    catching_up: bool = False
+    buffer: list[str] = field(default_factory=list)
+    suspects: dict[str, datetime] = field(default_factory=dict)
+    poke: asyncio.Event = field(default_factory=asyncio.Event)
+    trouble: str = ""
+    unread: bool = False
+    lost_since: datetime | None = None
+    lost_said: bool = False
+    pace: Pace = field(default_factory=Pace)
