@@ -216,7 +216,7 @@ class Copier:
             self._learn(key.security, self._now())
             who = ", ".join(f"{name} holds {copied:+}" for name, copied in held.items())
             for what, old, new in _resized(before, self.state.instruments[key.security]):
-                text = f"{before.symbol}: the {what} was {old} and is {new}; {who} from copying"
+                text = f"{before.label}: the {what} was {old} and is {new}; {who} from copying"
                 self.notice(Level.WARNING, text, key=f"resized-{before.symbol}-{what}")
 
     def _follow_up(self) -> None:

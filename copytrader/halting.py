@@ -116,7 +116,7 @@ def _shares(state: State, name: str) -> Iterator[tuple[str, Share, int]]:
         if share is not None and share.copied:
             sign = 1 if share.copied > 0 else -1
             held = sign * exposure.held(holding, share, sign)
-            yield f"{narrate.symbol(key.security, state)} {key.product}", share, held
+            yield f"{state.named(key.security)} {key.product}", share, held
 
 
 def _report(

@@ -20,7 +20,7 @@ from copytrader.core.facts import (
     Skip,
     Unanswered,
 )
-from copytrader.core.model import LEADER, OrderStatus, OrderType, Security, Ticket
+from copytrader.core.model import LEADER, OrderStatus, OrderType, Ticket
 from copytrader.core.state import State
 
 PAPER = "DRY"
@@ -110,17 +110,12 @@ def _left(state: State, *, paper: bool) -> Iterator[str]:
         for key, holding in state.holdings.items():
             share = holding.shares.get(name)
             if share is not None and share.copied:
-                yield f"{name}: holds {share.copied:+} {symbol(key.security, state)} {key.product} from copying"
-
-
-def symbol(security: Security, state: State) -> str:
-    instrument = state.instruments.get(security)
-    return instrument.label if instrument is not None else f"{security.exchange_segment} {security.security_id}"
+                yield f"{name}: holds {share.copied:+} {state.named(key.security)} {key.product} from copying"
 
 
 def terms(ticket: Ticket, state: State) -> str:
     """Say an order's terms as a trader would: BUY 75 NIFTY … LIMIT 186.00."""
-    text = f"{ticket.side} {ticket.quantity} {symbol(ticket.security, state)} {ticket.order_type}"
+    text = f"{ticket.side} {ticket.quantity} {state.named(ticket.security)} {ticket.order_type}"
     if ticket.order_type is not OrderType.MARKET:
         text += f" {price(ticket.price)}"
     if ticket.trigger_price:

@@ -317,7 +317,7 @@ def _copy(copy: Copy) -> Piece:
 
 def _positions(known: Known, most: int) -> Iterator[Line]:
     rows = [
-        [(f"  {clean(narrate.symbol(key.security, known.state))} {key.product}  ", ""), *_shares(holding)]
+        [(f"  {clean(known.state.named(key.security))} {key.product}  ", ""), *_shares(holding)]
         for key, holding in known.state.holdings.items()
         if any(share.copied for share in holding.shares.values())
     ]

@@ -289,7 +289,7 @@ def test_two_expiries_of_one_month_are_told_apart() -> None:
     ):
         play = Play(row=instrument(symbol=symbol, expiry=day))
 
-        assert narrate.symbol(play.row.security, play.state) == told
+        assert play.state.named(play.row.security) == told
 
 
 def test_terms_read_as_on_the_ticket() -> None:

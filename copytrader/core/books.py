@@ -62,8 +62,7 @@ def _read_delivered(state: State, holding: Holding, row: Position | None, holdin
         exposure.set_leader_position(holding, net)
     elif held and not holding.doubted:
         holding.doubted = True
-        instrument, product = state.instruments.get(holding.key.security), holding.key.product
-        symbol = instrument.symbol if instrument is not None else holding.key.security.security_id
+        symbol, product = state.named(holding.key.security), holding.key.product
         text = (
             f"{symbol}: of {before} {product} the leader's account shows {net}, which need not be all: they count as "
             "held; where the leader has sold them, sell the followers' by hand"

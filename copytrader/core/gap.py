@@ -105,7 +105,7 @@ def _say_unknown(scene: Scene, order: LeaderOrder, copy: Copy, divided: exposure
     """The leader sells shares that nobody knew it had: its holdings were not read, or name another exchange."""
     if copy.skip is not None or not exposure.only_sells(order) or divided.base + divided.coming:
         return
-    symbol = scene.instrument.symbol if scene.instrument is not None else scene.holding.key.security.security_id
+    symbol = scene.state.named(scene.holding.key.security)
     ticket = order.known.ticket
     text = f"{symbol}: the leader sells {ticket.quantity} {ticket.product}, and is not known to hold any: not copied"
     scene.desk.alert(Level.WARNING, f"{scene.name}: {text}", scene.name, f"unknown-{scene.name}-{symbol}")

@@ -385,6 +385,11 @@ class State:
     waking: dict[tuple[Key, str], datetime] = field(default_factory=dict)  # transient
     wakes_made: int = 0  # transient
 
+    def named(self, security: Security) -> str:
+        """Name an instrument to a person, by its ids where the master's row is not known."""
+        instrument = self.instruments.get(security)
+        return instrument.label if instrument is not None else f"{security.exchange_segment} {security.security_id}"
+
     def holding(self, key: Key) -> Holding:
         found = self.holdings.get(key)
         if found is None:

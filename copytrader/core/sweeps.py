@@ -202,7 +202,7 @@ def _is_open_now(scene: Scene) -> bool:
 
 
 def _say_once(scene: Scene, level: Level, text: str) -> None:
-    symbol = scene.instrument.symbol if scene.instrument is not None else scene.holding.key.security.security_id
+    symbol = scene.state.named(scene.holding.key.security)
     text = f"{scene.name}: {symbol}: {text}"
     if scene.share.alerted != text:
         scene.share.alerted = text

@@ -31,7 +31,6 @@ from copytrader.core.facts import (
 )
 from copytrader.core.model import LEADER, ZERO, Instrument, OrderKind, Position, Product, Side, SkipReason
 from copytrader.core.state import Key, State
-from copytrader.narrate import symbol
 
 CHARGES = "charges (brokerage, taxes, exchange fees) are not modelled"
 _AFTER_SENDING = frozenset({SkipReason.REFUSED, SkipReason.INSUFFICIENT_MARGIN, SkipReason.TOKEN, SkipReason.ABSENT})
@@ -210,7 +209,7 @@ class Tally:
                 self._sum(decision.account).orders += 1
                 self._placed[decision.correlation_id] = at
                 line = self._line(decision.account, decision.leader_order_id, at)
-                line.instrument = symbol(decision.ticket.security, state)
+                line.instrument = state.named(decision.ticket.security)
                 line.side, line.role = decision.ticket.side, decision.role
                 line.asked[decision.correlation_id] = decision.ticket.quantity
                 line.reason, line.detail = None, ""
@@ -234,7 +233,7 @@ class Tally:
         line = self._line(LEADER, order_id, at)
         if not line.asked:
             self._sum(LEADER).orders += 1
-        line.instrument, line.side = symbol(order.key.security, state), order.known.ticket.side
+        line.instrument, line.side = state.named(order.key.security), order.known.ticket.side
         line.asked[order_id] = order.known.ticket.quantity
         if order.known.kind is not OrderKind.ORDINARY:
             line.detail = f"{order.known.kind}"
@@ -248,7 +247,7 @@ class Tally:
         line.reason, line.detail = skip.reason, skip.detail
         leader = state.orders.get(skip.leader_order_id)
         if leader is not None and not line.instrument:
-            line.instrument, line.side = symbol(leader.key.security, state), leader.known.ticket.side
+            line.instrument, line.side = state.named(leader.key.security), leader.known.ticket.side
 
     def _filled(self, filled: Filled, at: datetime, state: State) -> None:
         traded = _traded(filled, state)
@@ -298,7 +297,7 @@ class Tally:
             row = state.instruments.get(key.security)
             multiplier = (row.multiplier if row is not None else None) or 1
             lot_size = row.lot_size if row is not None else 1
-            total.held[key] = Held(key, symbol(key.security, state), multiplier, lot_size)
+            total.held[key] = Held(key, state.named(key.security), multiplier, lot_size)
         return total.held[key]
 
     # --- As rows

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 
 from copytrader.core.model import LEADER
 from copytrader.core.state import Copy, Holding, Key, LeaderOrder, Slice, State
-from copytrader.narrate import symbol, terms
+from copytrader.narrate import terms
 
 Words = dict[str, object]
 
@@ -104,7 +104,7 @@ def _slice(piece: Slice, state: State) -> Words:
 def _position(key: Key, holding: Holding, state: State, account: str | None) -> Words:
     shares = [share for name, share in holding.shares.items() if account in (None, LEADER, name)]
     return {
-        "instrument": symbol(key.security, state),
+        "instrument": state.named(key.security),
         "product": key.product,
         "leader": holding.leader_net,
         "last_price": holding.last_price,
