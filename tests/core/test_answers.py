@@ -892,6 +892,47 @@ def test_a_sweep_that_rests_is_cancelled_when_the_person_has_closed_what_it_was_
     assert play.lots() == 0
 
 
+def test_a_sweep_that_rests_is_cancelled_when_the_broker_shows_nothing_to_close() -> None:
+    """Nobody has told what became of the position: no order of the person's was seen."""
+    play = Play()
+    play.trades("L1", 4)
+    play.feed(Halted(play.now, flatten=True))
+    play.waits(2)
+    sweep = next(each for each in play.of() if each.is_open)
+    play.positions["asha"] = 0
+    play.reads_book("asha")
+    play.waits(10)
+
+    assert sweep.status is OrderStatus.CANCELLED
+    assert not [each for each in play.of() if each.is_open]
+
+
+def test_a_sweep_made_smaller_again_and_again_is_not_given_up() -> None:
+    play = Play()
+    play.trades("L1", 10)
+    play.feed(Halted(play.now, flatten=True))
+    play.waits(2)
+    for lots in (4, 3, 2, 1):
+        trades_by_hand(play, -1)
+        play.waits(90)
+        assert sum(each.ticket.quantity for each in play.of() if each.is_open) == lots * 75
+    play.fills()
+    assert play.lots() == 0
+
+
+def test_an_entry_fills_no_more_than_the_leader_has_left_to_open() -> None:
+    """Half of it has filled at the leader, who sold that half again: the follower, late with all of it, takes half."""
+    play = Play()
+    play.places("L1", ticket(quantity=300))
+    play.leader_fills("L1", 150)
+    (entry,) = play.of()
+    play.places("L2", ticket(Side.SELL, 150, "0", order_type=OrderType.MARKET))
+    play.leader_fills("L2")
+
+    assert (entry.ticket.quantity, entry.is_open) == (75, True)
+    assert len(play.of()) == 1
+
+
 def overtaken(play: Play) -> Held:
     """Let the leader get in and out; the follower's exit fills before anything is known of its entry's fill."""
     play.places("L1")
