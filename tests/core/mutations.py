@@ -295,6 +295,12 @@ MUTATIONS = (
         "    if read_at is not None and read_at >= proof:\n",
     ),
     Mutation(
+        "a new price outside the band is not asked for",
+        "gap.py",
+        "    return limits.bad_terms(order.known.ticket, scene.instrument) or limits.over_order(\n",
+        "    return limits.over_order(\n",
+    ),
+    Mutation(
         "a sweep that we cancel has not failed",
         "outcomes.py",
         "        elif ended is not OrderStatus.TRADED and not piece.cancelling:\n",

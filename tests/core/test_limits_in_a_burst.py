@@ -6,7 +6,7 @@ from datetime import timedelta
 
 from copytrader.core.facts import BookRead, Halted, Modify, Place, TokenRenewed
 from copytrader.core.model import Limits, Order, OrderStatus, Position, Product, RefusalClass, Side
-from tests.core.play import NIFTY, D, Play, follower, ticket
+from tests.core.play import NIFTY, D, Play, follower, instrument, ticket
 from tests.core.test_answers import lose, places, refused, trades_by_hand, unanswered
 
 
@@ -115,6 +115,17 @@ def test_a_new_price_is_held_against_the_order_s_value() -> None:
     assert not [each for each in play.decisions if isinstance(each, Modify)]
     assert play.of()[0].status is OrderStatus.CANCELLED
     assert [each.reason for each in play.skips()] == ["LIMIT_ORDER_VALUE"]
+
+
+def test_a_new_price_outside_the_band_is_not_asked_for() -> None:
+    play = Play(row=instrument(lower_limit=D(50), upper_limit=D(150)))
+    play.places("L1")
+    play.modifies("L1", price=D(151))
+    play.waits(60)
+
+    assert not [each for each in play.decisions if isinstance(each, Modify)]
+    assert play.of()[0].status is OrderStatus.CANCELLED
+    assert [each.reason for each in play.skips()] == ["PRICE_BAND"]
 
 
 def test_what_the_person_closed_by_hand_takes_no_room() -> None:
