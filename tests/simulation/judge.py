@@ -51,6 +51,7 @@ _HIDDEN_AT_MOST = timedelta(seconds=40)
 _HELD_UP = timedelta(seconds=2)
 _BEHIND = timedelta(seconds=60)
 """An exit is decided upon what was known a while ago: a poll, a silent stream, a restart."""
+_ONE_MOMENT = timedelta(seconds=0.1)
 Position = tuple[str, str, str]
 """Segment, security id, product."""
 
@@ -207,14 +208,19 @@ class Judge:
         return max(copied, 0), max(copied + self._most_of(by_hand, sign), 0)
 
     def _most_of(self, fills: Iterable[Fill], sign: int) -> int:
-        """The highest that these fills stood in one direction since a while ago."""
-        since = self._world.now() - _BEHIND
-        held = most = 0
+        """The highest that these fills stood in one direction since a while ago.
+
+        Those of one moment are told in any order: the ones on this side may be known before the others.
+        """
+        since, moment = self._world.now() - _BEHIND, self._world.now() - _ONE_MOMENT
+        held = most = known = 0
         for fill in fills:
+            quantity = fill.quantity * (1 if fill.side == "BUY" else -1) * sign
             most = held if fill.at < since else most
-            held += fill.quantity * (1 if fill.side == "BUY" else -1) * sign
+            held += quantity
+            known = held if fill.at < moment else known + max(quantity, 0)
             most = held if fill.at < since else max(most, held)
-        return most
+        return max(most, known)
 
     def _coming(self, client_id: str, key: Position, sign: int) -> int:
         """What our orders that open on this side may still have added lately."""
