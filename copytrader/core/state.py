@@ -296,7 +296,12 @@ class Share:
     @property
     def awaits_book(self) -> bool:
         """Whether a reading of the book, even one that shows nothing new, decides what happens next."""
-        return bool(self.unproved) or self.excess_since is not None
+        return bool(self.unproved) or (self.excess_since is not None and self.may_be_closed)
+
+    @property
+    def may_be_closed(self) -> bool:
+        """Whether an entry that works on the other side may have closed the copied position, and its news be lost."""
+        return any(piece.may_open and piece.asked.side.sign * self.copied < 0 for piece in self.open.values())
 
     @property
     def left(self) -> int:

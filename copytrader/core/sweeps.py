@@ -142,20 +142,18 @@ def _sweepable(scene: Scene) -> int:
         if at_broker < quantity:
             _say_once(scene, Level.CRITICAL, f"holds {share.net} at the broker but {share.copied} from copying")
         quantity = min(quantity, at_broker)
-    if quantity <= 0 or not _is_proved(scene, side) or not _sweep_is_due(scene):
+    if quantity <= 0 or not _is_proved(scene) or not _sweep_is_due(scene):
         return 0
     return quantity
 
 
-def _is_proved(scene: Scene, side: Side) -> bool:
+def _is_proved(scene: Scene) -> bool:
     """Whether what is held is sure: an entry that works on the closing side may have closed it, and its news be lost.
 
     The book tells; where it cannot be read the sweep goes without it after a while.
     """
     share, read_at = scene.share, scene.account.read_at
-    if share.excess_since is None or not any(
-        piece.may_open for piece in share.open.values() if piece.asked.side is side
-    ):
+    if share.excess_since is None or not share.may_be_closed:
         return True
     proof, at_most = share.excess_since + exposure.PROOF_AFTER, share.excess_since + _PROOF_AT_MOST
     if scene.at >= at_most or (read_at is not None and read_at >= proof):

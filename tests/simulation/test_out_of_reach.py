@@ -13,7 +13,7 @@ import pytest
 from copytrader.calendar import build
 from copytrader.core.facts import Alert, BookRead, Level
 from copytrader.core.model import LEADER, CopyRules, Product, Security
-from copytrader.core.state import Key
+from copytrader.core.state import Key, Share
 from copytrader.dhan.transport import Reply, Request
 from tests.simulation.network import Line, Wire
 from tests.simulation.swarm import draw
@@ -169,17 +169,19 @@ def test_one_reading_that_fails_is_made_again_and_not_said(cut: Cut) -> None:
         assert alerts(world) == []
 
 
-def test_a_book_that_shows_nothing_new_is_told_while_it_is_waited_for() -> None:
+def test_a_book_that_shows_nothing_new_is_told_while_it_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whether something that was not heard of has filled is known from the reading, not from what changed in it."""
     with quiet_world() as world:
         world.begin()
         runs(world, 10)
         assert world.process is not None
         state = world.process.copier.state
-        share = state.share(state.holding(Key(Security("NSE_FNO", "40001"), Product.MARGIN)), "f0")
+        state.share(state.holding(Key(Security("NSE_FNO", "40001"), Product.MARGIN)), "f0")
         told = [fact for _, fact in world.judge.facts if isinstance(fact, BookRead) and fact.account == "f0"]
-        share.excess_since = world.now()
         runs(world, 7)
+        assert told == [fact for _, fact in world.judge.facts if isinstance(fact, BookRead) and fact.account == "f0"]
+        monkeypatch.setattr(Share, "awaits_book", True)
+        runs(world, 5)
         again = [fact for _, fact in world.judge.facts if isinstance(fact, BookRead) and fact.account == "f0"]
         assert len(again) == len(told) + 1
         assert again[-1].orders == ()
