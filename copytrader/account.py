@@ -12,8 +12,8 @@ from copytrader.core.budget import PER_SECOND
 from copytrader.core.facts import Cancel, Command, Place, Role
 from copytrader.core.model import Funds, Order, Position
 from copytrader.dhan.answers import Outcome
+from copytrader.dhan.bodies import Profile
 from copytrader.dhan.stream import StreamEvent
-from copytrader.dhan.wire import Profile
 
 _ANSWERED_COUNTS, _UNANSWERED_COUNTS = timedelta(seconds=1.02), timedelta(seconds=2)
 

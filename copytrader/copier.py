@@ -59,9 +59,11 @@ from copytrader.core.sightings import contradicts
 from copytrader.core.state import State
 from copytrader.crash import crash_point
 from copytrader.dhan.answers import Outcome, verb_of
+from copytrader.dhan.bodies import Profile
 from copytrader.dhan.broker import BrokerError, TokenError
+from copytrader.dhan.fields import FrameError
+from copytrader.dhan.frames import NotAnOrder, read_frame
 from copytrader.dhan.stream import Frame, LoggedIn, Lost
-from copytrader.dhan.wire import FrameError, NotAnOrder, Profile, read_frame
 from copytrader.failure import ExitCode, Failure
 
 _log = logging.getLogger(__name__)

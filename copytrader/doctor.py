@@ -25,10 +25,10 @@ from copytrader.config import Config, ConfigError, load
 from copytrader.core.engine import recall
 from copytrader.core.model import IST, LEADER
 from copytrader.core.state import State
+from copytrader.dhan.bodies import IpSettings, Profile
 from copytrader.dhan.broker import Broker, BrokerError, TokenError
 from copytrader.dhan.master import InstrumentStore, MasterError
 from copytrader.dhan.stream import LoggedIn, Lost, OrderStream
-from copytrader.dhan.wire import IpSettings, Profile
 from copytrader.failure import Failure
 from copytrader.journal import Journal, JournalError
 from copytrader.lock import LockError, LockHeld, hold

@@ -26,9 +26,9 @@ from copytrader.config import Config
 from copytrader.core.model import IST, LEADER, RefusalClass
 from copytrader.dhan import auth
 from copytrader.dhan.answers import explain
+from copytrader.dhan.bodies import Profile
 from copytrader.dhan.broker import Broker, BrokerError, TokenError
 from copytrader.dhan.transport import HttpTransport
-from copytrader.dhan.wire import Profile
 from copytrader.failure import ExitCode, Failure
 
 BETWEEN_MINTINGS = timedelta(minutes=2)

@@ -52,7 +52,7 @@ from copytrader.core.model import (
 )
 from copytrader.core.state import Key, State
 from copytrader.dhan.answers import Outcome
-from copytrader.dhan.wire import Profile
+from copytrader.dhan.bodies import Profile
 from copytrader.narrate import PAPER
 
 CODE = "PAPER"

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from copytrader.audit.report import exact, unknown_placements
 from copytrader.core.model import LEADER, PREFIX, ZERO, Order, OrderStatus
-from copytrader.dhan.wire import Trade
+from copytrader.dhan.bodies import Trade
 from copytrader.journal import Journal, JournalError
 from copytrader.journal.rows import day_bounds, timestamp
 from copytrader.journal.views import DRY_RUNS, on_paper

@@ -25,8 +25,8 @@ from copytrader.core.facts import (
     Verb,
 )
 from copytrader.core.model import OrderStatus, RefusalClass
+from copytrader.dhan.fields import FrameError, parse_body, printable
 from copytrader.dhan.transport import Reply
-from copytrader.dhan.wire import FrameError, parse_body, printable
 
 Outcome = Accepted | Refused | Throttled | Unanswered | NotSent
 
@@ -80,7 +80,7 @@ def verb_of(command: Command) -> Verb:
 
 
 def read_complaint(body: object) -> Complaint:
-    """The error in a body parsed by `wire.parse_body`, whichever of Dhan's shapes it has."""
+    """The error in a body parsed by `fields.parse_body`, whichever of Dhan's shapes it has."""
     if isinstance(body, list):
         body = body[0] if len(body) == 1 else None
         if not isinstance(body, dict) or body.get("status") != "ERROR":

@@ -18,7 +18,7 @@ from pydantic import SecretStr
 from yarl import URL
 
 from copytrader.core.model import IST
-from copytrader.dhan import wire
+from copytrader.dhan import fields
 from copytrader.dhan.transport import bounded_body, checked_proxy, checked_url, connector, reason
 from copytrader.failure import ExitCode, Failure
 
@@ -103,8 +103,8 @@ async def _asked(
     except (aiohttp.ClientError, TimeoutError, OSError) as error:
         raise AuthError(f"Dhan's login service did not answer: {reason(error)}", is_doubtful=True) from None
     try:
-        parsed = wire.parse_body(body)
-    except wire.FrameError as error:
+        parsed = fields.parse_body(body)
+    except fields.FrameError as error:
         raise AuthError(f"Dhan's answer cannot be read: {error}, status {status}", is_doubtful=True) from None
     row = parsed.get("data", parsed) if isinstance(parsed, dict) else {}
     token = row.get("accesstoken") if isinstance(row, dict) else None
@@ -139,7 +139,7 @@ def _words(body: object, status: int, secrets: tuple[SecretStr, ...]) -> str:
     text = " ".join(str(row[key]) for key in ("errorcode", "errormessage", "message", "remarks") if row.get(key))
     for secret in secrets:
         text = text.replace(secret.get_secret_value(), "[secret]")
-    return wire.printable(text, 200) or f"status {status}"
+    return fields.printable(text, 200) or f"status {status}"
 
 
 def _time(value: object) -> datetime | None:

@@ -17,7 +17,7 @@ from typing import TypeVar
 from copytrader.core.exposure import DELIVERED
 from copytrader.core.facts import Command, Modify, NotSent, Place
 from copytrader.core.model import Funds, Order, Position, Product, RefusalClass, Security, Ticket
-from copytrader.dhan import requests, wire
+from copytrader.dhan import bodies, fields, requests
 from copytrader.dhan.answers import (
     Complaint,
     Outcome,
@@ -77,12 +77,12 @@ class Broker:
     async def orders(self) -> tuple[tuple[Order, ...], tuple[str, ...]]:
         """Today's order book, and a line for each row that cannot be read."""
         body = await self._read(requests.orders())
-        return self._parsed("order book", lambda: wire.read_orders(body, self.client_id))
+        return self._parsed("order book", lambda: bodies.read_orders(body, self.client_id))
 
     async def order(self, order_id: str) -> Order | None:
         """One order by its id; None where the book does not have it."""
         body = await self._read(requests.order(order_id))
-        found = self._parsed("order", lambda: wire.read_order(body, self.client_id))
+        found = self._parsed("order", lambda: bodies.read_order(body, self.client_id))
         if found is not None and found.order_id != order_id:
             raise BrokerError("order: Dhan answered with another order")
         return found
@@ -94,15 +94,15 @@ class Broker:
         if reply.status == 404 and complaint.code == "DH-906" and not _is_access(reply, complaint):
             return None
         body = _body(reply)
-        found = self._parsed("look-up", lambda: wire.read_order(body, self.client_id))
+        found = self._parsed("look-up", lambda: bodies.read_order(body, self.client_id))
         if found is not None and found.correlation_id != correlation_id:
             raise BrokerError("look-up: Dhan answered with another order")
         return found
 
-    async def trades(self) -> tuple[tuple[wire.Trade, ...], tuple[str, ...]]:
+    async def trades(self) -> tuple[tuple[bodies.Trade, ...], tuple[str, ...]]:
         """Today's fills, and a line for each row that cannot be read."""
         body = await self._read(requests.trades())
-        return self._parsed("trade book", lambda: wire.read_trades(body))
+        return self._parsed("trade book", lambda: bodies.read_trades(body))
 
     async def positions(self) -> tuple[Position, ...]:
         """Net positions, shares in the demat account added to CNC.
@@ -114,24 +114,24 @@ class Broker:
 
     async def funds(self) -> Funds:
         body = await self._read(requests.funds())
-        return self._parsed("funds", lambda: wire.read_funds(body))
+        return self._parsed("funds", lambda: bodies.read_funds(body))
 
-    async def profile(self) -> wire.Profile:
+    async def profile(self) -> bodies.Profile:
         body = await self._read(requests.profile())
-        return self._parsed("profile", lambda: wire.read_profile(body))
+        return self._parsed("profile", lambda: bodies.read_profile(body))
 
-    async def ip(self) -> wire.IpSettings:
+    async def ip(self) -> bodies.IpSettings:
         body = await self._read(requests.ip())
-        return self._parsed("static IP", lambda: wire.read_ip(body))
+        return self._parsed("static IP", lambda: bodies.read_ip(body))
 
-    async def margin(self, ticket: Ticket) -> wire.Margin:
+    async def margin(self, ticket: Ticket) -> bodies.Margin:
         """What the ticket would cost."""
         try:
             request = requests.margin(self.client_id, ticket)
         except ValueError as error:
             raise BrokerError(f"margin: {error}") from None
         body = await self._read(request)
-        return self._parsed("margin", lambda: wire.read_margin(body))
+        return self._parsed("margin", lambda: bodies.read_margin(body))
 
     def _request(self, command: Command) -> Request:
         if isinstance(command, Place):
@@ -162,12 +162,12 @@ class Broker:
     def _parsed(self, what: str, read: Callable[[], _T]) -> _T:
         try:
             return read()
-        except wire.FrameError as error:
+        except fields.FrameError as error:
             raise BrokerError(f"{what}: {error}") from None
 
     async def _positions(self) -> tuple[Position, ...]:
         body = await self._read(requests.positions())
-        return self._parsed("positions", lambda: wire.read_positions(body, self.client_id))
+        return self._parsed("positions", lambda: bodies.read_positions(body, self.client_id))
 
     async def _holdings(self) -> tuple[Position, ...]:
         """Shares in the demat account; none, and a `holdings_problem`, where Dhan does not tell."""
@@ -178,7 +178,7 @@ class Broker:
         if _complaint(reply).code != "DH-1111":
             try:
                 body = _body(reply)
-                holdings = self._parsed("holdings", lambda: wire.read_holdings(body))
+                holdings = self._parsed("holdings", lambda: bodies.read_holdings(body))
             except TokenError:
                 raise
             except BrokerError as error:
@@ -191,8 +191,8 @@ class Broker:
 
 def _complaint(reply: Reply) -> Complaint:
     try:
-        return read_complaint(wire.parse_body(reply.body))
-    except wire.FrameError:
+        return read_complaint(fields.parse_body(reply.body))
+    except fields.FrameError:
         return Complaint()
 
 
@@ -214,8 +214,8 @@ def _body(reply: Reply) -> object:
             raise TokenError(f"{detail.rstrip('.')}. {explain(refusal)}", refusal)
         raise BrokerError(detail)
     try:
-        return wire.parse_body(reply.body)
-    except wire.FrameError as error:
+        return fields.parse_body(reply.body)
+    except fields.FrameError as error:
         raise BrokerError(f"Dhan's answer cannot be read: {error}") from None
 
 

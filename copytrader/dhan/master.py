@@ -26,8 +26,9 @@ import aiohttp
 from yarl import URL
 
 from copytrader.core.model import Instrument, Security
+from copytrader.dhan.codes import exchange_segment
+from copytrader.dhan.fields import printable
 from copytrader.dhan.transport import checked_url, reason
-from copytrader.dhan.wire import exchange_segment, printable
 from copytrader.failure import Failure
 
 Progress = Callable[[int, int | None], None]

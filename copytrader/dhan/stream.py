@@ -40,7 +40,7 @@ class LoggedIn:
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """One message as it came; `wire.read_frame` makes an order of it."""
+    """One message as it came; `frames.read_frame` makes an order of it."""
 
     text: str
 

@@ -21,7 +21,8 @@ from typing import Any
 from copytrader import __version__
 from copytrader.core.facts import BookRead, Connected, Event, FrameRefused, InstrumentRead, OrderSeen, Source, Started
 from copytrader.core.model import IST, LEADER, Desk, Instrument, Security
-from copytrader.dhan.wire import FrameError, NotAnOrder, read_frame
+from copytrader.dhan.fields import FrameError
+from copytrader.dhan.frames import NotAnOrder, read_frame
 from copytrader.failure import ExitCode, Failure
 
 _LOGGED = ("logged_at", "at", "time")

@@ -11,7 +11,7 @@ import pytest
 from copytrader.audit import verify
 from copytrader.core.facts import Accepted, BookRead, NotFound, OrderSeen, Place, Role, Skip, Source, Unanswered, Verb
 from copytrader.core.model import IST, LEADER, Order, OrderStatus, SkipReason
-from copytrader.dhan.wire import Trade
+from copytrader.dhan.bodies import Trade
 from copytrader.journal import Journal
 from tests.audit.journals import CALL, NOON, D, Writer, audit, name, ticket
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
+import pytest
 from aiohttp import web
 
 from copytrader.core.facts import Cancel, Modify, Place, Role
@@ -201,3 +204,15 @@ def _headers(head: bytes) -> list[tuple[bytes, bytes]]:
 
 def http_answer(body: bytes, status: str = "200 OK", headers: str = "") -> bytes:
     return f"HTTP/1.1 {status}\r\nContent-Length: {len(body)}\r\n{headers}\r\n".encode() + body
+
+
+def captures() -> list[Path]:
+    folder = Path(os.environ.get("COPYTRADER_CAPTURES") or Path(__file__).parents[3] / "shared")
+    return sorted(path for path in (folder / "payloads").glob("*.json*") if "PARTIAL" not in path.name)
+
+
+def captured(prefix: str) -> list[Path]:
+    found = [path for path in captures() if path.name.startswith(prefix)]
+    if not found:
+        pytest.skip("no captures here")
+    return found

@@ -19,7 +19,7 @@ from copytrader import doctor, login, tokens
 from copytrader.config import load
 from copytrader.core.facts import Halted
 from copytrader.core.model import IST
-from copytrader.dhan.wire import Profile
+from copytrader.dhan.bodies import Profile
 from copytrader.doctor import Check, Status
 from copytrader.journal import Journal
 from copytrader.simulator import Fault, FaultKind, token_of

@@ -26,8 +26,9 @@ from copytrader.core.model import (
     Ticket,
     Validity,
 )
-from copytrader.dhan import wire
 from copytrader.dhan.broker import Broker, BrokerError
+from copytrader.dhan.fields import MAX_PRICE, MAX_QUANTITY, FrameError
+from copytrader.dhan.frames import MAX_FRAME, NotAnOrder, read_frame
 from copytrader.dhan.transport import Reply, Request
 from tests.simulation.garble import garbled
 from tests.simulation.loop import VirtualLoop
@@ -81,11 +82,11 @@ def fuzz_reader(count: int, seed: int = 1) -> Counter[str]:
     for _ in range(count):
         text = _mangled(rng, good)
         try:
-            order = wire.read_frame(text, LEADER_ID)
-        except wire.FrameError as error:
+            order = read_frame(text, LEADER_ID)
+        except FrameError as error:
             assert len(str(error)) < 500 and str(error).isprintable(), repr(error)
             seen["refused"] += 1
-        except wire.NotAnOrder:
+        except NotAnOrder:
             seen["not an order"] += 1
         else:
             _is_plausible(order.ticket, order.filled_quantity)
@@ -96,14 +97,14 @@ def fuzz_reader(count: int, seed: int = 1) -> Counter[str]:
 def _mangled(rng: Random, good: list[str]) -> str:
     text = rng.choice(good)
     for _ in range(rng.choice((1, 1, 2, 4))):
-        text = garbled(text, rng)[: 2 * wire.MAX_FRAME]
+        text = garbled(text, rng)[: 2 * MAX_FRAME]
     return text
 
 
 def _is_plausible(ticket: Ticket, filled: int) -> None:
-    assert type(ticket.quantity) is int and 0 < ticket.quantity <= wire.MAX_QUANTITY
+    assert type(ticket.quantity) is int and 0 < ticket.quantity <= MAX_QUANTITY
     assert 0 <= filled <= ticket.quantity
-    assert 0 <= ticket.price <= wire.MAX_PRICE and 0 <= ticket.trigger_price <= wire.MAX_PRICE
+    assert 0 <= ticket.price <= MAX_PRICE and 0 <= ticket.trigger_price <= MAX_PRICE
 
 
 def fuzz_copier(count: int, seed: int = 1) -> Counter[str]:

@@ -112,7 +112,7 @@ RULES = (
     ),
     Rule(
         "a frame about another client is not ours",
-        "dhan/wire.py",
+        "dhan/fields.py",
         'raise FrameError("the order belongs to another client id" if value else "no client id")',
         "return",
     ),
