@@ -17,7 +17,8 @@ import pytest
 from aiohttp import web
 
 from copytrader.core.model import Security
-from copytrader.dhan.master import Change, InstrumentStore, MasterError, download
+from copytrader.dhan.master import Change, InstrumentStore, MasterError
+from copytrader.dhan.master.download import download
 from tests.dhan.support import http_answer, http_server, tcp_server
 
 TODAY = date(2026, 9, 7)
