@@ -17,10 +17,11 @@ from copytrader import errand, session
 from copytrader.account import Account
 from copytrader.config import Config
 from copytrader.core import fixing
-from copytrader.core import reconcile as core
 from copytrader.core.facts import Adopted, FixOrdered
 from copytrader.core.model import LEADER, Calendar, Instrument, Order, Security
-from copytrader.core.reconcile import Picture, Reading, Scope, Step, Wishes
+from copytrader.core.reconcile import comparing, planning
+from copytrader.core.reconcile.picture import FindingKind, Picture, Reading, Scope
+from copytrader.core.reconcile.planning import Step, Wishes
 from copytrader.core.state import State
 from copytrader.dhan.broker import BrokerError, TokenError
 from copytrader.dhan.master import InstrumentStore
@@ -108,7 +109,7 @@ class Looker:
             state = self._onlooker.look()
         readings = await self._read_all(request.scope)
         at = session.now()
-        spoken_of = core.securities(state, readings.values())
+        spoken_of = comparing.securities(state, readings.values())
         for security in spoken_of - self._rows.keys():
             row = self._store.get(security)
             if row is not None:
@@ -116,9 +117,9 @@ class Looker:
         if request.scope.symbol:
             known = state.instruments | self._rows
             self._refuse_unknown(request.scope, [(each, known.get(each)) for each in spoken_of])
-        fresh = core.with_books(state, self._config.desk(self._market), readings.values(), self._rows, at)
-        seen = core.picture(fresh, readings, at, request.scope, self._onlooker.reasons)
-        steps = core.plan(seen, request.wishes)
+        fresh = comparing.with_books(state, self._config.desk(self._market), readings.values(), self._rows, at)
+        seen = comparing.picture(fresh, readings, at, request.scope, self._onlooker.reasons)
+        steps = planning.plan(seen, request.wishes)
         return Report(seen, steps, code_of(seen))
 
     def _refuse_unknown(self, scope: Scope, spoken_of: Sequence[tuple[Security, Instrument | None]]) -> None:
@@ -175,7 +176,7 @@ def code_of(seen: Picture) -> ExitCode:
     """What the picture means for whoever asked."""
     if any(reading.refused for reading in seen.problems):
         return ExitCode.TOKEN
-    if any(finding.kind is core.FindingKind.UNKNOWN_OUTCOME for finding in seen.findings):
+    if any(finding.kind is FindingKind.UNKNOWN_OUTCOME for finding in seen.findings):
         return ExitCode.UNKNOWN_OUTCOME
     return ExitCode.FINE if seen.in_sync else ExitCode.FINDINGS
 
@@ -263,15 +264,15 @@ async def _agreed(looker: Looker, request: Request, state: Callable[[], State]) 
     if not sent:
         return report
     again = await looker.look(request, state())
-    if not core.same(report.plan, again.plan):
+    if not planning.same(report.plan, again.plan):
         raise Failure(
             "the world has moved since the plan was made: nothing was sent", "run it again", code=ExitCode.SAFETY
         )
-    return _Agreed(core.fixes(again.plan, again.picture.at))
+    return _Agreed(planning.fixes(again.plan, again.picture.at))
 
 
 def _refuse_strays(report: Report) -> None:
-    strays = [finding for finding in report.picture.findings if finding.kind is core.FindingKind.STRAY]
+    strays = [finding for finding in report.picture.findings if finding.kind is FindingKind.STRAY]
     if strays:
         listed = ", ".join(f"{finding.follower} {finding.order_id}" for finding in strays)
         raise Failure(

@@ -252,7 +252,7 @@ def test_a_simulator_that_cannot_be_is_one_line(option: list[str]) -> None:
 
 def test_the_core_reads_no_clock() -> None:
     clocks = {"now", "utcnow", "today"}
-    for path in (ROOT / "copytrader/core").glob("*.py"):
+    for path in (ROOT / "copytrader/core").rglob("*.py"):
         called = {
             node.func.attr
             for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))

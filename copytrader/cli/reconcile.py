@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from copytrader.config import Config
-    from copytrader.core.reconcile import Finding, Row, Step
+    from copytrader.core.reconcile.picture import Finding, Row
+    from copytrader.core.reconcile.planning import Step
     from copytrader.reconcile import Done, Report, Request
     from copytrader.render import Column
 
@@ -71,7 +72,8 @@ def reconcile(
 
     from copytrader import errand, reconcile, render
     from copytrader.config import load
-    from copytrader.core.reconcile import Scope, Wishes
+    from copytrader.core.reconcile.picture import Scope
+    from copytrader.core.reconcile.planning import Wishes
 
     if watch is not None and (fix or adopt or as_json or as_csv):
         raise Failure(
@@ -208,7 +210,7 @@ def _row(row: Row) -> dict[str, object]:
 
 
 def _csv_columns() -> list[Column]:
-    from copytrader.core.reconcile import Row
+    from copytrader.core.reconcile.picture import Row
     from copytrader.render import Column
 
     return [Column(each.name) for each in fields(Row)]
@@ -217,7 +219,7 @@ def _csv_columns() -> list[Column]:
 def _show_rows(report: Report, *, show_all: bool) -> None:
     """The table; where it would be long, without the rows that are in sync."""
     from copytrader import render
-    from copytrader.core.reconcile import unread_reason
+    from copytrader.core.reconcile.picture import unread_reason
 
     rows = report.picture.rows
     shown = [row for row in rows if show_all or len(rows) <= _MOST_ROWS or row.state != "in_sync"]

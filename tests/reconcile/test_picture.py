@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 
 from copytrader.cli.reconcile import question
-from copytrader.core import reconcile
 from copytrader.core.facts import Halted, Resumed
 from copytrader.core.model import (
     LEADER,
@@ -24,7 +23,9 @@ from copytrader.core.model import (
     Sizing,
     SizingMode,
 )
-from copytrader.core.reconcile import Action, FindingKind, Picture, Reading, Row, RowState, Step, Wishes
+from copytrader.core.reconcile import comparing, planning
+from copytrader.core.reconcile.picture import FindingKind, Picture, Reading, Row, RowState
+from copytrader.core.reconcile.planning import Action, Step, Wishes
 from tests.core.play import NIFTY, Play, follower, ticket
 
 D = Decimal
@@ -39,8 +40,8 @@ def looked_at(play: Play, **problems: str) -> Picture:
     for name, problem in problems.items():
         readings[name] = Reading(name, problem=problem)
     assert play.state.desk is not None
-    fresh = reconcile.with_books(play.state, play.state.desk, readings.values(), {NIFTY: play.row}, play.now)
-    return reconcile.picture(fresh, readings, play.now)
+    fresh = comparing.with_books(play.state, play.state.desk, readings.values(), {NIFTY: play.row}, play.now)
+    return comparing.picture(fresh, readings, play.now)
 
 
 def _reading(play: Play, name: str, orders: tuple[object, ...], net: int) -> Reading:
@@ -54,12 +55,12 @@ def row(play: Play) -> Row:
 
 
 def planned(play: Play, wishes: Wishes | None = None) -> list[Step]:
-    return list(reconcile.plan(looked_at(play), wishes))
+    return list(planning.plan(looked_at(play), wishes))
 
 
 def carry_out(play: Play) -> None:
     """Send the plan through the engine, and let it fill."""
-    for word in reconcile.fixes(planned(play), play.now):
+    for word in planning.fixes(planned(play), play.now):
         play.feed(word)
     for _ in range(4):
         play.fills()
@@ -155,7 +156,7 @@ def test_a_plan_through_zero_exits_first_and_then_enters() -> None:
         (Action.ENTRY, Side.SELL, 225),
     ]
     assert [step.action for step in planned(play, Wishes(reduce_only=True))] == [Action.EXIT]
-    (word,) = reconcile.fixes(planned(play), play.now)
+    (word,) = planning.fixes(planned(play), play.now)
     assert (word.exits, [each.quantity for each in word.tickets]) == (1, [150, 225])
 
 
@@ -203,7 +204,7 @@ def test_a_copy_whose_leader_order_is_gone_is_an_orphan_and_cancelled() -> None:
     seen = looked_at(play)
 
     assert [(each.kind, each.order_id) for each in seen.findings] == [("orphan", copy.order_id)]
-    assert [(step.action, step.order_id) for step in reconcile.plan(seen)] == [(Action.CANCEL, copy.order_id)]
+    assert [(step.action, step.order_id) for step in planning.plan(seen)] == [(Action.CANCEL, copy.order_id)]
     assert not seen.in_sync
 
 
@@ -333,7 +334,7 @@ def test_an_account_that_was_not_read_is_unknown_in_every_row_and_has_no_plan() 
         ("asha", RowState.DRIFT),
         ("ravi", RowState.UNKNOWN),
     }
-    assert {step.follower for step in reconcile.plan(seen)} == {"asha"}
+    assert {step.follower for step in planning.plan(seen)} == {"asha"}
     assert {each.state for each in looked_at(play, leader="no answer").rows} == {RowState.UNKNOWN}
     empty = looked_at(Play(), asha="no answer")
     assert [(each.follower, each.state) for each in empty.rows] == [("asha", RowState.UNKNOWN)]
@@ -365,7 +366,7 @@ def test_plans_are_the_same_while_only_prices_and_reasons_change() -> None:
     while_halted(play, 4)
     steps = planned(play)
 
-    assert reconcile.same(steps, [replace(step, price=D(1), why="other", value=None) for step in steps])
-    assert not reconcile.same(steps, [replace(step, quantity=75) for step in steps])
-    assert reconcile.fixes(steps, play.now) == reconcile.fixes(steps, play.now)
-    assert reconcile.fixes(steps, play.now) != reconcile.fixes(steps, play.now + timedelta(seconds=1))
+    assert planning.same(steps, [replace(step, price=D(1), why="other", value=None) for step in steps])
+    assert not planning.same(steps, [replace(step, quantity=75) for step in steps])
+    assert planning.fixes(steps, play.now) == planning.fixes(steps, play.now)
+    assert planning.fixes(steps, play.now) != planning.fixes(steps, play.now + timedelta(seconds=1))

@@ -8,11 +8,11 @@ from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
-from copytrader.core import reconcile
 from copytrader.core.engine import step
 from copytrader.core.facts import BookRead, Decision, Event, InstrumentRead, OrderSeen, Place, Source, Started
 from copytrader.core.model import LEADER, CopyRules, Desk, Order, OrderStatus, Position, Product, Security
-from copytrader.core.reconcile import Reading
+from copytrader.core.reconcile import comparing, planning
+from copytrader.core.reconcile.picture import Reading
 from copytrader.core.state import State
 from copytrader.errand import Onlooker
 from copytrader.journal import Journal
@@ -82,9 +82,9 @@ def test_two_thousand_rows_are_compared_within_two_seconds(tmp_path: Path) -> No
 
     began = time.process_time()
     state = Onlooker(tmp_path / "copytrader.db").look()
-    fresh = reconcile.with_books(state, DESK, books.values(), {}, facts[-1][0].at)
-    seen = reconcile.picture(fresh, books, facts[-1][0].at)
-    plan = reconcile.plan(seen)
+    fresh = comparing.with_books(state, DESK, books.values(), {}, facts[-1][0].at)
+    seen = comparing.picture(fresh, books, facts[-1][0].at)
+    plan = planning.plan(seen)
     took = time.process_time() - began
 
     assert (len(seen.rows), seen.in_sync, plan) == (INSTRUMENTS * FOLLOWERS, True, ())
