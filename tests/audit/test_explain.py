@@ -108,12 +108,17 @@ def test_an_order_that_nobody_knows_is_said(writer: Writer) -> None:
     assert (done.exit_code, done.stdout, done.stderr) == (1, "", "no fact is about the order 404\n")
 
 
-def test_what_is_on_paper_is_left_out_of_a_live_order_s_story(writer: Writer) -> None:
+def copied_on_paper_then_live(writer: Writer, on_paper: dict[int, str]) -> None:
+    """A dry run copies orders, each at its price; then the second order is copied live."""
     writer.start(dry_run=True)
-    writer.copied(1, "120")
-    writer.copied(2, "121")
+    for number, price in on_paper.items():
+        writer.copied(number, price)
     writer.start()
     writer.copied(2, "111")
+
+
+def test_what_is_on_paper_is_left_out_of_a_live_order_s_story(writer: Writer) -> None:
+    copied_on_paper_then_live(writer, {1: "120", 2: "121"})
 
     text = told(writer, "362261123000002")
 
@@ -126,10 +131,7 @@ def test_what_is_on_paper_is_left_out_of_a_live_order_s_story(writer: Writer) ->
 
 def test_an_order_s_name_on_paper_tells_the_dry_run(writer: Writer) -> None:
     writer.copied(1)
-    writer.start(dry_run=True)
-    writer.copied(2, "121")
-    writer.start()
-    writer.copied(2, "111")
+    copied_on_paper_then_live(writer, {2: "121"})
 
     text = told(writer, "DRY261123000002")
 
