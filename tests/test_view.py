@@ -26,7 +26,7 @@ import pytest
 
 from copytrader import narrate
 from copytrader.account import Account
-from copytrader.core.facts import Alert, Connected, Level, OrderSeen, Place, Source, TokenRefused
+from copytrader.core.facts import Alert, Connected, Level, TokenRefused
 from copytrader.core.model import LEADER, OrderStatus, OrderType, RefusalClass, Side, Ticket, label
 from copytrader.core.state import State
 from copytrader.display import Form, form_for
@@ -247,23 +247,6 @@ def test_skips_and_alerts_are_shown_as_one_harmless_line_each(play: Play) -> Non
     assert "  10:00:30 CRITICAL red second line" in lines
     assert any("asha: not copied, BELOW_ONE_LOT: 75 / 75 lots x 0.5" in line for line in lines)
     assert "  10:00:30 word of the operator" in lines
-
-
-def test_watching_an_event_costs_less_than_50_microseconds(play: Play) -> None:
-    watching = Watching(now)
-    order = play.state.orders["L1"].known
-    place = next(each for each in play.decisions if isinstance(each, Place))
-    event = next(each for each in play.events if isinstance(each, OrderSeen) and each.source is Source.STREAM)
-    assert order.order_id == "L1"
-
-    def once() -> float:
-        started = time.perf_counter()
-        for _ in range(1000):
-            watching.take(event, [place, place], play.state)
-            list(narrate.lines(event, [place, place], play.state))
-        return (time.perf_counter() - started) / 1000
-
-    assert min(once() for _ in range(5)) < 50e-6
 
 
 # --- what stays behind ---------------------------------------------------------------

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import random
-import time
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -301,18 +300,6 @@ def test_mutated_frames_raise_nothing_but_our_own() -> None:
         assert 0 <= order.filled_quantity <= order.ticket.quantity
         assert 0 <= order.ticket.price <= MAX_PRICE
     assert read > 0
-
-
-def test_reading_a_frame_is_fast() -> None:
-    raw = frame()
-
-    def once() -> float:
-        began = time.perf_counter()
-        for _ in range(500):
-            read_frame(raw, CLIENT)
-        return (time.perf_counter() - began) / 500
-
-    assert min(once() for _ in range(5)) < 120e-6  # twice the target, for a busy machine
 
 
 def test_every_captured_frame_is_read() -> None:
