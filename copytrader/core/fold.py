@@ -86,6 +86,7 @@ def evolve(state: State, fact: Fact, at: datetime) -> News:
 def _change(state: State, fact: Fact, at: datetime, news: News) -> None:
     match fact:
         case OrderSeen(account=account, order=order, source=source):
+            turn_day(state, at, news)
             see(state, account, order, source, at, news)
         case Accepted() | Refused() | Throttled() | Unanswered() | NotSent():
             take_answer(state, fact, at, news)

@@ -196,13 +196,11 @@ def _sized(scene: Scene, order: LeaderOrder, copy: Copy, opens: int) -> Sized | 
     if sizing_rule.mode is SizingMode.LOTS:
         detail = f"{sizing_rule.lots} lots per entry"
         return Sized(scene.name, order.known.order_id, sizing_rule.lots, opens, ZERO, carry, side, detail)
-    if sizing_rule.mode is SizingMode.RISK:
-        return _sized_by_risk(scene, order, opens, carry)
+    if sizing_rule.mode is SizingMode.RISK and (capital := _capital(scene)) is not None:
+        return _sized_by_risk(scene, order, opens, capital)
     factor = _factor(scene)
     if factor is None:
-        scene.wake(scene.at + timedelta(seconds=1))
-        if age_of(scene, order) > rules_of(scene.state).max_age_seconds:
-            scene.desk.skip(copy, SkipReason.STALE, "the capital that its size depends on is not known")
+        _wait_for_capital(scene, order, copy)
         return None
     exact = sizing.exact_lots(opens, scene.instrument, factor)
     pool = carry + exact
@@ -211,19 +209,33 @@ def _sized(scene: Scene, order: LeaderOrder, copy: Copy, opens: int) -> Sized | 
     return Sized(scene.name, order.known.order_id, lots, opens, exact, pool - lots, side, detail)
 
 
+def _wait_for_capital(scene: Scene, order: LeaderOrder, copy: Copy) -> None:
+    """It is read with the next book; an order that it comes too late for is not copied."""
+    scene.state.ask_books |= {scene.name, LEADER}
+    scene.wake(scene.at + timedelta(seconds=1))
+    if age_of(scene, order) > rules_of(scene.state).max_age_seconds:
+        scene.desk.skip(copy, SkipReason.STALE, "the capital that its size depends on is not known")
+
+
+def _capital(scene: Scene) -> Decimal | None:
+    """The follower's capital as the configuration has it, else as the broker gave it for the day."""
+    rule, funds = scene.account.follower.sizing, scene.account.funds
+    if rule.capital is not None:
+        return rule.capital
+    return None if funds is None else funds.start_of_day
+
+
 def _factor(scene: Scene) -> Decimal | None:
     return sizing.scale(scene.account.follower.sizing, scene.account.funds, scene.state.leader_funds)
 
 
-def _sized_by_risk(scene: Scene, order: LeaderOrder, opens: int, carry: Decimal) -> Sized:
+def _sized_by_risk(scene: Scene, order: LeaderOrder, opens: int, capital: Decimal) -> Sized:
     rule, ticket = scene.account.follower.sizing, order.known.ticket
-    funds = scene.account.funds
-    capital = rule.capital if rule.capital is not None else (funds.start_of_day if funds is not None else None)
+    carry = scene.share.carry if scene.share.carry_side is ticket.side else ZERO
     price = sizing.price_of(ticket, order.known.last_price or scene.holding.last_price)
     assert scene.instrument is not None
-    if capital is None or price is None:
-        what = "capital" if capital is None else "price"
-        detail = f"no {what} is known to reckon the risk with"
+    if price is None:
+        detail = "no price is known to reckon the risk with"
         return Sized(scene.name, order.known.order_id, 0, opens, ZERO, carry, ticket.side, detail)
     lots = sizing.risk_lots(rule, capital, ticket, scene.instrument, price)
     detail = f"{rule.risk_percent} % of {capital} at {price} a unit: {lots} lots"
@@ -251,8 +263,25 @@ def _resize(scene: Scene, order: LeaderOrder, copy: Copy) -> None:
         if over is not None:
             detail = f"{over[1]}; it stays at {copy.lots} lots"
             scene.desk.decide(Skip(scene.name, order.known.order_id, over[0], detail))
+            scene.desk.decide(_as_before(scene, order, copy))
             return
     _size(scene, order, copy, sized)
+
+
+def _as_before(scene: Scene, order: LeaderOrder, copy: Copy) -> Sized:
+    """The size that a copy keeps though the leader's order grows: what was refused is the growth alone."""
+    share, side = scene.share, order.known.ticket.side
+    assert copy.lots is not None
+    return Sized(
+        scene.name,
+        order.known.order_id,
+        copy.lots,
+        copy.opens,
+        copy.exact,
+        share.carry,
+        share.carry_side or side,
+        f"as before: {copy.lots} lots",
+    )
 
 
 def _size(scene: Scene, order: LeaderOrder, copy: Copy, sized: Sized) -> None:

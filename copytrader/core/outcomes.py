@@ -23,6 +23,7 @@ def fill_piece(state: State, account: Account, piece: Slice, at: datetime, news:
     piece.filled = known.filled_quantity
     holding = state.holding(piece.key)
     share = state.share(holding, piece.follower)
+    was_flat = share.left == 0
     realized = exposure.fill_follower(share, piece.asked.side.sign, new, known.average_price, closes)
     share.overtaken = share.unproved
     if share.overtaken:
@@ -31,7 +32,7 @@ def fill_piece(state: State, account: Account, piece: Slice, at: datetime, news:
     instrument = state.instruments.get(piece.key.security)
     _count_realized(account, realized * ((instrument.multiplier if instrument else None) or 1), at, news)
     share.sweeps_void = 0
-    if share.copied == 0:
+    if share.copied == 0 or was_flat:
         share.sweeps_failed = 0
     leader = state.orders.get(piece.leader_order_id)
     news.notes.append(

@@ -77,15 +77,23 @@ def repriced(scene: Scene, piece: Slice, wanted: Ticket, attempts: int) -> Ticke
     attempt = 1 + (_times_repriced(piece) or 0)
     last = scene.holding.last_price
     if last is None or attempt > attempts:
-        why = "no last price is known" if last is None else f"it was priced anew {attempts} times"
-        text = f"{scene.name}: exit {piece.order_id} still rests ({why}); look after it by hand"
-        if scene.share.alerted != text:
-            scene.share.alerted = text
-            scene.desk.alert(Level.CRITICAL, text, scene.name, f"rests-{piece.correlation_id}")
+        _say_it_rests(
+            scene, piece, "no last price is known" if last is None else f"it was priced anew {attempts} times"
+        )
         return _as_repriced(piece, wanted)
     assert scene.instrument is not None
     price = sizing.chasing_limit(last, wanted.side, attempt, scene.instrument.tick_size)
-    return replace(wanted, order_type=OrderType.LIMIT, price=price)
+    anew = replace(wanted, order_type=OrderType.LIMIT, price=price)
+    if anew == piece.refused_modify:
+        _say_it_rests(scene, piece, "a new price was refused")
+    return anew
+
+
+def _say_it_rests(scene: Scene, piece: Slice, why: str) -> None:
+    text = f"{scene.name}: exit {piece.order_id} still rests ({why}); look after it by hand"
+    if scene.share.alerted != text:
+        scene.share.alerted = text
+        scene.desk.alert(Level.CRITICAL, text, scene.name, f"rests-{piece.correlation_id}")
 
 
 def goes_at_market(scene: Scene, order: LeaderOrder, piece: Slice) -> bool:

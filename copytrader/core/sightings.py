@@ -68,12 +68,22 @@ def _fill_leader(holding: Holding, order: LeaderOrder, before: Known | None, new
     new = known.filled_quantity - (before.filled_quantity if before is not None else 0)
     if new <= 0:
         return
+    opened = order.opened
     exposure.fill_leader(holding, order, new)
+    if order.only_exits and order.opened > opened:
+        _say_opened(order, news)
     if known.average_price:
         holding.last_price = known.average_price
     news.notes.append(
         Filled(LEADER, known.order_id, known.order_id, "", new, known.filled_quantity, known.average_price)
     )
+
+
+def _say_opened(order: LeaderOrder, news: News) -> None:
+    """What was an exit when it came has grown beyond the leader's position: only what it closes is copied."""
+    text = f"the leader's order {order.known.order_id} was an exit, and has opened {order.opened} on the other side"
+    for name in order.copies:
+        news.alert(Level.WARNING, f"{name}: {text}: that part is not copied", name, f"opened-{order.known.order_id}")
 
 
 def _say_rejected(order: LeaderOrder, news: News) -> None:

@@ -134,7 +134,7 @@ def _sweepable(scene: Scene) -> int:
     if any(is_unsettled(piece) for piece in share.open.values() if piece.asked.side is side):
         return 0
     if rules_of(scene.state).late_exits is LateExits.SKIP and not share.flatten:
-        _say_once(scene, Level.CRITICAL, f"holds {share.copied} though the leader is out, and late exits are off")
+        _say_once(scene, Level.CRITICAL, f"holds {share.left} though the leader is out, and late exits are off")
         return 0
     quantity = min(quantity, abs(share.left) - exposure.being_closed(scene.holding, share, side))
     if share.net is not None and scene.holding.key.product not in (Product.CNC, Product.MTF):
@@ -169,12 +169,12 @@ def _sweep_is_due(scene: Scene) -> bool:
     share = scene.share
     if share.sweeps_failed >= len(_SWEEP_PAUSES):
         _say_once(
-            scene, Level.CRITICAL, f"holds {share.copied} though the leader is out; the exits failed: close it by hand"
+            scene, Level.CRITICAL, f"holds {share.left} though the leader is out; the exits failed: close it by hand"
         )
         return False
     if not _is_open_now(scene):
         scene.wake(scene.at + _CLOSED_PAUSE)
-        _say_once(scene, Level.CRITICAL, f"holds {share.copied} though the leader is out, and the market is closed")
+        _say_once(scene, Level.CRITICAL, f"holds {share.left} though the leader is out, and the market is closed")
         return False
     return _sweep_may_follow(scene)
 

@@ -301,6 +301,42 @@ MUTATIONS = (
         "    return limits.over_order(\n",
     ),
     Mutation(
+        "the first frame of a day turns it",
+        "fold.py",
+        "            turn_day(state, at, news)\n            see(",
+        "            see(",
+    ),
+    Mutation(
+        "a position opened anew after a failure is swept again",
+        "outcomes.py",
+        "    if share.copied == 0 or was_flat:\n",
+        "    if share.copied == 0:\n",
+    ),
+    Mutation(
+        "an exit whose new price is refused is said",
+        "pricing.py",
+        '        _say_it_rests(scene, piece, "a new price was refused")\n',
+        "        pass\n",
+    ),
+    Mutation(
+        "what an exit opens is said",
+        "sightings.py",
+        "        _say_opened(order, news)\n",
+        "        pass\n",
+    ),
+    Mutation(
+        "a copy that may not grow keeps its size",
+        "judging.py",
+        "            scene.desk.decide(_as_before(scene, order, copy))\n",
+        "",
+    ),
+    Mutation(
+        "a size by risk waits for the capital",
+        "judging.py",
+        "        _wait_for_capital(scene, order, copy)\n        return None\n",
+        '        return Sized(scene.name, order.known.order_id, 0, opens, ZERO, carry, side, "")\n',
+    ),
+    Mutation(
         "a sweep that we cancel has not failed",
         "outcomes.py",
         "        elif ended is not OrderStatus.TRADED and not piece.cancelling:\n",

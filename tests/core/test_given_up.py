@@ -1,0 +1,78 @@
+"""What fails for good is said, and what goes on must not be given up with it."""
+
+from __future__ import annotations
+
+from copytrader.core.facts import Level, Modify, OrderSeen, Place, Source
+from copytrader.core.model import Limits, Order, OrderStatus, RefusalClass, Side, Sizing, SizingMode
+from tests.core.play import D, Play, follower, ticket
+from tests.core.test_answers import lose, refused, unanswered
+
+
+def test_exits_are_swept_again_after_the_person_closed_what_once_failed() -> None:
+    play = Play()
+    play.trades("L1", 4)
+    play.answer = refused(play, RefusalClass.OTHER, Place)
+    play.trades("L2", -4)
+    play.waits(300)
+    play.answer = None
+    hand = Order("H1", ticket(Side.SELL, 150), OrderStatus.TRADED, play.now, play.now, 150, D(100))
+    play.positions["asha"] = 0
+    play.feed(OrderSeen(play.now, "asha", hand, Source.STREAM))
+    play.reads_book("asha")
+
+    play.trades("L3", 4)
+    assert play.lots() == 2
+    play.answer = unanswered(play, Place)
+    play.trades("L4", -4)
+    play.answer = None
+    lose(play)
+    play.waits(60)
+    play.fills()
+
+    assert play.lots() == 0
+
+
+def test_a_market_exit_whose_new_price_is_refused_is_said_as_critical() -> None:
+    play = Play()
+    play.trades("L1", 4)
+    play.trades("L2", -4, fills=False)
+    play.answer = refused(play, RefusalClass.PRICE_BAND, Modify)
+    play.waits(120)
+
+    assert play.lots() == 2
+    assert len([each for each in play.alerts() if each.level is Level.CRITICAL and "still rests" in each.text]) == 1
+
+
+def test_what_an_exit_opens_beyond_the_leader_s_position_is_said() -> None:
+    play = Play()
+    play.trades("L1", 4)
+    play.places("L2", ticket(Side.SELL, 300, "110"))
+    play.modifies("L2", quantity=600)
+    play.leader_fills("L2")
+    play.fills()
+    play.waits(10)
+
+    assert (play.leader_net(), play.lots()) == (-300, 0)
+    assert ["has opened 300 on the other side" in each.text for each in play.alerts()] == [True]
+
+
+def test_a_copy_that_may_not_grow_is_placed_anew_after_24_modifications_nevertheless() -> None:
+    play = Play(followers=(follower(limits=Limits(max_order_lots=2)),))
+    play.places("L1", ticket(quantity=300))
+    play.modifies("L1", quantity=600)
+    for number in range(30):
+        play.modifies("L1", price=D(101 + number))
+        play.waits(1)
+    play.waits(10)
+
+    assert sum(held.ticket.quantity for held in play.of() if held.is_open) == 150
+
+
+def test_a_size_by_risk_waits_for_the_capital_of_the_day() -> None:
+    rule = Sizing(SizingMode.RISK, risk_percent=D(10))
+    play = Play(followers=(follower("asha", sizing=rule),))
+    play.places("L1")
+    assert not play.skips()
+    play.waits(20)
+
+    assert [each.reason for each in play.skips()] == ["STALE"]
