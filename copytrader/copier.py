@@ -24,6 +24,7 @@ from copytrader import reach
 from copytrader.account import Account
 from copytrader.core import hours
 from copytrader.core.engine import recall, step
+from copytrader.core.exposure import DELIVERED
 from copytrader.core.facts import (
     Adopted,
     Alert,
@@ -399,6 +400,11 @@ class Copier:
     def _believes(self, account: Account, positions: tuple[Position, ...]) -> bool:
         """Whether the engine has the same: news of a fill that comes after a reading that had it counts twice."""
         nets = {(each.security, each.product): each.net_quantity for each in positions}
+        if account.name == LEADER:
+            return not any(
+                holding.doubted and key.product not in DELIVERED and holding.leader_net != nets.get(key, 0)
+                for key, holding in self.state.holdings.items()
+            )
         shares = ((key, holding.shares.get(account.name)) for key, holding in self.state.holdings.items())
         return all(
             share is None or share.net is None or share.net == nets.get((key.security, key.product), 0)
@@ -509,6 +515,8 @@ class Copier:
         if not self._is_ready(account) or account.positions_at is None:
             return True
         if self.state.day is not None and account.positions_at.date() < self.state.day:
+            return True
+        if account.name == LEADER and not self._believes(account, account.positions or ()):
             return True
         again = account.name != LEADER or not account.holdings
         return again and self._now() - account.positions_at >= POSITIONS_EVERY

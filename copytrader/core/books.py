@@ -40,13 +40,25 @@ def _read_leader(state: State, book: BookRead, news: News) -> None:
             elif key.product in exposure.DELIVERED:
                 _read_delivered(state, holding, row, book.holdings, news)
             else:
-                exposure.set_leader_position(holding, row.net_quantity if row is not None else 0)
+                _read_net(state, holding, row.net_quantity if row is not None else 0)
         state.positions_known = True
     for key, holding in state.holdings.items():
         for order in sorted(holding.active.values(), key=lambda each: each.number):
             exposure.classify(holding, order)
         for name in state.accounts:
             news.touch(key, name)
+
+
+def _read_net(state: State, holding: Holding, net: int) -> None:
+    """Take less than was known only when it is read twice: no order explains it, and what follows cannot be undone."""
+    before = holding.leader_net or 0
+    is_less = abs(net) < abs(before) or net * before < 0
+    if is_less and not holding.doubted and any(share.copied or share.open for share in holding.shares.values()):
+        holding.doubted = True
+        state.ask_books.add(LEADER)
+        return
+    holding.doubted = False
+    exposure.set_leader_position(holding, net)
 
 
 def _read_delivered(state: State, holding: Holding, row: Position | None, holdings: bool, news: News) -> None:

@@ -337,6 +337,12 @@ MUTATIONS = (
         '        return Sized(scene.name, order.known.order_id, 0, opens, ZERO, carry, side, "")\n',
     ),
     Mutation(
+        "the leader's position is taken for less only when read twice",
+        "books.py",
+        "    if is_less and not holding.doubted and any(",
+        "    if False and any(",
+    ),
+    Mutation(
         "a sweep that we cancel has not failed",
         "outcomes.py",
         "        elif ended is not OrderStatus.TRADED and not piece.cancelling:\n",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from copytrader.core.facts import Level, Modify, OrderSeen, Place, Source
-from copytrader.core.model import Limits, Order, OrderStatus, RefusalClass, Side, Sizing, SizingMode
+from copytrader.core.model import LEADER, Limits, Order, OrderStatus, RefusalClass, Side, Sizing, SizingMode
 from tests.core.play import D, Play, follower, ticket
 from tests.core.test_answers import lose, refused, unanswered
 
@@ -76,3 +76,29 @@ def test_a_size_by_risk_waits_for_the_capital_of_the_day() -> None:
     play.waits(20)
 
     assert [each.reason for each in play.skips()] == ["STALE"]
+
+
+def test_a_reading_that_shows_no_position_for_once_closes_nothing() -> None:
+    """It may be behind the book, which shows the entry traded and nothing that sold."""
+    play = Play()
+    play.trades("L1", 4)
+    play.waits(300)
+    play.reads_leader_book(net=0)
+    assert LEADER in play.state.ask_books
+    play.reads_leader_book()
+    play.waits(5)
+    play.reads_leader_book(net=0)
+    play.waits(5)
+
+    assert play.lots() == 2
+
+
+def test_a_position_that_is_gone_twice_is_gone() -> None:
+    play = Play()
+    play.trades("L1", 4)
+    play.reads_leader_book(net=0)
+    play.reads_leader_book(net=0)
+    play.waits(5)
+    play.fills()
+
+    assert play.lots() == 0
