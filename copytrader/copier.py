@@ -24,7 +24,7 @@ from copytrader import reach
 from copytrader.account import Account
 from copytrader.core import hours
 from copytrader.core.engine import recall, step
-from copytrader.core.exposure import DELIVERED
+from copytrader.core.exposure import awaits_reading
 from copytrader.core.facts import (
     Adopted,
     Alert,
@@ -402,7 +402,7 @@ class Copier:
         nets = {(each.security, each.product): each.net_quantity for each in positions}
         if account.name == LEADER:
             return not any(
-                holding.doubted and key.product not in DELIVERED and holding.leader_net != nets.get(key, 0)
+                awaits_reading(holding) and holding.leader_net != nets.get(key, 0)
                 for key, holding in self.state.holdings.items()
             )
         shares = ((key, holding.shares.get(account.name)) for key, holding in self.state.holdings.items())

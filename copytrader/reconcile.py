@@ -117,7 +117,11 @@ class Looker:
         if request.scope.symbol:
             known = state.instruments | self._rows
             self._refuse_unknown(request.scope, [(each, known.get(each)) for each in spoken_of])
-        fresh = comparing.with_books(state, self._config.desk(self._market), readings.values(), self._rows, at)
+        desk = self._config.desk(self._market)
+        fresh = comparing.with_books(state, desk, readings.values(), self._rows, at)
+        if comparing.awaits_reading(fresh):
+            first, readings[LEADER] = readings[LEADER], await self._read_again()
+            fresh = comparing.with_books(state, desk, (first, *readings.values()), self._rows, at)
         seen = comparing.picture(fresh, readings, at, request.scope, self._onlooker.reasons)
         steps = planning.plan(seen, request.wishes)
         return Report(seen, steps, code_of(seen))
@@ -140,6 +144,11 @@ class Looker:
         names = [LEADER, *(name for name in self._config.enabled if not scope.followers or name in scope.followers)]
         found = await asyncio.gather(*(self._read(name) for name in names))
         return {reading.account: reading for reading in found}
+
+    async def _read_again(self) -> Reading:
+        """Read the leader's book a second time, a moment later: one reading may be behind the fills."""
+        await asyncio.sleep(_BOOK_PAUSE)
+        return await self._read(LEADER)
 
     async def _read(self, name: str) -> Reading:
         if name in self._missing:

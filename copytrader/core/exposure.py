@@ -44,6 +44,11 @@ class Parts:
         return self.closes >= self.base + self.coming
 
 
+def awaits_reading(holding: Holding) -> bool:
+    """Whether a reading showed less of the leader's position than was known, and a second one has not yet."""
+    return holding.doubted and holding.key.product not in DELIVERED
+
+
 def is_immediate(order: LeaderOrder) -> bool:
     """Whether the order trades at once or not at all, so that it cannot wait for an entry."""
     ticket = order.known.ticket

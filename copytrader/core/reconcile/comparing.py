@@ -41,6 +41,11 @@ def with_books(
     return fresh
 
 
+def awaits_reading(state: State) -> bool:
+    """Whether the leader's position has to be read a second time before it is taken for less."""
+    return any(exposure.awaits_reading(holding) for holding in state.holdings.values())
+
+
 def securities(state: State, readings: Iterable[Reading]) -> set[Security]:
     """Every instrument that the picture will speak of."""
     found = {key.security for key in state.holdings}
