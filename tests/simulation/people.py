@@ -315,7 +315,7 @@ class People:
 
     def mend(self) -> None:
         """No more trouble: tokens are good, nothing is held back, the market takes what crosses."""
-        for client_id in list(self._dead_tokens):
+        for client_id in sorted(self._dead_tokens):
             self._renew(client_id)
         self._resume()
         self._exchange.faults.clear()
