@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from enum import IntEnum
 
-from copytrader.core.model import IST
+from copytrader.core.model import day_of
 
 
 class Rank(IntEnum):
@@ -55,17 +55,18 @@ class Budget:
 
     def count(self, at: datetime) -> None:
         """Count a call that is being sent."""
-        day = at.astimezone(IST).date()
+        day = day_of(at)
         if day != self.day:
             self.day, self.today = day, 0
         self.today += 1
         for window in self.windows:
             window.append(at)
-        self._forget(at)
+        if len(self.windows[-1]) > PER_HOUR:
+            self._forget(at)
 
     def uncount(self, at: datetime) -> None:
         """Take off a call that was counted then and never left."""
-        if self.day == at.astimezone(IST).date():
+        if self.day == day_of(at):
             self.today -= 1
         for window in self.windows:
             if at in window:
@@ -81,7 +82,7 @@ class Budget:
         """Calls left in the second, the minute, the hour and the day."""
         self._forget(at)
         second, minute, hour = (len(window) for window in self.windows)
-        today = self.today if self.day == at.astimezone(IST).date() else 0
+        today = self.today if self.day == day_of(at) else 0
         foreign = self.foreign if self.foreign_until is not None and at < self.foreign_until else 0
         return PER_SECOND - foreign - second, PER_MINUTE - minute, PER_HOUR - hour, PER_DAY - today
 

@@ -7,7 +7,7 @@ from decimal import Decimal
 
 from copytrader.core import exposure, fixing
 from copytrader.core.facts import Ended, Level, Skip, Started, Verb
-from copytrader.core.model import IST, LEADER, OrderStatus, Product, SkipReason
+from copytrader.core.model import LEADER, OrderStatus, Product, SkipReason, day_of
 from copytrader.core.news import News
 from copytrader.core.outcomes import close_piece
 from copytrader.core.state import Account, Holding, LeaderOrder, Slice, State, copy_of
@@ -53,7 +53,7 @@ def start(state: State, event: Started, at: datetime, news: News) -> None:
 
 def turn_day(state: State, at: datetime, news: News) -> None:
     """On a new trade date yesterday's orders are over, and what happened to them is what the books said."""
-    day = at.astimezone(IST).date()
+    day = day_of(at)
     if state.day is None or day <= state.day:
         state.day = state.day or day
         return

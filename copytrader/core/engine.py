@@ -28,12 +28,12 @@ from copytrader.core import exposure, fixing
 from copytrader.core.budget import Rank
 from copytrader.core.facts import Decision, Event, Place, Role, Ticked
 from copytrader.core.fold import evolve, recall
-from copytrader.core.gap import close_all, close_gap, is_over, total_of
+from copytrader.core.gap import close_all, close_gap, follow, is_over, total_of
 from copytrader.core.judging import judge
 from copytrader.core.model import SkipReason
 from copytrader.core.news import News
 from copytrader.core.scene import Scene, Step, Want, age_of, rules_of, want_cancel
-from copytrader.core.state import Key, State, copy_of
+from copytrader.core.state import Account, Holding, Key, State, copy_of
 from copytrader.core.sweeps import plan_closed, plan_strays, plan_sweep, surplus_of
 
 __all__ = ["evolve", "recall", "step"]
@@ -58,42 +58,46 @@ def step(state: State, event: Event) -> tuple[State, tuple[Decision, ...]]:
 
 def _plan_all(desk: Step, news: News) -> None:
     """Plan what was touched; when that is more than one holding, everything that cancels or closes goes first."""
-    pairs = [pair for pair in news.touched if _may_plan(desk.state, pair)]
-    if len(pairs) > 1 and len({key for key, _ in pairs}) > 1:
-        for key, follower in pairs:
-            _plan(desk, key, follower, Rank.EXIT)
-    for key, follower in pairs:
-        _plan(desk, key, follower, Rank.ENTRY)
-
-
-def _may_plan(state: State, pair: tuple[Key, str]) -> bool:
-    account = state.accounts.get(pair[1])
-    holding = state.holdings.get(pair[0])
-    if account is None or not account.ready or holding is None:
-        return False
-    return not state.copying or (state.leader_ready and holding.leader_net is not None)
-
-
-def _plan(desk: Step, key: Key, follower: str, least: Rank) -> None:
     state = desk.state
-    holding = state.holdings[key]
+    parts = [part for key, follower in news.touched if (part := _part(state, key, follower)) is not None]
+    if any(holding is not parts[0][0] for holding, _ in parts):
+        for holding, account in parts:
+            _plan(desk, holding, account, Rank.EXIT)
+    for holding, account in parts:
+        _plan(desk, holding, account, Rank.ENTRY)
+
+
+def _part(state: State, key: Key, follower: str) -> tuple[Holding, Account] | None:
+    """Return a follower's part in a holding, if it may be planned."""
+    account, holding = state.accounts.get(follower), state.holdings.get(key)
+    if account is None or not account.ready or holding is None:
+        return None
+    if state.copying and not (state.leader_ready and holding.leader_net is not None):
+        return None
+    return holding, account
+
+
+def _plan(desk: Step, holding: Holding, account: Account, least: Rank) -> None:
+    state, follower = desk.state, account.follower.name
     share = holding.shares.get(follower)
     if share is None:
         if not holding.active:
             return
         share = state.share(holding, follower)
-    account = state.accounts[follower]
-    scene = Scene(desk, holding, account, share, state.instruments.get(key.security))
+    scene = Scene(desk, holding, account, share)
     wants: list[Want] = []
     if state.copying:
         wants += _plan_orders(scene)
     else:
         scene.surplus = surplus_of(scene)
         wants += plan_closed(scene)
-    wants += _plan_fixes(scene)
-    wants += plan_strays(scene)
-    wants += plan_sweep(scene, wants)
-    wants.sort(key=lambda each: each.rank)
+    if share.fixes or any(piece.copy is None for piece in share.open.values()):
+        wants += _plan_fixes(scene)
+        wants += plan_strays(scene)
+    if scene.surplus > 0 or share.sweeps:
+        wants += plan_sweep(scene, wants)
+    if len(wants) > 1:
+        wants.sort(key=lambda each: each.rank)
     for want in wants:
         if want.rank <= least:
             _emit(scene, want)
@@ -106,9 +110,11 @@ def _plan_orders(scene: Scene) -> list[Want]:
     scene.surplus = surplus_of(scene)
     wants: list[Want] = []
     for order, copy in orders:
-        if copy.was_sent and is_over(order, copy):
+        if not copy.slices or not is_over(order, copy):
+            continue
+        if copy.was_sent:
             wants += close_all(scene, copy, f"the leader's order is {order.known.ended or 'over'}")
-        elif copy.slices and copy.closed is not None and copy.skip is None and not copy.is_open:
+        elif copy.closed is not None and copy.skip is None and not copy.is_open:
             scene.desk.skip(copy, copy.closed, "its placing never reached the broker")
     for order, copy in due:
         wants += close_gap(scene, order, copy, total_of(scene, order, copy))
@@ -134,6 +140,8 @@ def _emit(scene: Scene, want: Want) -> None:
     budget = scene.account.budget
     if budget.allows(want.rank, len(scene.account.open), scene.at):
         scene.desk.decide(want.command)
+        if want.order is not None:
+            follow(scene.state.slices[want.command.correlation_id], want.order)
         return
     if isinstance(want.command, Place) and want.rank is Rank.ENTRY and want.order is not None:
         copy = copy_of(want.order, scene.name)

@@ -9,10 +9,10 @@ was rounded before.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
 from fractions import Fraction
+from typing import NamedTuple
 
 from copytrader.core.model import ZERO, OrderType, Product, Side, Units, Validity
 from copytrader.core.sizing import nearest_lots, quotient, whole
@@ -26,8 +26,7 @@ PROOF_AFTER = timedelta(seconds=1)
 """A reading that ends so long after a fill was told began after it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Parts:
+class Parts(NamedTuple):
     """How an order divides: what closes, what opens, and the position it closes from.
 
     `base` is the leader's position, `coming` what its working entries before the order will add to it.
@@ -284,8 +283,7 @@ def close_by_hand(share: Share, quantity: int) -> None:
     share.by_hand += closed
 
 
-@dataclass(frozen=True, slots=True)
-class ExitSize:
+class ExitSize(NamedTuple):
     """What an exit should come to in all, and what it is a fraction of.
 
     `held` is the position that it closes from, as it would be had this order not traded; `cover` what the
@@ -370,6 +368,8 @@ def _working_entries(holding: Holding, share: Share, order: LeaderOrder, positio
     the position.  A resting exit covers the leader's working entries before it.
     """
     ahead = behind = cover = 0
+    if len(holding.active) == 1:  # the order itself
+        return ahead, behind, cover
     for entry in holding.active.values():
         copy = entry.copies.get(share.follower)
         if copy is None or not copy.units or entry.known.ticket.side is order.known.ticket.side:
@@ -390,14 +390,12 @@ def _rests_of_entries(share: Share, order: LeaderOrder) -> int:
 
     It would use up what comes on the other side.
     """
-    return sum(
-        piece.may_open
-        for piece in share.open.values()
-        if piece.asked.side is order.known.ticket.side
-        and piece.copy is not None
-        and piece.copy.leader is not order
-        and piece.copy.leader.known.is_done
-    )
+    rests = 0
+    for piece in share.open.values():
+        leader = piece.copy.leader if piece.copy is not None else order
+        if leader is not order and piece.asked.side is order.known.ticket.side and leader.known.is_done:
+            rests += piece.may_open
+    return rests
 
 
 def _behind(entry: LeaderOrder, copy: Copy) -> int:
@@ -411,10 +409,12 @@ def being_closed(holding: Holding, share: Share, side: Side, order: LeaderOrder 
 
     For an order: what the others will close, of the market exits only those before it.
     """
-    total = sum(piece.remaining for piece in share.sweeps if piece.asked.side is side)
+    total = sum(piece.remaining for piece in share.sweeps if piece.asked.side is side) if share.sweeps else 0
     for other in holding.active.values():
+        if other is order:
+            continue
         copy = other.copies.get(share.follower)
-        if other is order or copy is None or other.known.ticket.side is not side or other.known.is_dead:
+        if copy is None or other.known.ticket.side is not side or other.known.is_dead:
             continue
         if other.known.is_filled or (is_immediate(other) and (order is None or other.number < order.number)):
             total += copy.may_close

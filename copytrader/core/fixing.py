@@ -16,7 +16,7 @@ from datetime import datetime, timedelta
 
 from copytrader.core import exposure, hours, limits, targets
 from copytrader.core.facts import FixOrdered, Place, Role, Skip
-from copytrader.core.model import IST, OrderType, SkipReason, Ticket
+from copytrader.core.model import OrderType, SkipReason, Ticket, day_of
 from copytrader.core.names import correlation_id
 from copytrader.core.state import Account, Fix, Holding, Key, Share, Slice, State
 
@@ -169,9 +169,7 @@ def _names(state: State, account: Account, fix: Fix) -> Iterable[str]:
     assert state.desk is not None
     leader, client = state.desk.leader_client_id, account.follower.client_id
     for attempt in range(_MOST_ATTEMPTS):
-        yield correlation_id(
-            leader, fix.planned_at.astimezone(IST).date(), f"{PREFIX}{fix.plan_id}", client, attempt, fix.number
-        )
+        yield correlation_id(leader, day_of(fix.planned_at), f"{PREFIX}{fix.plan_id}", client, attempt, fix.number)
 
 
 def last_piece(state: State, account: Account, fix: Fix) -> Slice | None:

@@ -54,6 +54,8 @@ from copytrader.core.sightings import see
 from copytrader.core.state import Copy, Key, LeaderOrder, Slice, State, copy_of
 
 _ENTRY_MEMORY = timedelta(minutes=2)
+SAID = frozenset({Filled, Ended, Alert})
+"""Decisions that say what is known already: they change nothing."""
 
 
 def recall(facts: Iterable[tuple[Fact, datetime]], state: State | None = None) -> State:
@@ -74,12 +76,11 @@ def recall(facts: Iterable[tuple[Fact, datetime]], state: State | None = None) -
 def evolve(state: State, fact: Fact, at: datetime) -> News:
     """Change the state by one fact."""
     news = News()
-    if isinstance(fact, Filled | Ended | Alert):  # said, and known already
+    if type(fact) in SAID:
         return news
     _change(state, fact, at, news)
-    if news.touched:
-        for key in dict.fromkeys([key for key, _ in news.touched]):
-            _let_go(state, key)
+    for key in news.holdings():
+        _let_go(state, key)
     return news
 
 
@@ -88,16 +89,16 @@ def _change(state: State, fact: Fact, at: datetime, news: News) -> None:
         case OrderSeen(account=account, order=order, source=source):
             turn_day(state, at, news)
             see(state, account, order, source, at, news)
-        case Accepted() | Refused() | Throttled() | Unanswered() | NotSent():
-            take_answer(state, fact, at, news)
         case Place():
             _place(state, fact, at)
+        case Sized():
+            _size(state, fact, news)
+        case Accepted() | Refused() | Throttled() | Unanswered() | NotSent():
+            take_answer(state, fact, at, news)
         case Modify():
             _modify(state, fact, at)
         case Cancel():
             _cancel(state, fact, at)
-        case Sized():
-            _size(state, fact, news)
         case Skip():
             _skip(state, fact, news)
         case BookRead():
@@ -135,12 +136,14 @@ def _let_go(state: State, key: Key) -> None:
     holding = state.holdings.get(key)
     if holding is None:
         return
-    working = 0
-    for order in [*holding.active.values()]:
+    working, settled = 0, []
+    for order in holding.active.values():
         if not order.known.is_done:
             working += 1
         elif _is_settled(state, order):
-            del holding.active[order.known.order_id]
+            settled.append(order.known.order_id)
+    for order_id in settled:
+        del holding.active[order_id]
     if holding.leader_net == 0 and not working:
         for share in holding.shares.values():
             if share.carry:
@@ -165,9 +168,10 @@ def _is_settled(state: State, order: LeaderOrder) -> bool:
 
 def _is_behind(state: State, order: LeaderOrder, copy: Copy) -> bool:
     """Whether a part of what the leader still holds of its order waits for the rate budget."""
-    if copy.skip is not None or copy.closed is not None or any(piece.absent for piece in copy.slices):
+    behind = copy.due - copy.opened
+    if behind <= 0 or copy.skip is not None or copy.closed is not None or any(piece.absent for piece in copy.slices):
         return False
-    return copy.due - copy.opened >= lot_of(state, state.holding(order.key))
+    return behind >= lot_of(state, state.holding(order.key))
 
 
 def _place(state: State, place: Place, at: datetime) -> None:

@@ -136,10 +136,12 @@ def close_gap(scene: Scene, order: LeaderOrder, copy: Copy, total: _Total) -> li
     """Spread the total over the copy's orders: change those that are open, place what is missing."""
     pieces = []
     for piece in copy.slices:
-        if piece.is_open:
+        if piece.ended is None:
             pieces.append(piece)
         else:
             total.take(piece.consumed)
+    if not pieces and total.left <= 0:
+        return []
     wants: list[Want | None] = []
     assert scene.instrument is not None
     largest = sizing.largest_order(scene.instrument) or max(total.left, 1)
@@ -158,12 +160,10 @@ def close_gap(scene: Scene, order: LeaderOrder, copy: Copy, total: _Total) -> li
 def _spread(left: int, pieces: list[Slice], largest: int) -> list[int]:
     """Leave each open order its quantity as far as it is still due; then let them grow, unless one is unsettled."""
     quantities: list[int] = []
-    if not pieces:
-        return quantities
     for piece in pieces:
         quantities.append(max(min(left, piece.asked.quantity), 0))
         left -= max(quantities[-1], piece.filled)
-    if not any(is_changing(piece) for piece in pieces):
+    if left > 0 and not any(is_changing(piece) for piece in pieces):
         for number, quantity in enumerate(quantities):
             more = max(min(left, largest - quantity), 0)
             quantities[number] += more
@@ -174,6 +174,12 @@ def _spread(left: int, pieces: list[Slice], largest: int) -> list[int]:
 def _awaits_trigger(order: LeaderOrder) -> bool:
     """Whether the copy may have to go to market without a change of the leader's terms."""
     return order.known.ticket.order_type is OrderType.STOP_LOSS_MARKET
+
+
+def follow(piece: Slice, order: LeaderOrder) -> None:
+    """Note that what was asked for is what the leader's terms come to, so that it is not reckoned anew every time."""
+    if piece.asked.order_type is not OrderType.MARKET and not _awaits_trigger(order):
+        piece.follows = order.known.ticket, piece.asked
 
 
 def _follows(piece: Slice, order: LeaderOrder) -> bool:
@@ -201,8 +207,8 @@ def _adjust(scene: Scene, order: LeaderOrder, piece: Slice, quantity: int, opens
     if wanted == piece.refused_modify and wanted.quantity < piece.largest:
         return want_cancel(scene, piece, "it is too large, and to make it smaller was refused", renew=True)
     if wanted == piece.asked and not piece.is_doubtful:
-        if due.order_type is not OrderType.MARKET and not _awaits_trigger(order):
-            piece.follows = order.known.ticket, piece.asked
+        if due.order_type is not OrderType.MARKET:
+            follow(piece, order)
         return None
     if wanted == piece.refused_modify:
         return None

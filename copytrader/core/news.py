@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from copytrader.core.facts import Alert, Decision, Level
@@ -17,6 +18,12 @@ class News:
 
     def touch(self, key: Key, follower: str) -> None:
         self.touched[key, follower] = None
+
+    def holdings(self) -> Iterable[Key]:
+        """Return each holding touched once, in order."""
+        if len(self.touched) <= 1:
+            return [key for key, _ in self.touched]
+        return dict.fromkeys([key for key, _ in self.touched])
 
     def alert(self, level: Level, text: str, account: str | None = None, key: str = "") -> None:
         self.notes.append(Alert(level, text, account, key))

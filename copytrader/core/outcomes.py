@@ -7,7 +7,7 @@ from decimal import Decimal
 
 from copytrader.core import exposure
 from copytrader.core.facts import Ended, Filled, Level, Role, Skip
-from copytrader.core.model import IST, LEADER, OrderStatus, RefusalClass, SkipReason, Validity
+from copytrader.core.model import LEADER, OrderStatus, RefusalClass, SkipReason, Validity, day_of
 from copytrader.core.news import News
 from copytrader.core.state import Account, Slice, State
 
@@ -29,8 +29,9 @@ def fill_piece(state: State, account: Account, piece: Slice, at: datetime, news:
     if share.overtaken:
         share.overtaken_at = at
         state.ask_books.add(piece.follower)
-    instrument = state.instruments.get(piece.key.security)
-    _count_realized(account, realized * ((instrument.multiplier if instrument else None) or 1), at, news)
+    if realized:
+        instrument = state.instruments.get(piece.key.security)
+        _count_realized(account, realized * ((instrument.multiplier if instrument else None) or 1), at, news)
     share.sweeps_void = 0
     if share.copied == 0 or was_flat:
         share.sweeps_failed = 0
@@ -59,7 +60,7 @@ def _meant_to_close(piece: Slice, filled: int) -> int:
 
 
 def _count_realized(account: Account, amount: Decimal, at: datetime, news: News) -> None:
-    day = at.astimezone(IST).date()
+    day = day_of(at)
     if account.realized_day != day:
         account.realized_day, account.realized = day, Decimal(0)
     account.realized += amount
@@ -68,7 +69,7 @@ def _count_realized(account: Account, amount: Decimal, at: datetime, news: News)
 
 def count_loss(account: Account, loss: Decimal, at: datetime, news: News) -> None:
     """Keep the day's worst loss; a limit that it reaches stops entries until tomorrow."""
-    day = at.astimezone(IST).date()
+    day = day_of(at)
     if account.loss_day != day:
         account.loss_day, account.loss = day, Decimal(0)
     most, before = account.follower.limits.max_daily_loss, account.loss

@@ -27,10 +27,16 @@ def ticket_for(scene: Scene, order: LeaderOrder, quantity: int, *, at_market: bo
 def _made_ticket(scene: Scene, order: LeaderOrder, quantity: int, *, at_market: bool) -> Ticket:
     terms = order.known.ticket
     assert scene.instrument is not None
-    disclosed = sizing.disclosed(terms, quantity, scene.instrument)
-    ticket = replace(terms, quantity=quantity, disclosed_quantity=disclosed)
     if at_market:
-        return replace(ticket, order_type=OrderType.MARKET, price=ZERO, trigger_price=ZERO, disclosed_quantity=0)
+        return replace(
+            terms,
+            quantity=quantity,
+            order_type=OrderType.MARKET,
+            price=ZERO,
+            trigger_price=ZERO,
+            disclosed_quantity=0,
+        )
+    ticket = terms.resized(quantity, sizing.disclosed(terms, quantity, scene.instrument))
     if ticket.order_type is OrderType.STOP_LOSS_MARKET:
         percent = rules_of(scene.state).stop_limit_percent
         price = sizing.protective_limit(ticket.trigger_price, ticket.side, percent, scene.instrument.tick_size)

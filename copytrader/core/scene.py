@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 
 from copytrader.core import exposure
 from copytrader.core.budget import Rank
 from copytrader.core.facts import Alert, Cancel, Command, Decision, Level, Skip, Verb
-from copytrader.core.fold import evolve
-from copytrader.core.model import CopyRules, Instrument, SkipReason, Ticket
+from copytrader.core.fold import SAID, evolve
+from copytrader.core.model import CopyRules, SkipReason, Ticket
 from copytrader.core.state import Account, Copy, Holding, LeaderOrder, Share, Slice, State
 
 RETRY_PAUSES = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0)
@@ -35,7 +35,8 @@ class Step:
         self.tickets: dict[tuple[int, int, bool], Ticket] = {}
 
     def decide(self, decision: Decision) -> None:
-        evolve(self.state, decision, self.at)
+        if type(decision) not in SAID:
+            evolve(self.state, decision, self.at)
         self.decisions.append(decision)
 
     def alert(self, level: Level, text: str, account: str, key: str) -> None:
@@ -51,34 +52,37 @@ class Step:
             self.alert(Level.CRITICAL, text, copy.follower, f"pace-{copy.follower}")
 
 
-@dataclass(slots=True)
 class Scene:
     """One follower's part in one holding, while it is planned."""
 
-    desk: Step
-    holding: Holding
-    account: Account
-    share: Share
-    instrument: Instrument | None
-    surplus: int = 0
-    room: dict[int, int] = field(default_factory=dict)
-    _leaving: dict[int, bool] = field(default_factory=dict)
+    __slots__ = (
+        "_leaving",
+        "account",
+        "at",
+        "desk",
+        "holding",
+        "instrument",
+        "lot",
+        "name",
+        "room",
+        "share",
+        "state",
+        "surplus",
+    )
 
-    @property
-    def state(self) -> State:
-        return self.desk.state
-
-    @property
-    def at(self) -> datetime:
-        return self.desk.at
-
-    @property
-    def lot(self) -> int:
-        return self.instrument.lot_size if self.instrument is not None else 1
-
-    @property
-    def name(self) -> str:
-        return self.account.follower.name
+    def __init__(self, desk: Step, holding: Holding, account: Account, share: Share) -> None:
+        self.desk = desk
+        self.state = desk.state
+        self.at = desk.at
+        self.holding = holding
+        self.account = account
+        self.name = share.follower
+        self.share = share
+        self.instrument = desk.state.instruments.get(holding.key.security)
+        self.lot = self.instrument.lot_size if self.instrument is not None else 1
+        self.surplus = 0
+        self.room: dict[int, int] = {}
+        self._leaving: dict[int, bool] = {}
 
     def parts(self, order: LeaderOrder) -> exposure.Parts:
         """How an order of the leader divides; nothing that is decided changes that."""

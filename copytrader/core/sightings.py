@@ -7,7 +7,7 @@ from datetime import date, datetime, timedelta
 from copytrader.core import exposure
 from copytrader.core.facts import Filled, Level, Skip, Source, Verb
 from copytrader.core.merge import Known, merge
-from copytrader.core.model import IST, LEADER, ZERO, Order, OrderStatus, OrderType, SkipReason, Ticket
+from copytrader.core.model import LEADER, ZERO, Order, OrderStatus, OrderType, SkipReason, Ticket, day_of
 from copytrader.core.news import News
 from copytrader.core.outcomes import end_piece, fill_piece, refuse_modification
 from copytrader.core.state import Account, Holding, Key, LeaderOrder, Slice, State, copy_of
@@ -60,7 +60,7 @@ def _see_leader(state: State, order: Order, source: Source, at: datetime, news: 
 
 
 def _day_of(order: Order, at: datetime) -> date:
-    return (order.placed_at or at).astimezone(IST).date()
+    return day_of(order.placed_at or at)
 
 
 def _fill_leader(holding: Holding, order: LeaderOrder, before: Known | None, news: News) -> None:

@@ -51,6 +51,8 @@ def risk_lots(sizing: Sizing, capital: Decimal, ticket: Ticket, instrument: Inst
 
 def quotient(dividend: Units, divisor: Units) -> Units:
     """Divide exactly."""
+    if dividend.denominator == divisor.denominator == 1 and dividend.numerator % divisor.numerator == 0:
+        return dividend.numerator // divisor.numerator
     return whole(Fraction(dividend, divisor))
 
 

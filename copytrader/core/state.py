@@ -158,9 +158,14 @@ class Copy:
     closed: SkipReason | None = None
     judged_ticket: Ticket | None = None
 
+    # Plain loops: most copies have one slice, and every event asks these many times.
+
     @property
     def filled(self) -> int:
-        return sum(piece.filled for piece in self.slices)
+        filled = 0
+        for piece in self.slices:
+            filled += piece.filled
+        return filled
 
     @property
     def remaining(self) -> int:
@@ -174,11 +179,17 @@ class Copy:
     @property
     def was_sent(self) -> bool:
         """Whether an order of it may have reached the broker."""
-        return any(not piece.void for piece in self.slices)
+        for piece in self.slices:  # noqa: SIM110  # see above
+            if not piece.void:
+                return True
+        return False
 
     @property
     def is_open(self) -> bool:
-        return any(piece.is_open for piece in self.slices)
+        for piece in self.slices:  # noqa: SIM110  # see above
+            if piece.ended is None:
+                return True
+        return False
 
     @property
     def total(self) -> int:
@@ -188,7 +199,12 @@ class Copy:
     @property
     def opened(self) -> int:
         """What of its fills counts as opening."""
-        return min(sum(piece.opened for piece in self.slices), self.units) if self.units else 0
+        if not self.units:
+            return 0
+        opened = 0
+        for piece in self.slices:
+            opened += piece.opened
+        return min(opened, self.units)
 
     @property
     def waiting(self) -> int:

@@ -192,7 +192,7 @@ def test_every_order_of_the_sightings_gives_one_outcome() -> None:
     for seed in range(300):
         sightings = _sightings(Random(seed))
         outcomes = [_joined(each) for each in set(permutations(sightings)) if _in_reading_order(each, sightings)]
-        plain = {replace(known, conflict=False) for known, conflict in outcomes if not conflict}
+        plain = {known._replace(conflict=False) for known, conflict in outcomes if not conflict}
         assert len(plain) <= 1, (seed, plain)
         assert len({(known.filled_quantity, known.ended) for known, _ in outcomes}) == 1, seed
         marked += any(conflict for _, conflict in outcomes)
