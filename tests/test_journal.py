@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import shutil
 import sqlite3
@@ -420,6 +422,20 @@ def _empty() -> Any:
 
 
 # --- Nobody alters it unseen ---
+
+
+def test_a_hash_is_made_of_the_hash_before_and_the_columns_as_json_and_the_body() -> None:
+    with Journal.open(":memory:") as journal:
+        journal.record(
+            seen('L"1"\\ é\x7f\u2028\x01', note="é"), [place(), Skip("ravi", "L1", SkipReason.STALE, "12 s old")]
+        )
+        journal.record(seen("F\ud83d", "asha", "ct1-a"), cause=2)
+
+        previous = ""
+        for *columns, body, stored in journal.facts():
+            text = previous + json.dumps(columns, separators=(",", ":")) + body
+            assert stored == hashlib.sha256(text.encode()).hexdigest()
+            previous = stored
 
 
 @pytest.mark.parametrize("statement", ["UPDATE facts SET reason = 'x'", "DELETE FROM facts WHERE seq = 1"])

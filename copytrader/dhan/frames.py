@@ -15,6 +15,7 @@ MAX_FRAME = 65_536
 """The longest frame that is looked at, in characters; a real one has about a thousand."""
 MAX_NESTING = 64
 _ORDER_KEYS = frozenset({"orderno", "status", "quantity", "txntype", "securityid"})
+_KIND_OF_PRODUCT = {Product.BO: OrderKind.BRACKET, Product.CO: OrderKind.COVER}
 
 
 class NotAnOrder(Exception):
@@ -76,7 +77,7 @@ def _order_of_frame(row: Row, client_id: str) -> Order:
         trigger_price=fields.price(row, "triggerprice"),
         disclosed_quantity=fields.quantity(row, "discquantity"),
         # A forever order's child bears offMktFlag "1" without being an after-market order.
-        after_market=kind is not OrderKind.FOREVER_CHILD and fields.flag(row, "offmktflag"),
+        after_market=fields.flag(row, "offmktflag") and kind is not OrderKind.FOREVER_CHILD,
     )
     return Order(
         order_id=fields.identifier(row, "orderno"),
@@ -102,10 +103,8 @@ def _frame_segment(row: Row) -> str:
 
 
 def _frame_kind(row: Row, product: Product) -> OrderKind:
-    if product is Product.BO:
-        return OrderKind.BRACKET
-    if product is Product.CO:
-        return OrderKind.COVER
+    if product in _KIND_OF_PRODUCT:
+        return _KIND_OF_PRODUCT[product]
     platform = fields.word(row, "orderplatform")
     if platform == "FOVR":
         return OrderKind.FOREVER_CHILD

@@ -46,14 +46,10 @@ class Row(NamedTuple):
         return datetime.fromisoformat(self.at)
 
 
-class Names(NamedTuple):
-    """The names by which a fact is found."""
-
-    follower: str | None
-    leader_order_id: str | None
-    order_id: str | None
-    correlation_id: str | None
-    reason: str | None
+Names = tuple[str | None, str | None, str | None, str | None, str | None]
+"""The names by which a fact is found: follower, leader_order_id, order_id, correlation_id, reason."""
+_REASONS = {Skip: "reason", Refused: "refusal", TokenRefused: "refusal"}
+"""Where a fact says why, by its kind."""
 
 
 def timestamp(at: datetime) -> str:
@@ -74,22 +70,15 @@ def names(fact: Fact) -> Names:
     follower = None if account is None or account == LEADER else _text(account)
     if isinstance(fact, OrderSeen):
         order_id = _text(fact.order.order_id)
-        return Names(follower, None if follower else order_id, order_id, _text(fact.order.correlation_id), None)
-    return Names(
+        return follower, None if follower else order_id, order_id, _text(fact.order.correlation_id), None
+    where = _REASONS.get(type(fact))
+    return (
         follower,
         _text(getattr(fact, "leader_order_id", "")),
         _text(getattr(fact, "order_id", "")),
         _text(getattr(fact, "correlation_id", "")),
-        _reason(fact),
+        getattr(fact, where).value if where else None,
     )
-
-
-def _reason(fact: Fact) -> str | None:
-    if isinstance(fact, Skip):
-        return fact.reason.value
-    if isinstance(fact, Refused | TokenRefused):
-        return fact.refusal.value
-    return None
 
 
 def _text(text: str) -> str | None:

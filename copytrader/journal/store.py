@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, suppress
 from datetime import date
 from pathlib import Path
 from types import TracebackType
@@ -23,13 +23,15 @@ from typing import Any, Self, cast
 from copytrader.core.facts import Decision, Event, Fact
 from copytrader.crash import crash_point
 from copytrader.journal import chain, files, pruning, schema
-from copytrader.journal.chain import Finding
+from copytrader.journal.chain import Columns, Finding
 from copytrader.journal.codec import EVENT_KINDS, CodecError, decode, encode
 from copytrader.journal.errors import JournalError, explained
 from copytrader.journal.rows import COLUMNS, INSERT, Row, day_bounds, names, timestamp
 
 Step = tuple[Event, Sequence[Decision], int | None]
 """An event, what was decided upon it, and the seq of the fact that caused it."""
+Record = tuple[*Columns, str, str]
+"""A row to be written: its columns, its body, its hash; SQLite takes a plain tuple quicker than a `Row`."""
 
 _MEMORY = ":memory:"
 _PAGE = 1000
@@ -53,6 +55,8 @@ class Journal:
         self.path = path
         self._connection = connection
         self._tail: tuple[int, str] | None = tail
+        self._where = _MEMORY if path is None else str(path)
+        self._errors = _Errors(self._where)
 
     @classmethod
     def open(cls, path: Path | str, *, read_only: bool = False) -> Self:
@@ -62,7 +66,7 @@ class Journal:
         """
         if str(path) == _MEMORY:
             return cls._in_memory()
-        with _errors(str(path)):
+        with _Errors(str(path)):
             return cls._reading(Path(path)) if read_only else cls._writing(Path(path))
 
     def record(
@@ -117,18 +121,18 @@ class Journal:
     @property
     def last_seq(self) -> int:
         """The seq of the newest fact, 0 where there is none."""
-        with self._errors():
+        with self._errors:
             return cast(int, self._connection.execute("SELECT coalesce(max(seq), 0) FROM facts").fetchone()[0])
 
     def outbox(self, since_seq: int = 0) -> list[Row]:
         """Return the commands whose outcome is not recorded, oldest first; a dry run's are never sent and not here."""
-        with self._errors():
+        with self._errors:
             found = self._connection.execute(COLUMNS + "FROM outbox WHERE seq > ? ORDER BY seq", (since_seq,))
             return [Row._make(row) for row in found]
 
     def query(self, sql: str, parameters: Sequence[Any] = ()) -> tuple[tuple[str, ...], list[tuple[Any, ...]]]:
         """Return the column names and rows of one SELECT; of a journal opened read-only nothing else is possible."""
-        with self._errors():
+        with self._errors:
             cursor = self._connection.execute(sql, tuple(parameters))
             return tuple(column[0] for column in cursor.description or ()), cursor.fetchall()
 
@@ -137,7 +141,7 @@ class Journal:
 
         Facts cut off at the end leave a chain that is whole: only a digest noted elsewhere shows that.
         """
-        with self._errors():
+        with self._errors:
             damage = schema.damage(self._connection)
             if damage:
                 return [Finding(None, f"the file is damaged: {damage}")]
@@ -149,7 +153,7 @@ class Journal:
     def digest(self, day: date) -> str | None:
         """Return the hash of the day's last fact, which vouches for every fact up to it; None for a day without."""
         last_of_day = "SELECT hash FROM facts WHERE seq = (SELECT max(seq) FROM facts WHERE at >= ? AND at < ?)"
-        with self._errors():
+        with self._errors:
             found = self._connection.execute(last_of_day, day_bounds(day)).fetchone()
         return found[0] if found else None
 
@@ -162,7 +166,7 @@ class Journal:
             raise JournalError("a journal in memory cannot be backed up")
         real = files.for_backup(target)
         unfinished = files.unfinished(real)
-        with _errors(str(real)):
+        with _Errors(str(real)):
             try:
                 with closing(_connect(self.path, "ro")) as source, closing(_connect(unfinished, "rw")) as copy:
                     source.backup(copy)
@@ -173,7 +177,7 @@ class Journal:
 
     def checkpoint(self) -> bool:
         """Move what the WAL holds into the database now, if no reader is in the way; tell whether all was moved."""
-        with self._errors():
+        with self._errors:
             self._connection.execute("PRAGMA busy_timeout = 0")
             try:
                 busy, _, _ = self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
@@ -183,7 +187,7 @@ class Journal:
 
     def words(self) -> list[tuple[int, Event]]:
         """Return the operator's words that nobody has taken, oldest first."""
-        with self._errors():
+        with self._errors:
             found = self._connection.execute(
                 "SELECT id, kind, body FROM inbox WHERE taken IS NULL ORDER BY id"
             ).fetchall()
@@ -192,7 +196,7 @@ class Journal:
     @staticmethod
     def leave_word(path: Path | str, event: Event) -> int:
         """Leave an operator's word for whoever writes the journal, now or at its next start; return the word's id."""
-        with _errors(str(path)):
+        with _Errors(str(path)):
             real = files.for_reading(Path(path))
             with closing(_connect(real, "rw")) as connection:
                 schema.settle(connection)
@@ -256,7 +260,7 @@ class Journal:
     def _commit(self, steps: Sequence[Step], word: int | None) -> list[tuple[int, ...]]:
         if not steps:
             return []
-        with self._errors():
+        with self._errors:
             tail = self._tail or _last(self._connection)
             rows, seqs = self._rows(steps, tail)
             self._tail = None
@@ -264,45 +268,46 @@ class Journal:
             try:
                 self._connection.executemany(INSERT, rows)
                 if word is not None:
-                    self._take(word, rows[0])
+                    self._take(word, seqs[0][0])
                 crash_point("uncommitted", *steps[0][:1], *steps[0][1])
                 self._connection.execute("COMMIT")
             finally:
                 self._undo()
-            self._tail = (rows[-1].seq, rows[-1].hash)
+            self._tail = (seqs[-1][-1], rows[-1][-1])
         return seqs
 
-    def _rows(self, steps: Sequence[Step], tail: tuple[int, str]) -> tuple[list[Row], list[tuple[int, ...]]]:
+    def _rows(self, steps: Sequence[Step], tail: tuple[int, str]) -> tuple[list[Record], list[tuple[int, ...]]]:
         """Return the rows that the steps become, and the seqs of each step."""
-        (seq, previous), rows, seqs = tail, list[Row](), list[tuple[int, ...]]()
+        seq, previous = tail
+        rows: list[Record] = []
+        seqs: list[tuple[int, ...]] = []
         leader_orders: dict[str, str] = {}
         for event, decisions, cause in steps:
             at, first = timestamp(event.at), seq + 1
             for fact in (event, *decisions):
                 seq += 1
-                row = self._row(fact, (seq, cause if seq == first else first, at), previous, leader_orders)
-                previous = row.hash
-                rows.append(row)
+                columns = self._columns(fact, seq, cause if seq == first else first, at, leader_orders)
+                body = encode(fact)
+                previous = chain.chain_hash(previous, columns, body)
+                rows.append((*columns, body, previous))
             seqs.append(tuple(range(first, seq + 1)))
         return rows, seqs
 
-    def _row(self, fact: Fact, place: tuple[int, int | None, str], previous: str, leader_orders: dict[str, str]) -> Row:
-        """Return the row of one fact; `leader_orders` remembers, within a commit, whose copy a correlation id names."""
+    def _columns(self, fact: Fact, seq: int, cause: int | None, at: str, leader_orders: dict[str, str]) -> Columns:
+        """Return a fact's columns; `leader_orders` remembers, within a commit, whose copy a correlation id names."""
         follower, leader_order_id, order_id, correlation_id, reason = names(fact)
         if correlation_id and leader_order_id:
             leader_orders[correlation_id] = leader_order_id
         elif correlation_id and follower:
             leader_order_id = leader_orders.get(correlation_id) or self._leader_order(correlation_id)
-        columns = (*place, type(fact).__name__, follower, leader_order_id, order_id, correlation_id, reason)
-        body = encode(fact)
-        return Row(*columns, body, chain.chain_hash(previous, columns, body))
+        return seq, cause, at, type(fact).__name__, follower, leader_order_id, order_id, correlation_id, reason
 
     def _leader_order(self, correlation_id: str) -> str | None:
         found = self._connection.execute(_LEADER_ORDER, (correlation_id,)).fetchone()
         return found[0] if found else None
 
-    def _take(self, word: int, row: Row) -> None:
-        taken = self._connection.execute("UPDATE inbox SET taken = ? WHERE id = ? AND taken IS NULL", (row.seq, word))
+    def _take(self, word: int, seq: int) -> None:
+        taken = self._connection.execute("UPDATE inbox SET taken = ? WHERE id = ? AND taken IS NULL", (seq, word))
         if taken.rowcount != 1:
             raise JournalError(f"{self._where}: word {word} was taken already; nothing was recorded")
 
@@ -325,12 +330,12 @@ class Journal:
         if day is not None:
             clauses.append("at >= ? AND at < ?")
             parameters += day_bounds(day)
-        with self._errors():
+        with self._errors:
             found = self._connection.execute(_SEQS + " AND ".join(clauses) + " ORDER BY seq", parameters)
             return [seq for (seq,) in found]
 
     def _page(self, seqs: Sequence[int]) -> list[Row]:
-        with self._errors():
+        with self._errors:
             found = self._connection.execute(_THESE, (json.dumps(seqs),))
             return [Row._make(row) for row in found]
 
@@ -340,29 +345,27 @@ class Journal:
     def _unknown(self, digest: str) -> Finding:
         return Finding(None, f"no fact has the digest {digest}: facts were cut off or written anew")
 
-    @property
-    def _where(self) -> str:
-        return _MEMORY if self.path is None else str(self.path)
 
-    @contextmanager
-    def _errors(self) -> Iterator[None]:
-        with _errors(self._where):
-            yield
+class _Errors:
+    """A context that turns what SQLite says into one line for the user."""
 
+    def __init__(self, where: str) -> None:
+        self._where = where
 
-@contextmanager
-def _errors(where: str) -> Iterator[None]:
-    """Turn what SQLite says into one line for the user."""
-    try:
-        yield
-    except sqlite3.IntegrityError as error:
-        raise JournalError(f"{where}: {_conflict(error)}; nothing was recorded") from error
-    except sqlite3.Error as error:
-        raise explained(where, error) from error
-    except OSError as error:
-        raise JournalError(
-            f"{error.filename or where}: {error.strerror}; check the path and its permissions"
-        ) from error
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if isinstance(error, sqlite3.IntegrityError):
+            raise JournalError(f"{self._where}: {_conflict(error)}; nothing was recorded") from error
+        if isinstance(error, sqlite3.Error):
+            raise explained(self._where, error) from error
+        if isinstance(error, OSError):
+            raise JournalError(
+                f"{error.filename or self._where}: {error.strerror}; check the path and its permissions"
+            ) from error
 
 
 def _conflict(error: sqlite3.IntegrityError) -> str:
