@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Protocol
@@ -21,13 +21,14 @@ _ANSWERED_COUNTS, _UNANSWERED_COUNTS = timedelta(seconds=1.02), timedelta(second
 class Broker(Protocol):
     """One account: commands in, facts out; a reading that fails raises `BrokerError`.
 
+    A command may leave before `send` returns; what is returned waits for its outcome.
     `holdings_problem` says why the last positions came without the shares in the demat account, "" if they did not.
     """
 
     @property
     def holdings_problem(self) -> str: ...
 
-    async def send(self, command: Command) -> Outcome: ...
+    def send(self, command: Command) -> Awaitable[Outcome]: ...
 
     async def orders(self) -> tuple[tuple[Order, ...], tuple[str, ...]]: ...
 

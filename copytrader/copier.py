@@ -14,11 +14,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from copytrader import reach
 from copytrader.account import Account
@@ -105,6 +105,8 @@ class _Book(NamedTuple):
     problems: tuple[str, ...]
 
 
+_Times = tuple[datetime, datetime]
+"""When a command was decided, and when its decision was durable."""
 Watcher = Callable[[Event, Sequence[Decision]], None]
 
 
@@ -154,6 +156,7 @@ class Copier:
         self._learned: set[Security] = set()
         self._failed: asyncio.Future[None] | None = None
         self._answers: list[tuple[Event, int | None]] = []
+        self._untold: list[tuple[Event, tuple[Decision, ...]]] = []
 
     def watch(self, watcher: Watcher) -> None:
         """Tell somebody of each event and what was decided on it, after it is recorded."""
@@ -183,15 +186,19 @@ class Copier:
         alone = len(steps) == 1
         seqs = [self._journal.record(*steps[0], word=word)] if alone else self._journal.record_many(steps)
         durable = self._now()
+        sends = False
         for (event, decisions, _), numbers in zip(steps, seqs, strict=True):
             crash_point("committed", event, *decisions)
             for seq, decision in zip(numbers[1:], decisions, strict=True):
                 if isinstance(decision, Place | Modify | Cancel):
-                    self._dispatch(seq, decision, event.at, Sending(decided, durable, durable))
+                    self._dispatch(seq, decision, event.at, (decided, durable))
+                    sends = True
+            self._untold.append((event, decisions))
         self._rearm.set()
-        self._follow_up()
-        for event, decisions, _ in steps:
-            self._watch(event, decisions)
+        if sends:  # the requests leave first
+            self._start(self._follow_up_soon())
+        else:
+            self._follow_up()
         return [decisions for _, decisions, _ in steps]
 
     def _learn_instruments(self, event: Event) -> None:
@@ -222,8 +229,14 @@ class Copier:
                 text = f"{before.label}: the {what} was {old} and is {new}; {who} from copying"
                 self.notice(Level.WARNING, text, key=f"resized-{before.symbol}-{what}")
 
+    async def _follow_up_soon(self) -> None:
+        self._follow_up()
+
     def _follow_up(self) -> None:
-        """Do what the engine asks for beside orders: read a book, look an order up."""
+        """Tell whoever watches, and do what the engine asks for beside orders: read a book, look an order up."""
+        untold, self._untold = self._untold, []
+        for event, decisions in untold:
+            self._watch(event, decisions)
         for name in sorted(self.state.ask_books):
             if name in self.accounts:
                 self.accounts[name].poke.set()
@@ -240,27 +253,44 @@ class Copier:
 
     # --- Out ----------------------------------------------------------------------------
 
-    def _dispatch(self, seq: int, command: Command, decided: datetime, times: Sending) -> None:
-        task = asyncio.ensure_future(self._send(seq, command, decided, times))
+    def _dispatch(self, seq: int, command: Command, asked: datetime, times: _Times) -> None:
+        """Send a command, at once if its account's pace allows it, and have a task wait for what becomes of it."""
+        account = self.accounts[command.account]
+        if account.pace.wait(command, self._now()):
+            work = self._send_later(account, seq, command, asked, times)
+        else:
+            work = self._send(account, seq, command, asked, times)
+        task = asyncio.ensure_future(work)
         self._sending.add(task)
         task.add_done_callback(self._sent)
 
-    async def _send(self, seq: int, command: Command, decided: datetime, times: Sending) -> None:
-        account = self.accounts[command.account]
+    async def _send_later(self, account: Account, seq: int, command: Command, asked: datetime, times: _Times) -> None:
         while wait := account.pace.wait(command, self._now()):
             await asyncio.sleep(wait)
+        await self._send(account, seq, command, asked, times)
+
+    def _send(
+        self, account: Account, seq: int, command: Command, asked: datetime, times: _Times
+    ) -> Coroutine[Any, Any, None]:
         now = self._now()
-        if now - decided > HELD_UP and not isinstance(command, Cancel):
-            detail = f"held up for {(now - decided).total_seconds():.0f} s"
-            self.handle(NotSent(now, command.account, command.correlation_id, verb_of(command), detail), seq)
-            return
+        if now - asked > HELD_UP and not isinstance(command, Cancel):
+            return self._hold_back(seq, command, now, now - asked)
         crash_point("sending", command)
         account.pace.sends(seq, now)
-        outcome = await account.broker.send(command)
+        return self._hear_of(account, seq, command, account.broker.send(command), Sending(*times, now))
+
+    async def _hold_back(self, seq: int, command: Command, now: datetime, held_up: timedelta) -> None:
+        detail = f"held up for {held_up.total_seconds():.0f} s"
+        self.handle(NotSent(now, command.account, command.correlation_id, verb_of(command), detail), seq)
+
+    async def _hear_of(
+        self, account: Account, seq: int, command: Command, answer: Awaitable[Outcome], times: Sending
+    ) -> None:
+        outcome = await answer
         account.pace.answered(seq, self._now())
         crash_point("answered", command)
         if not isinstance(outcome, NotSent):
-            outcome = replace(outcome, times=replace(times, sent=now))
+            outcome = replace(outcome, times=times)
         self._answered(outcome, seq)
 
     def _answered(self, outcome: Outcome, seq: int) -> None:
@@ -269,17 +299,17 @@ class Copier:
             self.handle(outcome, seq)
             return
         if not self._answers:
-            asyncio.get_running_loop().call_later(_TOGETHER, self._take_answers)
+            self._start(self._take_answers_soon())
         self._answers.append((outcome, seq))
+
+    async def _take_answers_soon(self) -> None:
+        await asyncio.sleep(_TOGETHER)
+        self._take_answers()
 
     def _take_answers(self) -> None:
         answers, self._answers = self._answers, []
-        if not answers or self._broken:
-            return
-        try:
+        if answers and not self._broken:
             self._take(answers)
-        except Failure as failure:
-            self._fail(failure)
 
     def _sent(self, task: asyncio.Task[None]) -> None:
         self._sending.discard(task)

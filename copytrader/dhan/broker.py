@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
@@ -27,7 +27,7 @@ from copytrader.dhan.answers import (
     read_complaint,
     verb_of,
 )
-from copytrader.dhan.transport import Reply, Request, Transport
+from copytrader.dhan.transport import Later, Reply, Request, Transport
 from copytrader.failure import ExitCode, Failure
 
 _log = logging.getLogger(__name__)
@@ -64,15 +64,19 @@ class Broker:
         self._transport = transport
         self._clock = clock
 
-    async def send(self, command: Command) -> Outcome:
-        """Sends the command once and tells what the reply proves."""
+    def send(self, command: Command) -> Awaitable[Outcome]:
+        """Sends the command once, at once where a connection is ready; what is returned tells what the reply proves."""
         try:
             request = self._request(command)
         except ValueError as error:
-            verb = verb_of(command)
-            return NotSent(self._clock(), command.account, command.correlation_id, verb, str(error))
-        reply = await self._exchange(request)
-        return outcome(command, reply, self._clock())
+            return Later(self._unsent, command, str(error))
+        return Later(self._outcome, command, self._clock(), self._transport.send(request))
+
+    async def _unsent(self, command: Command, why: str) -> Outcome:
+        return NotSent(self._clock(), command.account, command.correlation_id, verb_of(command), why)
+
+    async def _outcome(self, command: Command, began: datetime, answer: Awaitable[Reply]) -> Outcome:
+        return outcome(command, await self._noted(began, answer), self._clock())
 
     async def orders(self) -> tuple[tuple[Order, ...], tuple[str, ...]]:
         """Today's order book, and a line for each row that cannot be read."""
@@ -141,9 +145,11 @@ class Broker:
         return requests.cancel(command.order_id)
 
     async def _exchange(self, request: Request) -> Reply:
-        before = self._clock()
-        reply = await self._transport.send(request)
-        self._note_clock(reply, before, self._clock())
+        return await self._noted(self._clock(), self._transport.send(request))
+
+    async def _noted(self, began: datetime, answer: Awaitable[Reply]) -> Reply:
+        reply = await answer
+        self._note_clock(reply, began, self._clock())
         return reply
 
     def _note_clock(self, reply: Reply, before: datetime, after: datetime) -> None:

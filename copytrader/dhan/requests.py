@@ -22,6 +22,7 @@ from copytrader.dhan.transport import Request
 
 _SDK_AMO_TIMES = ("OPEN", "OPEN_30", "OPEN_60")
 _AMO_TIMES = ("PRE_OPEN", *_SDK_AMO_TIMES)
+_ENCODE = json.JSONEncoder(allow_nan=False).encode
 _PRICED = (OrderType.LIMIT, OrderType.STOP_LOSS)
 _TRIGGERED = (OrderType.STOP_LOSS, OrderType.STOP_LOSS_MARKET)
 
@@ -184,7 +185,7 @@ class _Recorder:
 
 def _json(payload: dict[str, Any]) -> bytes:
     wanted = {key: value for key, value in payload.items() if value is not None and value != ""}
-    return json.dumps(wanted, allow_nan=False).encode()
+    return _ENCODE(wanted).encode()
 
 
 def _exact_float(price: Decimal) -> float:

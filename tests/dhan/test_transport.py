@@ -9,9 +9,11 @@ import socket
 import ssl
 import subprocess
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from typing import Any
 
+import aiohttp
 import pytest
 from aiohttp import web
 
@@ -77,6 +79,156 @@ def test_one_connection_serves_many_requests() -> None:
             for _ in range(5):
                 assert (await carrier.send(BOOK)).status == 200
             assert seen.connections == 1
+
+    run(test)
+
+
+@pytest.mark.parametrize(
+    ("request_", "length"),
+    [(ORDER, b"Content-Length: 16\r\n"), (CANCEL, b"Content-Length: 0\r\n"), (BOOK, b"")],
+    ids=lambda value: getattr(value, "method", ""),
+)
+def test_a_whole_request_leaves_in_one_piece(request_: Request, length: bytes) -> None:
+    pieces: list[bytes] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        pieces.append(await reader.read(65536))
+        writer.write(http_answer(b"[]"))
+        writer.close()
+
+    async def test() -> None:
+        server = await asyncio.start_server(serve, "127.0.0.1", 0)
+        host = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        async with server:
+            assert (await exchange(f"http://{host}/v2/", request_)).status == 200
+        head, end, body = pieces[0].partition(b"\r\n\r\n")
+        first, *lines = (head + b"\r\n").splitlines(keepends=True)
+        assert first == f"{request_.method} /v2{request_.path} HTTP/1.1\r\n".encode()
+        assert f"Host: {host}\r\n".encode() in lines
+        assert b"".join(line for line in lines if line.startswith(b"Content-Length")) == length
+        assert (end, body) == (b"\r\n\r\n", request_.body or b"")
+
+    run(test)
+
+
+def test_a_late_answer_is_not_taken_for_that_to_the_next_request() -> None:
+    async def answer(head: bytes, writer: asyncio.StreamWriter) -> None:
+        if head.startswith(b"POST"):
+            await asyncio.sleep(0.3)
+        writer.write(http_answer(b"late" if head.startswith(b"POST") else b"mine"))
+
+    async def test() -> None:
+        async with tcp_server(answer) as (url, seen), made(url, read_timeout=0.2) as carrier:
+            await carrier.warm()
+            late = await carrier.send(ORDER)
+            assert (late.sent, late.status, late.detail[-12:]) == (True, None, "time ran out")
+            for _ in range(4):
+                assert (await carrier.send(BOOK)).body == b"mine"
+                await asyncio.sleep(0.05)
+            assert seen.connections == 2
+
+    run(test)
+
+
+def test_a_cancelled_request_leaves_no_answer_behind() -> None:
+    async def answer(head: bytes, writer: asyncio.StreamWriter) -> None:
+        if head.startswith(b"POST"):
+            await asyncio.sleep(0.1)
+        writer.write(http_answer(b"late" if head.startswith(b"POST") else b"mine"))
+
+    async def test() -> None:
+        async with tcp_server(answer) as (url, _), made(url) as carrier:
+            await carrier.warm()
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(carrier.send(ORDER), 0.05)
+            await asyncio.sleep(0.1)
+            assert (await carrier.send(BOOK)).body == b"mine"
+
+    run(test)
+
+
+def test_what_a_server_says_unasked_is_not_taken_for_an_answer() -> None:
+    async def answer(_: bytes, writer: asyncio.StreamWriter) -> None:
+        writer.write(http_answer(b"mine"))
+        await asyncio.sleep(0.05)
+        writer.write(http_answer(b"", "408 Request Timeout"))
+
+    async def test() -> None:
+        async with tcp_server(answer) as (url, seen), made(url) as carrier:
+            for _ in range(2):
+                reply = await carrier.send(ORDER)
+                assert (reply.status, reply.body) == (200, b"mine")
+                await asyncio.sleep(0.1)
+            assert seen.connections == 2
+
+    run(test)
+
+
+def test_a_kept_connection_that_the_server_closed_meanwhile_is_not_used() -> None:
+    async def answer(_: bytes, writer: asyncio.StreamWriter) -> None:
+        writer.write(http_answer(b"[]"))
+        await writer.drain()
+        writer.close()
+
+    async def test() -> None:
+        async with tcp_server(answer) as (url, seen), made(url) as carrier:
+            for _ in range(3):
+                assert (await carrier.send(ORDER)).status == 200
+                await asyncio.sleep(0.05)
+            assert (seen.connections, len(seen.requests)) == (3, 3)
+
+    run(test)
+
+
+def test_a_connection_kept_for_too_long_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transport, "KEEP_ALIVE_SECONDS", 0.05)
+
+    async def answer(_: bytes, writer: asyncio.StreamWriter) -> None:
+        writer.write(http_answer(b"[]"))
+
+    async def test() -> None:
+        async with tcp_server(answer) as (url, seen), made(url) as carrier:
+            for _ in range(2):
+                assert (await carrier.send(ORDER)).status == 200
+                await asyncio.sleep(0.1)
+            assert seen.connections == 2
+
+    run(test)
+
+
+def test_requests_at_the_same_time_do_not_mix_their_answers() -> None:
+    async def answer(head: bytes, writer: asyncio.StreamWriter) -> None:
+        path = head.split(b" ")[1]
+        await asyncio.sleep(0.05 if path.endswith(b"0") else 0.01)
+        writer.write(http_answer(path))
+
+    async def test() -> None:
+        async with tcp_server(answer) as (url, seen), made(url) as carrier:
+            for _ in range(3):
+                paths = [f"/orders/{number}" for number in range(5)]
+                replies = await asyncio.gather(*(carrier.send(Request("DELETE", path)) for path in paths))
+                assert [reply.body.decode() for reply in replies] == paths
+            assert (seen.connections, len(seen.requests)) == (5, 15)
+
+    run(test)
+
+
+def test_early_hints_are_not_the_answer_and_a_switch_of_protocols_is_no_success() -> None:
+    async def hint(_: bytes, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 103 Early Hints\r\nLink: </>\r\n\r\n" + http_answer(b"[]"))
+
+    async def switch(_: bytes, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n")
+
+    async def test() -> None:
+        async with tcp_server(hint) as (url, seen), made(url) as carrier:
+            for _ in range(2):
+                reply = await carrier.send(ORDER)
+                assert (reply.status, reply.body) == (200, b"[]")
+            assert seen.connections == 1
+        async with tcp_server(switch) as (url, _):
+            reply = await exchange(url)
+            assert (reply.status, reply.body, reply.sent) == (101, b"", True)
 
     run(test)
 
@@ -167,16 +319,31 @@ def test_an_unknown_certificate_means_not_sent(tmp_path: Any) -> None:
     trustme = self_signed(tmp_path)
 
     async def test() -> None:
-        app = web.Application()
-        app.router.add_post("/orders", fine)
-        runner = web.AppRunner(app)
-        await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=trustme).start()
-        reply = await exchange(f"https://127.0.0.1:{runner.addresses[0][1]}")
-        await runner.cleanup()
+        async with encrypted(trustme) as (url, seen):
+            reply = await exchange(url)
         assert (reply.sent, reply.detail) == (False, "no connection: the certificate is not valid")
+        assert seen == []
 
     run(test)
+
+
+@asynccontextmanager
+async def encrypted(certificate: ssl.SSLContext) -> AsyncIterator[tuple[str, list[Any]]]:
+    seen: list[Any] = []
+
+    async def note(request: web.Request) -> web.StreamResponse:
+        seen.append(dict(request.headers))
+        return await fine(request)
+
+    app = web.Application()
+    app.router.add_post("/orders", note)
+    runner = web.AppRunner(app, shutdown_timeout=0.1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=certificate).start()
+    try:
+        yield f"https://127.0.0.1:{runner.addresses[0][1]}", seen
+    finally:
+        await runner.cleanup()
 
 
 def self_signed(folder: Any) -> ssl.SSLContext:
@@ -233,6 +400,47 @@ def test_a_request_leaves_by_its_proxy() -> None:
             reply = await exchange("http://localhost:1", proxy=proxy)
             assert reply.status == 200
             assert seen.requests[0][:2] == ("POST", "http://localhost:1/orders")
+
+    run(test)
+
+
+def test_a_proxy_on_the_way_to_an_encrypted_server_learns_its_password_and_no_token(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Any
+) -> None:
+    monkeypatch.setattr(transport, "connector", lambda _: aiohttp.TCPConnector(ssl=False))
+    heads: list[bytes] = []
+    passed: list[bytes] = []
+    ended = asyncio.Event()
+
+    async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while piece := await reader.read(65536):
+                passed.append(piece)
+                writer.write(piece)
+        finally:
+            writer.close()
+
+    async def tunnel(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        heads.append(await reader.readuntil(b"\r\n\r\n"))
+        there, back = await asyncio.open_connection(*heads[-1].split(b" ")[1].decode().split(":"))
+        writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
+        await asyncio.gather(pump(reader, back), pump(there, writer), return_exceptions=True)
+        ended.set()
+
+    async def test() -> None:
+        async with encrypted(self_signed(tmp_path)) as (url, seen):
+            proxy = await asyncio.start_server(tunnel, "127.0.0.1", 0)
+            address = f"http://user:password@127.0.0.1:{proxy.sockets[0].getsockname()[1]}"
+            async with made(url, proxy=address) as carrier:
+                for _ in range(3):
+                    assert (await carrier.send(ORDER)).status == 200
+            await ended.wait()
+            proxy.close()
+        assert TOKEN.encode() not in b"".join([*heads, *passed])
+        assert [headers["access-token"] for headers in seen] == [TOKEN] * 3
+        assert all("Proxy-Authorization" not in headers for headers in seen)
+        assert [head.split(b" ")[0] for head in heads] == [b"CONNECT"]
+        assert b"\r\nProxy-Authorization: Basic dXNlcjpwYXNzd29yZA==\r\n" in heads[0]
 
     run(test)
 

@@ -10,12 +10,13 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import deque
+from collections.abc import Awaitable
 from dataclasses import dataclass
 from random import Random
 from typing import TYPE_CHECKING, Any, Self
 
 from copytrader.dhan.stream import Frame, LoggedIn, Lost, StreamEvent
-from copytrader.dhan.transport import Reply, Request, is_allowed, without_secret
+from copytrader.dhan.transport import Later, Reply, Request, is_allowed, without_secret
 from copytrader.simulator import Break, Fault, FaultKind, Response
 from copytrader.simulator.streams import Envelope
 from tests.simulation.garble import broken
@@ -53,22 +54,30 @@ class Wire:
         self._process = process
         self._client_id = client_id
 
-    async def send(self, request: Request) -> Reply:
+    def send(self, request: Request) -> Awaitable[Reply]:
+        """Send at once, as the real one does where a connection is ready."""
+        self._process.must_live()
         world, token = self._world, self._process.tokens[self._client_id]
         if not is_allowed(request):
             world.problem(f"a request outside the allow-list: {request.method} {request.path}")
-            return Reply(None, sent=False, detail="refused by our own guard: not an allowed request")
+            return Later(self._fail, 0, "refused by our own guard: not an allowed request")
         world.judge.leaves(request)
         journey = plan(world, self._client_id, request, token)
         if not journey.connects:
             world.counts["no_connection"] += 1
-            await asyncio.sleep(journey.out)
-            return Reply(None, sent=False, detail="no connection: refused")
+            return Later(self._fail, journey.out, "no connection: refused")
         answer: asyncio.Future[Reply] = world.loop.create_future()
         world.loop.call_later(journey.out, self._arrive, request, token, journey, answer)
         if request.method != "GET":
             self._process.at("in_flight")
         world.loop.call_later(READ_TIMEOUT, _settle, answer, _nothing("time ran out"))
+        return Later(self._wait, request, answer)
+
+    async def _fail(self, seconds: float, detail: str) -> Reply:
+        await asyncio.sleep(seconds)
+        return Reply(None, sent=False, detail=detail)
+
+    async def _wait(self, request: Request, answer: asyncio.Future[Reply]) -> Reply:
         reply = await answer
         if request.method != "GET":
             self._process.at("answer")

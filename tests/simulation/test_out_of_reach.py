@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Awaitable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
@@ -14,7 +14,7 @@ from copytrader.calendar import build
 from copytrader.core.facts import Alert, BookRead, Level
 from copytrader.core.model import LEADER, CopyRules, Product, Security
 from copytrader.core.state import Key, Share
-from copytrader.dhan.transport import Reply, Request
+from copytrader.dhan.transport import Later, Reply, Request
 from tests.simulation.network import Line, Wire
 from tests.simulation.swarm import draw
 from tests.simulation.world import World, limits_of, listening
@@ -31,10 +31,13 @@ class Cut:
         self.streams: set[str] = set()
         send, opening = Wire.send, Line._open
 
-        async def sending(wire: Wire, request: Request) -> Reply:
+        async def given(reply: Reply) -> Reply:
+            return reply
+
+        def sending(wire: Wire, request: Request) -> Awaitable[Reply]:
             if (wire._client_id, request.path) in self.requests:
-                return FAILED
-            return NOTHING if (wire._client_id, "") in self.requests else await send(wire, request)
+                return Later(given, FAILED)
+            return Later(given, NOTHING) if (wire._client_id, "") in self.requests else send(wire, request)
 
         async def opened(line: Line) -> None:
             if line._client_id not in self.streams:
