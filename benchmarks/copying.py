@@ -42,6 +42,7 @@ from copytrader.core.facts import (
     Accepted,
     BookRead,
     Decision,
+    Event,
     InstrumentRead,
     OrderSeen,
     Place,
@@ -209,46 +210,62 @@ async def theirs(broker: BrokerProcess, followers: int, count: int, pause: float
     return found
 
 
-def growth(count: int = 1000) -> tuple[float, float]:
-    """Microseconds of engine and journal for the orders around the 10th and around the last, one follower."""
-    row = Instrument(Security("NSE_FNO", "40001"), "NIFTY", 75, Decimal("0.05"))
-    desk = Desk(LEADER_ID, (Follower("f0", client_ids(1)[0]),), CopyRules(enforce_hours=False))
-    state, at = State(), TODAY
-    for event in (
-        Started(at, "", "", desk),
-        InstrumentRead(at, row),
-        BookRead(at, "f0", (), ()),
-        BookRead(at, LEADER, (), ()),
-    ):
-        state, _ = step(state, event)
-    costs = []
-    with tempfile.TemporaryDirectory() as folder, closing(Journal.open(Path(folder) / "growth.db")) as journal:
-        for number in range(count):
-            at += timedelta(seconds=9)
-            ticket = Ticket(row.security, Side.BUY, Product.MARGIN, OrderType.LIMIT, Validity.DAY, 75, Decimal(100))
-            order = Order(str(number), ticket, OrderStatus.PENDING, at, at)
-            seen = OrderSeen(at, LEADER, order, Source.STREAM)
-            began = time.perf_counter_ns()
-            state, decisions = step(state, seen)
-            journal.record(seen, decisions)
-            costs.append((time.perf_counter_ns() - began) / 1000)
-            _end_order(journal, state, order, decisions, at)
-    return statistics.median(costs[5:25]), statistics.median(costs[-20:])
+class Day:
+    """A day of one follower, in the engine and a journal, order by order."""
+
+    def __init__(self, path: Path) -> None:
+        self._row = Instrument(Security("NSE_FNO", "40001"), "NIFTY", 75, Decimal("0.05"))
+        desk = Desk(LEADER_ID, (Follower("f0", client_ids(1)[0]),), CopyRules(enforce_hours=False))
+        self._journal = Journal.open(path)
+        self._state, self._at, self._orders = State(), TODAY, 0
+        for event in (
+            Started(TODAY, "", "", desk),
+            InstrumentRead(TODAY, self._row),
+            BookRead(TODAY, "f0", (), ()),
+            BookRead(TODAY, LEADER, (), ()),
+        ):
+            self._take(event)
+
+    def next(self) -> float:
+        """Let the leader place one more order and cancel it; return microseconds of engine and journal for its first frame."""
+        self._at += timedelta(seconds=9)
+        self._orders += 1
+        terms = Ticket(self._row.security, Side.BUY, Product.MARGIN, OrderType.LIMIT, Validity.DAY, 75, Decimal(100))
+        order = Order(str(self._orders), terms, OrderStatus.PENDING, self._at, self._at)
+        began = time.perf_counter_ns()
+        decisions = self._take(OrderSeen(self._at, LEADER, order, Source.STREAM))
+        cost = (time.perf_counter_ns() - began) / 1000
+        (place,) = [each for each in decisions if isinstance(each, Place)]
+        self._take(Accepted(self._at, "f0", place.correlation_id, Verb.PLACE, f"F{order.order_id}"))
+        dead = replace(order, status=OrderStatus.CANCELLED)
+        copy = replace(dead, order_id=f"F{order.order_id}", correlation_id=place.correlation_id)
+        self._take(OrderSeen(self._at, LEADER, dead, Source.STREAM))
+        self._take(OrderSeen(self._at, "f0", copy, Source.STREAM))
+        return cost
+
+    def _take(self, event: Event) -> tuple[Decision, ...]:
+        self._state, decisions = step(self._state, event)
+        self._journal.record(event, decisions)
+        return decisions
 
 
-def _end_order(journal: Journal, state: State, order: Order, decisions: tuple[Decision, ...], at: datetime) -> None:
-    """Let the leader's order and its copy be cancelled, as the broker would tell it."""
-    (place,) = [each for each in decisions if isinstance(each, Place)]
-    answer = Accepted(at, "f0", place.correlation_id, Verb.PLACE, f"F{order.order_id}")
-    copy = replace(order, order_id=f"F{order.order_id}", correlation_id=place.correlation_id)
-    dead = OrderStatus.CANCELLED
-    for event in (
-        answer,
-        OrderSeen(at, LEADER, replace(order, status=dead), Source.STREAM),
-        OrderSeen(at, "f0", replace(copy, status=dead), Source.STREAM),
-    ):
-        state, decided = step(state, event)
-        journal.record(event, decided)
+def growth(count: int = 1000, turns: int = 30) -> tuple[float, float]:
+    """Microseconds for the orders around the 10th and around the last: a new day and a long one, by turns.
+
+    One after the other would compare two moods of the machine.
+    """
+    early, late = list[float](), list[float]()
+    with tempfile.TemporaryDirectory() as folder:
+        long = Day(Path(folder) / "long.db")
+        for _ in range(count - turns):
+            long.next()
+        for turn in range(turns):
+            fresh = Day(Path(folder) / f"fresh{turn}.db")
+            for _ in range(8):
+                fresh.next()
+            early += [fresh.next(), fresh.next(), fresh.next()]
+            late += [long.next(), long.next(), long.next()]
+    return statistics.median(early), statistics.median(late)
 
 
 def median_and_p99(values: list[float]) -> tuple[float, float]:

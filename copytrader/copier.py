@@ -80,6 +80,9 @@ WORDS_EVERY = 0.2
 BUFFER_AT_MOST = 5.0
 _BOOK_PAUSE = 0.25
 _MIND_EVERY = 2.0
+_IDLE_FOR = timedelta(seconds=1)
+_COMMITS_TO_MOVE = 50
+"""After so many commits the journal is put in order when nothing happens, so that this falls on no order."""
 _UNREAD_EVERY = 5.0
 _TRIES = 4
 _GOODBYE = 5.0
@@ -96,6 +99,8 @@ class Journal(Protocol):
     def record_many(self, steps: Sequence[tuple[Event, Sequence[Decision], int | None]]) -> list[tuple[int, ...]]: ...
 
     def words(self) -> list[tuple[int, Event]]: ...
+
+    def checkpoint(self) -> bool: ...
 
 
 class _Book(NamedTuple):
@@ -157,6 +162,7 @@ class Copier:
         self._failed: asyncio.Future[None] | None = None
         self._answers: list[tuple[Event, int | None]] = []
         self._untold: list[tuple[Event, tuple[Decision, ...]]] = []
+        self._commits, self._committed_at = 0, now()
 
     def watch(self, watcher: Watcher) -> None:
         """Tell somebody of each event and what was decided on it, after it is recorded."""
@@ -186,6 +192,7 @@ class Copier:
         alone = len(steps) == 1
         seqs = [self._journal.record(*steps[0], word=word)] if alone else self._journal.record_many(steps)
         durable = self._now()
+        self._commits, self._committed_at = self._commits + 1, durable
         sends = False
         for (event, decisions, _), numbers in zip(steps, seqs, strict=True):
             crash_point("committed", event, *decisions)
@@ -636,7 +643,17 @@ class Copier:
                 )
                 if said is not None:
                     self.notice(said.level, said.text, account.name, said.key)
+            self._tidy()
             await asyncio.sleep(_MIND_EVERY)
+
+    def _tidy(self) -> None:
+        if self._commits < _COMMITS_TO_MOVE or self._sending or self._now() - self._committed_at < _IDLE_FOR:
+            return
+        self._commits = 0
+        try:
+            self._journal.checkpoint()
+        except Failure as failure:  # nothing is lost by it; the next commit shows whether the disk still writes
+            _log.warning("%s", failure)
 
     def _in_hours(self, now: datetime) -> bool:
         """Whether the shares' market is open, or that of anything of the day or held."""

@@ -79,6 +79,13 @@ class Tap:
         self._process.must_live()
         return self._journal.words()
 
+    def checkpoint(self) -> bool:
+        self._process.must_live()
+        self._world.counts["checkpoint"] += 1
+        if self._process.copier._sending:
+            self._world.problem("the journal is put in order while an order is on its way")
+        return self._journal.checkpoint()
+
 
 class Process:
     def __init__(self, world: World, number: int, journal: Journal, crash: Crash | None) -> None:

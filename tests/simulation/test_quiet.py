@@ -8,7 +8,7 @@ from pathlib import Path
 
 from copytrader.core.facts import Alert, Command, Connected, Disconnected
 from tests.simulation.swarm import draw
-from tests.simulation.world import World, limits_of, listening
+from tests.simulation.world import World, limits_of, listening, run
 
 HOURS = 12
 
@@ -41,3 +41,10 @@ def test_a_quiet_account_stays_quiet_for_twelve_hours(tmp_path: Path) -> None:
         assert len(reads) > HOURS * 3600 / 5 * len(world.client_ids) * 0.9
         world.finish()
     assert world.problems == []
+
+
+def test_the_journal_is_put_in_order_after_a_busy_time_when_nothing_is_on_its_way(tmp_path: Path) -> None:
+    outcome = run(13, tmp_path)
+
+    assert outcome.problems == ()
+    assert outcome.counts["checkpoint"] > 0
