@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from types import TracebackType
@@ -21,6 +22,7 @@ from typing import Any, Self
 
 from aiohttp import web
 
+from copytrader.core.model import IST
 from copytrader.simulator import LEADER_ID, Exchange, client_ids, options_desk, token_of
 from copytrader.simulator.model import BookOrder
 from copytrader.simulator.server import base_url, serve
@@ -31,6 +33,8 @@ CAPTURES = Path(os.environ.get("COPYTRADER_CAPTURES") or ROOT.parent / "shared")
 NAMES = ("asha", "ravi", "mira", "omar", "lata")
 D = Decimal
 PATIENCE = 60.0
+LONGEST_SCENE = 150
+"""Seconds that a scene may last on a loaded machine."""
 """Seconds for what takes one on an idle machine."""
 
 
@@ -76,6 +80,14 @@ class Program:
         await self.ends()
 
 
+def _let_midnight_pass() -> None:
+    """A scene that begins just before the Indian midnight would end on another trade date."""
+    now = datetime.now(IST)
+    left = (datetime.combine(now + timedelta(days=1), datetime.min.time(), IST) - now).total_seconds()
+    if left < LONGEST_SCENE:
+        time.sleep(left + 1)
+
+
 class Stage:
     """A simulated Dhan with a leader and followers, a configuration, and the commands run on it."""
 
@@ -92,6 +104,7 @@ class Stage:
         env: dict[str, str] | None = None,
         program: Sequence[str] = ("-m", "copytrader"),
     ) -> None:
+        _let_midnight_pass()
         self.folder = folder
         self.names = NAMES[: len(ratios)]
         self.ratios = ratios
