@@ -33,9 +33,9 @@ CAPTURES = Path(os.environ.get("COPYTRADER_CAPTURES") or ROOT.parent / "shared")
 NAMES = ("asha", "ravi", "mira", "omar", "lata")
 D = Decimal
 PATIENCE = 60.0
+"""Seconds for what takes one on an idle machine."""
 LONGEST_SCENE = 150
 """Seconds that a scene may last on a loaded machine."""
-"""Seconds for what takes one on an idle machine."""
 
 
 @dataclass
