@@ -61,6 +61,12 @@ MUTATIONS = (
         "",
     ),
     Mutation(
+        "what was refused is used up",
+        "state.py",
+        "        return self.asked.quantity\n\n\n@dataclass(slots=True)\nclass Copy:",
+        "        return self.filled\n\n\n@dataclass(slots=True)\nclass Copy:",
+    ),
+    Mutation(
         "a refused order is not sent again in another size",
         "gap.py",
         "    if any(piece.is_refused and _differs_in_quantity_only(piece.asked, order.known.ticket) for piece in copy.slices):\n",
@@ -487,10 +493,23 @@ MUTATIONS = (
         "        reserve = 0 if rank is Rank.ENTRY",
     ),
     Mutation(
+        "the limits of the minute, the hour and the day are kept",
+        "budget.py",
+        "return minute > min(reserve, _MINUTE_RESERVE_AT_MOST) and hour > reserve and day > reserve",
+        "return True",
+    ),
+    Mutation(
         "the broker's rate limits are kept",
         "budget.py",
         "        if second <= _RESERVE_SECOND[rank]:\n            return False\n",
         "",
+    ),
+    Mutation(
+        "only the broker ends a cancel",
+        "answers.py",
+        "                state.ask_books.add(piece.follower)\n                end_piece(state, account, piece, news)",
+        "                if answer.verb is Verb.CANCEL:\n"
+        "                    close_piece(state, account, piece, OrderStatus.CANCELLED)",
     ),
     Mutation(
         "what is held for a day is forgotten with the day",

@@ -102,3 +102,31 @@ def test_a_position_that_is_gone_twice_is_gone() -> None:
     play.fills()
 
     assert play.lots() == 0
+
+
+def test_a_refused_exit_is_not_placed_again_when_the_leader_changes_its_price() -> None:
+    """What the broker refused is used up; the leader's exit is followed by a sweep once it has filled."""
+    play = Play()
+    play.trades("L1", 4)
+    play.answer = refused(play, RefusalClass.OTHER, Place)
+    play.places("L2", ticket(Side.SELL, 300, "110"))
+    play.answer = None
+    play.modifies("L2", price=D(111))
+    play.waits(10)
+
+    assert [each.leader_order_id for each in play.decisions if isinstance(each, Place)].count("L2") == 1
+    play.leader_fills("L2")
+    play.waits(10)
+    play.fills()
+    assert play.lots() == 0
+
+
+def test_a_refused_entry_is_not_placed_again_when_the_leader_changes_its_price() -> None:
+    play = Play()
+    play.answer = refused(play, RefusalClass.OTHER, Place)
+    play.places("L1")
+    play.answer = None
+    play.modifies("L1", price=D(111))
+    play.waits(10)
+
+    assert len([each for each in play.decisions if isinstance(each, Place)]) == 1

@@ -141,12 +141,6 @@ RULES = (
         "    if not status.is_terminal:\n        return None",
     ),
     Rule(
-        "the rate limits are kept",
-        "core",
-        "return minute > min(reserve, _MINUTE_RESERVE_AT_MOST) and hour > reserve and day > reserve",
-        "return True",
-    ),
-    Rule(
         "a restart does not forget the calls that were made",
         "core",
         "            account.follower, account.ready, account.blocked = follower, False, None\n",
@@ -164,19 +158,6 @@ RULES = (
         "core",
         "    if share.net is not None and holding.key.product not in DELIVERED:",
         "    if share.net is None and holding.key.product not in DELIVERED:",
-    ),
-    Rule(
-        "what was refused is used up",
-        "core",
-        "        return self.asked.quantity\n\n\n@dataclass(slots=True)\nclass Copy:",
-        "        return self.filled\n\n\n@dataclass(slots=True)\nclass Copy:",
-    ),
-    Rule(
-        "only the broker ends a cancel",
-        "core",
-        "                state.ask_books.add(piece.follower)\n                end_piece(state, account, piece, news)",
-        "                if answer.verb is Verb.CANCEL:\n"
-        "                    close_piece(state, account, piece, OrderStatus.CANCELLED)",
     ),
     Rule(
         "a cancel is repeated until the order has ended",
