@@ -174,9 +174,11 @@ def _difference(found: Difference) -> Iterator[str]:
 def _played(request: Request, speed: float | None, report: Path | None, *, as_json: bool, as_csv: bool) -> ExitCode:
     from copytrader import render
     from copytrader.replay.report import page
-    from copytrader.replay.request import opened
+    from copytrader.replay.request import opened, refuse_report
     from copytrader.replay.summary import Played
 
+    if report is not None:
+        refuse_report(request, report)
     with opened(request) as replay:
         state = _run(replay, request.until_order, speed)
         verdict = None

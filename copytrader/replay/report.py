@@ -26,6 +26,15 @@ from copytrader.replay.summary import (
     order_rows,
 )
 
+BEGINNING = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
+<meta name="referrer" content="no-referrer">
+<title>Copytrader, replay of """
+"""How each page begins: by this a file is known to be one."""
 _MOST_ROWS = 1000
 _WIDTH, _HEIGHT, _LEFT, _RIGHT, _TOP, _BOTTOM = 640, 220, 70, 12, 12, 30
 _STYLE = """
@@ -62,21 +71,14 @@ svg text { font: 11px system-ui, sans-serif; fill: var(--soft); } .grid { stroke
 
 def page(played: Played, document: Mapping[str, object]) -> str:
     """Return the whole page for a document made of the same replay."""
-    title = f"Copytrader, replay of {_when(document)}"
+    when = _text(_when(document))
     notes = "".join(f"<li>{_text(str(note))}</li>" for note in _list(document["notes"]))
     rules = "".join(f"<li>{_text(str(rule))}</li>" for rule in _list(document["changed_rules"]))
-    return f"""<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
-<meta name="referrer" content="no-referrer">
-<title>{_text(title)}</title>
+    return f"""{BEGINNING}{when}</title>
 <style>{_STYLE}</style>
 </head>
 <body>
-<h1>{_text(title)}</h1>
+<h1>Copytrader, replay of {when}</h1>
 <p class="soft">From {_text(played.source)}. Times are Indian, money is in rupees.</p>
 <ul class="soft">{notes}</ul>
 {f"<h2>Rules that differ</h2><ul>{rules}</ul>" if rules else ""}

@@ -20,7 +20,7 @@ from copytrader.dhan.master import InstrumentStore
 from copytrader.failure import ExitCode, Failure
 from copytrader.journal import Journal
 from copytrader.paper import FillModel
-from copytrader.replay import frames, rules
+from copytrader.replay import frames, rules, target
 from copytrader.replay.play import AS_CONFIGURED, RECORDED, WHAT_IF, Step, Track, play_events, play_recording
 from copytrader.replay.proof import Progress, Verdict, prove
 from copytrader.replay.recording import Recording, Window, has_facts, last_day, record_of
@@ -82,6 +82,20 @@ def proved(request: Request, progress: Progress) -> Verdict:
     with closing(_journal(request)) as journal:
         window, _ = _window(request, journal, whole=request.source is not None)
         return prove(journal, window, progress)
+
+
+def refuse_report(request: Request, report: Path) -> None:
+    """Refuse a file for the page in which something else would be lost."""
+    needed = request.source is None or request.config is not None
+    target.refuse_unsafe(report, request.source, load(request.config) if needed else _usual_config())
+
+
+def _usual_config() -> Config | None:
+    """Read the configuration in force, None where there is none or it cannot be read: the replay needs none."""
+    try:
+        return load()
+    except ConfigError:
+        return None
 
 
 def _is_journal(path: Path) -> bool:

@@ -300,6 +300,58 @@ def test_a_broker_s_words_cannot_become_markup(tmp_path: Path) -> None:
     assert "<script" not in out.read_text()
 
 
+def test_a_page_may_take_the_place_of_an_earlier_one_and_of_nothing_else(journal: Path, tmp_path: Path) -> None:
+    out, notes = tmp_path / "out.html", tmp_path / "notes.html"
+    notes.write_text("<!doctype html>\n<title>mine</title>\n")
+
+    assert [run(journal, "--report", out).exit_code for _ in range(2)] == [0, 0]
+    refused = run(journal, "--report", notes)
+
+    assert refused.exit_code == 2
+    assert (
+        refused.stderr
+        == f"--report: {notes} exists and is no page of an earlier replay; name another file for the page\n"
+    )
+    assert notes.read_text() == "<!doctype html>\n<title>mine</title>\n"
+    assert run(journal, "--report", tmp_path / "none" / "out.html").exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "what"),
+    [
+        ("copytrader.db", "is the journal"),
+        ("copytrader.db-wal", "is a part of the journal"),
+        ("copytrader.db-shm", "is a part of the journal"),
+        ("copytrader.instruments.db", "is the instrument master"),
+        ("copytrader.toml", "is the configuration"),
+        ("link.html", "is the journal"),
+        ("day.jsonl", "is the source of the replay"),
+    ],
+)
+def test_a_page_never_takes_the_place_of_what_is_needed(
+    write_config: WriteConfig, journal: Path, tmp_path: Path, name: str, what: str
+) -> None:
+    write_config()
+    source, out = tmp_path / "day.jsonl", tmp_path / name
+    source.write_text(EXAMPLE.read_text())
+    (tmp_path / "link.html").symlink_to(journal)
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+
+    result = run(source, "--report", out)
+
+    assert result.exit_code == 2
+    assert result.stderr == f"--report: {out} {what}; name another file for the page\n"
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_the_files_beside_a_journal_that_is_named_are_safe_without_a_configuration(journal: Path) -> None:
+    beside = journal.with_name(journal.name + "-wal")
+
+    assert run(journal, "--report", beside).exit_code == 2
+    assert run(journal, "--report", journal).exit_code == 2
+    assert not beside.exists()
+
+
 def test_at_a_speed_it_is_told_line_by_line_at_that_pace() -> None:
     began = time.monotonic()
     result = run(EXAMPLE, "--speed", 20_000)
