@@ -81,7 +81,10 @@ def proved(request: Request, progress: Progress) -> Verdict:
         raise Failure(f"{request.source} holds frames and no decisions: there is nothing to check", code=ExitCode.USAGE)
     with closing(_journal(request)) as journal:
         window, _ = _window(request, journal, whole=request.source is not None)
-        return prove(journal, window, progress)
+        verdict = prove(journal, window, progress)
+        if verdict.identical and not verdict.events:
+            raise _nothing(journal)
+        return verdict
 
 
 def refuse_report(request: Request, report: Path) -> None:
@@ -120,24 +123,52 @@ def _window(request: Request, journal: Journal, *, whole: bool) -> tuple[Window,
     day = _day(request.day) if request.day else None
     if day is None and whole and request.since is None and until is None:
         return Window(), []
-    if day is None and (_lacks_day(request.since) and _lacks_day(until)):
+    dated = _dated(request.since, "--since") or _dated(until, "--until")
+    if day is None and dated is None:
         day = datetime.now(IST).date()
         if not has_facts(journal, day):
             newest = last_day(journal)
             if newest is None:
-                raise Failure(f"{journal.path}: nothing is recorded yet; `copytrader follow` does that")
+                raise _nothing(journal)
             if request.source is None:
                 notes.append(f"nothing is recorded today: this is {newest}")
             day = newest
     begin = None if day is None else datetime.combine(day, time(), IST)
     end = None if begin is None else begin + timedelta(days=1)
-    since = begin if request.since is None else _moment(request.since, day, "--since")
-    last = end if until is None else _moment(until, day, "--until", ends=True)
+    since = begin if request.since is None else _moment(request.since, day or dated, "--since")
+    last = end if until is None else _moment(until, day or dated, "--until", ends=True)
+    _refuse_contradiction(request, until, (begin, end), Window(since, last))
     return Window(since, last), notes
 
 
-def _lacks_day(text: str | None) -> bool:
-    return text is None or _CLOCK.fullmatch(text) is not None
+def _refuse_contradiction(
+    request: Request, until: str | None, day: tuple[datetime | None, datetime | None], window: Window
+) -> None:
+    """Refuse a window that ends before it starts, or lies in another day than the one asked for."""
+    begin, end = day
+    given = " ".join(f"{option} {text}" for option, text in (("--since", request.since), ("--until", until)) if text)
+    if request.day and begin is not None and end is not None:
+        within = window.since is None or begin <= window.since < end
+        if not within or not (window.until is None or begin < window.until <= end):
+            what = f"--date {begin:%Y-%m-%d} and {given} mean different days: leave one out"
+            raise Failure(what, code=ExitCode.USAGE)
+    if window.since is not None and window.until is not None and window.since >= window.until:
+        raise Failure(f"{given} leaves no time: the end must come after the start", code=ExitCode.USAGE)
+
+
+def _dated(text: str | None, option: str) -> date | None:
+    """Return the day that a time names, None for a time of day alone."""
+    return None if text is None or _CLOCK.fullmatch(text) else _moment(text, None, option).date()
+
+
+def _nothing(journal: Journal) -> Failure:
+    """Say that nothing is there to be played, and what there is."""
+    found = journal.query("SELECT min(at), max(at) FROM facts")[1][0]
+    if found[0] is None:
+        return Failure(f"{journal.path}: nothing is recorded yet; `copytrader follow` does that", code=ExitCode.USAGE)
+    first, last = (datetime.fromisoformat(at) for at in found)
+    holds = f"it holds {first:%Y-%m-%d %H:%M} to {last:%Y-%m-%d %H:%M}"
+    return Failure(f"{journal.path}: nothing is recorded in the time asked for; {holds}", code=ExitCode.USAGE)
 
 
 def _is_time(text: str) -> bool:
@@ -175,7 +206,7 @@ def _of_journal(request: Request, stack: ExitStack) -> Replay:
     recording, more = _of_one_kind(recording)
     started = recording.started
     if started is None:
-        raise Failure(f"{journal.path}: no run of `copytrader follow` is recorded in the time asked for")
+        raise _nothing(journal)
     recorded = Track(RECORDED, started.desk, None)
     other = _asked(request, started.desk)
     notes += more

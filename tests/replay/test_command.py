@@ -24,7 +24,7 @@ from copytrader.core.model import IST
 from copytrader.failure import Failure
 from copytrader.replay.offline import offline
 from copytrader.replay.watch import Pace
-from tests.replay.support import EXAMPLE, desk, example, journal_of
+from tests.replay.support import EXAMPLE, desk, example, journal_of, write
 from tests.replay.test_proof import alter
 
 WriteConfig = Callable[..., Path]
@@ -227,8 +227,54 @@ def test_a_part_of_the_day_by_times(journal: Path) -> None:
 
     assert len(morning["orders"]) == 4
     assert len(whole["orders"]) == 16
-    assert run(journal, "--date", "2020-01-01").exit_code == 1
     assert run(journal, "--date", "yesterday").exit_code == 2
+
+
+@pytest.mark.parametrize("check", [(), ("--check",)])
+@pytest.mark.parametrize("window", [("--date", "2020-01-01"), ("--until", "00:01"), ("--since", "2030-01-01")])
+def test_a_time_without_events_is_a_misuse_and_no_proof(
+    journal: Path, window: tuple[str, str], check: tuple[str, ...]
+) -> None:
+    result = run(journal, *window, *check)
+
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    holds = "it holds 2026-11-23 09:20 to 2026-11-23 11:30"
+    assert result.stderr == f"{journal}: nothing is recorded in the time asked for; {holds}\n"
+
+
+@pytest.mark.parametrize("check", [(), ("--check",)])
+def test_an_empty_journal_is_no_proof(tmp_path: Path, check: tuple[str, ...]) -> None:
+    result = run(write(tmp_path / "empty.db", []), *check)
+
+    assert result.exit_code == 2
+    assert "nothing is recorded yet" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("window", "said"),
+    [
+        (("--since", "11:00", "--until", "10:00"), "--since 11:00 --until 10:00 leaves no time"),
+        (("--since", "2026-11-24", "--until", "2026-11-23"), "leaves no time"),
+        (("--date", "2026-11-23", "--since", "2026-11-24T10:00"), "mean different days"),
+        (("--date", "2026-11-23", "--until", "2026-11-22"), "mean different days"),
+    ],
+)
+def test_times_that_contradict_each_other_are_refused(journal: Path, window: tuple[str, ...], said: str) -> None:
+    for check in ((), ("--check",)):
+        result = run(journal, *window, *check)
+
+        assert result.exit_code == 2
+        assert said in result.stderr
+        assert result.stderr.count("\n") == 1
+
+
+def test_a_time_of_day_is_of_the_day_that_the_other_end_names(journal: Path) -> None:
+    one = document(journal, "--since", "2026-11-23T09:00", "--until", "10:00")
+    other = document(journal, "--since", "09:00", "--until", "2026-11-23T10:00")
+
+    assert one["orders"] == other["orders"]
+    assert len(one["orders"]) == 4
 
 
 # --- Outputs -------------------------------------------------------------------------------
