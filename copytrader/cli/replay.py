@@ -180,12 +180,14 @@ def _played(request: Request, speed: float | None, report: Path | None, *, as_js
     if report is not None:
         refuse_report(request, report)
     with opened(request) as replay:
+        for warning in replay.warnings:
+            render.notice(warning)
         state = _run(replay, request.until_order, speed)
         verdict = None
         if replay.prove is not None and request.until_order is None:
             with _progress("checking") as progress:
                 verdict = replay.prove(progress)
-        played = Played(replay.source, replay.tracks, replay.notes, verdict, state)
+        played = Played(replay.source, replay.tracks, replay.notes, verdict, state, replay.warnings, replay.passed_over)
     document = played.document()
     if report is not None:
         report.write_text(page(played, document), encoding="utf-8")
@@ -331,7 +333,7 @@ def _show(played: Played, document: Mapping[str, object]) -> None:
         render.rows(traded, _columns(INSTRUMENTS))
         render.line("")
     _show_orders(played, document)
-    for note in _list(document["notes"]):
+    for note in _list(document["notes"])[len(played.warnings) :]:  # those were said at the start
         render.notice(str(note))
     if played.verdict is not None:
         _show_verdict(played.verdict)

@@ -5,12 +5,14 @@ time at which it was logged beside it (`logged_at`, `at` or `time`); without one
 time of its last change stands in.  Frames alone do not tell what was held before or what an
 instrument is beyond what they say themselves: positions begin flat, and lot size and tick
 come from the frames unless the instrument master knows better.
+
+No line is left out in silence: what cannot be played is told with its reason.
 """
 
 from __future__ import annotations
 
 import json
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -20,63 +22,116 @@ from typing import Any
 
 from copytrader import __version__
 from copytrader.core.facts import BookRead, Connected, Event, FrameRefused, InstrumentRead, OrderSeen, Source, Started
-from copytrader.core.model import IST, LEADER, Desk, Instrument, Security
+from copytrader.core.model import IST, LEADER, Desk, Instrument, Order, Security
 from copytrader.dhan.fields import FrameError
 from copytrader.dhan.frames import NotAnOrder, read_frame
 from copytrader.failure import ExitCode, Failure
 
 _LOGGED = ("logged_at", "at", "time")
 _RAW_AT_MOST = 4096
+_NUMBERS = 5
 _ASK = Callable[[Security], Instrument | None]
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One line of the file: a frame's text, its `Data`, and when it was logged."""
+    """One line of the file: its text, its `Data`, when it was logged, and the order or why there is none."""
 
+    number: int
     text: str
     data: dict[str, Any]
     logged_at: datetime | None
+    found: Order | FrameError | NotAnOrder
 
 
-def read(path: Path) -> list[Line]:
-    """Read a file of frames; raise where it is none."""
+@dataclass(frozen=True, slots=True)
+class PassedOver:
+    """A line that is not played, by its number, and why."""
+
+    line: int
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Frames:
+    """A file of frames of one leader."""
+
+    leader_client_id: str
+    lines: tuple[Line, ...]
+
+    def passed_over(self) -> list[PassedOver]:
+        """Return what is not played; the rest is all there is."""
+        return [PassedOver(line.number, str(line.found)) for line in self.lines if not isinstance(line.found, Order)]
+
+    def timed(self) -> Iterator[tuple[Line, datetime]]:
+        """Give each line a time that does not go back: its own, or that of the line before it."""
+        stamps = [line.logged_at or _time(line.data.get("lastupdatedtime")) for line in self.lines]
+        now = next((at for at in stamps if at is not None), None)
+        if now is None:
+            raise Failure("no frame has a time: neither logged_at nor lastUpdatedTime", code=ExitCode.USAGE)
+        for line, at in zip(self.lines, stamps, strict=True):
+            now = now if at is None else max(at, now)
+            yield line, now
+
+
+def read(path: Path) -> Frames:
+    """Read a file of frames; raise where none can be read.  The leader is whom most frames belong to."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError:
         raise Failure(f"{path} is no text: neither a journal nor a file of frames", code=ExitCode.USAGE) from None
-    lines = [_line(path, number, row) for number, row in enumerate(text.splitlines(), 1) if row.strip()]
-    if not lines:
+    # Not `splitlines`: a broker's text may hold what Python takes for the end of a line and JSON does not.
+    rows = [(number, row, _object(row)) for number, row in enumerate(text.split("\n"), 1) if row.strip()]
+    if not rows:
         raise Failure(f"{path} holds no frames", code=ExitCode.USAGE)
-    return lines
+    ids = Counter(str(data["clientid"]) for *_, (data, _) in rows if data.get("clientid"))
+    leader = ids.most_common(1)[0][0] if ids else ""
+    lines = tuple(Line(number, row, *known, _found(row, leader)) for number, row, known in rows)
+    if not ids or not any(isinstance(line.found, Order) for line in lines):
+        what = "no frame names its client" if not ids else "no line is a frame that can be read"
+        why = f"{path}:{lines[0].number}: {lines[0].found}; {what}"
+        raise Failure(f"{why}: a replay reads a journal or a .jsonl of frames", code=ExitCode.USAGE)
+    return Frames(leader, lines)
 
 
-def leader_of(lines: Sequence[Line], path: Path) -> str:
-    """Return the client id that most frames belong to."""
-    ids = Counter(str(line.data["clientid"]) for line in lines if line.data.get("clientid"))
-    if not ids:
-        raise Failure(f"{path}: no frame names its client", code=ExitCode.USAGE)
-    return ids.most_common(1)[0][0]
+def told(passed_over: Sequence[PassedOver], lines: int) -> str:
+    """Say how many lines are not played, why, and where the first of them are."""
+    where: defaultdict[str, list[int]] = defaultdict(list)
+    for each in passed_over:
+        where[each.why].append(each.line)
+    reasons = "; ".join(f"{why} ({_numbers(numbers)})" for why, numbers in where.items())
+    return f"{len(passed_over):,} of {lines:,} lines are passed over: {reasons}"
 
 
-def events(lines: Sequence[Line], leader_client_id: str, instrument: _ASK) -> Iterator[Event]:
+def _numbers(numbers: Sequence[int]) -> str:
+    first = ", ".join(map(str, numbers[:_NUMBERS]))
+    more = f" and {len(numbers) - _NUMBERS:,} more" if len(numbers) > _NUMBERS else ""
+    return f"line{'s' if len(numbers) > 1 else ''} {first}{more}"
+
+
+def events(frames: Frames, instrument: _ASK) -> Iterator[Event]:
     """Yield what a copier would have recorded of these frames, whoever follows: nobody is on the desk yet."""
-    stamped = list(timed(lines))
+    stamped = list(frames.timed())
     begins = stamped[0][1]
-    yield Started(begins, __version__, "", Desk(leader_client_id, ()))
+    yield Started(begins, __version__, "", Desk(frames.leader_client_id, ()))
     yield Connected(begins, LEADER)
     yield BookRead(begins, LEADER, (), ())
     known: set[Security] = set()
     for line, at in stamped:
-        event = _event(line, leader_client_id, at)
-        if isinstance(event, OrderSeen) and event.order.ticket.security not in known:
-            security = event.order.ticket.security
-            known.add(security)
-            found = _chosen(instrument(security), _instrument(line.data, security))
-            if found is not None:
-                yield InstrumentRead(at, found)
-        if event is not None:
-            yield event
+        raw = line.text[:_RAW_AT_MOST]
+        match line.found:
+            case Order() as order:
+                security = order.ticket.security
+                if security not in known:
+                    known.add(security)
+                    found = _chosen(instrument(security), _instrument(line.data, security))
+                    if found is not None:
+                        yield InstrumentRead(at, found)
+                yield OrderSeen(at, LEADER, order, Source.STREAM, raw)
+            case FrameError() as error:
+                yield FrameRefused(at, LEADER, str(error), raw)
+            case NotAnOrder():
+                pass
 
 
 def _chosen(master: Instrument | None, frame: Instrument | None) -> Instrument | None:
@@ -86,18 +141,24 @@ def _chosen(master: Instrument | None, frame: Instrument | None) -> Instrument |
     return frame
 
 
-def _line(path: Path, number: int, text: str) -> Line:
+def _object(text: str) -> tuple[dict[str, Any], datetime | None]:
+    """Return what a line says beside its order: its `Data` as it stands, and when it was logged."""
     try:
         row = json.loads(text)
-    except ValueError:
-        raise Failure(
-            f"{path}:{number} is not JSON; a file of frames has one on each line", code=ExitCode.USAGE
-        ) from None
+    except (ValueError, RecursionError):
+        return {}, None
     if not isinstance(row, dict):
-        return Line(text, {}, None)
+        return {}, None
     inner = next((value for key, value in row.items() if key.lower() == "data"), row)
     data = {str(key).lower(): value for key, value in inner.items()} if isinstance(inner, dict) else {}
-    return Line(text, data, _logged_at(row, inner is not row))
+    return data, _logged_at(row, inner is not row)
+
+
+def _found(text: str, client_id: str) -> Order | FrameError | NotAnOrder:
+    try:
+        return read_frame(text, client_id)
+    except (FrameError, NotAnOrder) as reason:
+        return reason
 
 
 def _logged_at(row: dict[str, Any], enveloped: bool) -> datetime | None:
@@ -114,27 +175,6 @@ def _time(text: object) -> datetime | None:
     except ValueError:
         return None
     return found.replace(tzinfo=IST) if found.tzinfo is None else found.astimezone(IST)
-
-
-def timed(lines: Sequence[Line]) -> Iterator[tuple[Line, datetime]]:
-    """Give each frame a time that does not go back: its own, or that of the frame before it."""
-    now: datetime | None = None
-    for line in lines:
-        own = line.logged_at or _time(line.data.get("lastupdatedtime")) or now
-        if own is None:
-            raise Failure("the first frame has no time: neither logged_at nor lastUpdatedTime", code=ExitCode.USAGE)
-        now = own if now is None else max(own, now)
-        yield line, now
-
-
-def _event(line: Line, client_id: str, at: datetime) -> OrderSeen | FrameRefused | None:
-    raw = line.text[:_RAW_AT_MOST]
-    try:
-        return OrderSeen(at, LEADER, read_frame(line.text, client_id), Source.STREAM, raw)
-    except NotAnOrder:
-        return None
-    except FrameError as error:
-        return FrameRefused(at, LEADER, str(error), raw)
 
 
 def _instrument(data: dict[str, Any], security: Security) -> Instrument | None:

@@ -62,6 +62,8 @@ class Replay:
     first: int
     last: int
     notes: Sequence[str]
+    warnings: Sequence[str] = ()
+    passed_over: Sequence[frames.PassedOver] = ()
     prove: Callable[[Progress], Verdict] | None = None
 
 
@@ -263,18 +265,27 @@ def _with_hours(config: Config, recorded: Calendar) -> Desk:
 def _of_frames(request: Request, path: Path, stack: ExitStack) -> Replay:
     if request.day or request.since or (request.until and request.until_order is None):
         raise Failure(f"{path} holds frames: they are played whole, leave --date and times out", code=ExitCode.USAGE)
-    lines = frames.read(path)
-    leader = frames.leader_of(lines, path)
+    recorded = frames.read(path)
+    passed_over = recorded.passed_over()
     config = _config(request)
     notes = ["positions begin flat: frames do not tell what was held before", ON_PAPER]
-    desk = _desk_for(request, config, leader, lines, notes)
+    desk = _desk_for(request, config, recorded, notes)
     tracks = [Track(AS_CONFIGURED, desk, FillModel())]
     added = request.added if config is not None else ()
     if request.changes or added or request.model is not None:
         other = rules.changed(desk, request.changes, added)
         tracks.append(Track(WHAT_IF, other, request.model or FillModel()))
-    events = list(frames.events(lines, leader, _instruments(config, stack)))
-    return Replay(str(path), tracks, play_events(events, tracks), 1, len(events), notes)
+    events = list(frames.events(recorded, _instruments(config, stack)))
+    return Replay(
+        source=str(path),
+        tracks=tracks,
+        steps=play_events(events, tracks),
+        first=1,
+        last=len(events),
+        notes=notes,
+        warnings=[frames.told(passed_over, len(recorded.lines))] if passed_over else [],
+        passed_over=passed_over,
+    )
 
 
 def _config(request: Request) -> Config | None:
@@ -289,15 +300,14 @@ def _config(request: Request) -> Config | None:
         raise
 
 
-def _desk_for(
-    request: Request, config: Config | None, leader: str, lines: Sequence[frames.Line], notes: list[str]
-) -> Desk:
+def _desk_for(request: Request, config: Config | None, recorded: frames.Frames, notes: list[str]) -> Desk:
+    leader = recorded.leader_client_id
     if config is None:
         added = request.added or (_NOBODY,)
         if not request.added:
             notes.append(f"no configuration: one follower, called {_NOBODY}, at ratio 1 without limits")
         return rules.changed(rules.bare(leader), {}, added)
-    years = sorted({at.year for _, at in frames.timed(lines)})
+    years = sorted({at.year for _, at in recorded.timed()})
     hours = Calendar() if config.copy_rules.market_hours == "off" else calendar.build(config.calendar, years)
     desk = config.desk(hours)
     if desk.leader_client_id != leader:

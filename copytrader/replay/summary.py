@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from copytrader.core.model import LEADER
 from copytrader.paper import FillModel
+from copytrader.replay.frames import PassedOver
 from copytrader.replay.play import Track
 from copytrader.replay.proof import Verdict
 from copytrader.replay.results import CHARGES, Words, compared
@@ -47,6 +48,8 @@ class Played:
     notes: Sequence[str]
     verdict: Verdict | None = None
     state: Words | None = None
+    warnings: Sequence[str] = ()
+    passed_over: Sequence[PassedOver] = ()
 
     def document(self) -> Words:
         first, other = self.tracks[0], self.tracks[1] if len(self.tracks) > 1 else None
@@ -62,7 +65,8 @@ class Played:
             "orders": rows,
             "differing": None if other is None else sum(1 for row in rows if row["differs"]),
             "check": None if self.verdict is None else self.verdict.document(),
-            "notes": [*self.notes, CHARGES],
+            "notes": [*self.warnings, *self.notes, CHARGES],
+            "passed_over": list(self.passed_over),
         }
         return words if self.state is None else words | {"until": self.state}
 

@@ -34,8 +34,7 @@ def desk(*added: str, **changes: str) -> Desk:
 
 
 def example(path: Path = EXAMPLE) -> list[Event]:
-    lines = frames.read(path)
-    return list(frames.events(lines, frames.leader_of(lines, path), lambda _security: None))
+    return list(frames.events(frames.read(path), lambda _security: None))
 
 
 def decided(

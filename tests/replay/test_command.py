@@ -196,8 +196,52 @@ def test_a_file_that_is_neither_is_said_in_one_line(tmp_path: Path) -> None:
     result, absent = run(path), run(tmp_path / "nowhere.db")
 
     assert (result.exit_code, absent.exit_code) == (2, 2)
-    assert "notes.txt:1 is not JSON" in result.stderr
+    assert result.stderr.startswith(f"{path}:1: not JSON; no frame names its client")
+    assert result.stderr.count("\n") == 1
     assert "no such file" in absent.stderr
+
+
+def test_each_line_that_is_not_played_is_told_with_its_reason(tmp_path: Path) -> None:
+    path = tmp_path / "day.jsonl"
+    lines = EXAMPLE.read_text().splitlines()
+    other = lines[3].replace('"1000000001"', '"1000000777"')
+    broken = lines[4].replace('"quantity": ', '"quantity": -')
+    path.write_text("\n".join(["42", *lines[:3], other, broken, *[lines[5][:200]] * 7, *lines[6:]]) + "\n")
+
+    result = run(path, "--json")
+    found = json.loads(result.stdout)
+
+    why = [(each["line"], each["why"]) for each in found["passed_over"]]
+    assert why[0] == (1, "a heartbeat")
+    assert why[1] == (5, "the order belongs to another client id")
+    assert why[2][0] == 6
+    assert "quantity" in why[2][1]
+    assert why[3:] == [(number, "not JSON") for number in range(7, 14)]
+    said = f"10 of {len(lines) + 7} lines are passed over: a heartbeat (line 1); the order belongs to another client id"
+    assert result.exit_code == 0
+    assert said in result.stderr
+    assert "not JSON (lines 7, 8, 9, 10, 11 and 2 more)" in result.stderr
+    assert found["notes"][0].startswith(said)
+    assert run(path).stderr.count("passed over") == 1
+    assert document(EXAMPLE)["passed_over"] == []
+
+
+def test_a_file_of_frames_of_which_none_can_be_read_says_why_of_its_first_line(tmp_path: Path) -> None:
+    path = tmp_path / "day.jsonl"
+    path.write_text('{"Data": {"clientId": "1000000001", "orderNo": "1"}, "logged_at": "2026-11-23 10:00:00"}\n')
+
+    result = run(path)
+
+    assert result.exit_code == 2
+    assert result.stderr.startswith(f"{path}:1: quantity is missing or 0; no line is a frame that can be read")
+
+
+def test_a_mark_of_the_byte_order_and_odd_line_ends_within_a_frame_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "day.jsonl"
+    text = EXAMPLE.read_text().replace('"remarks": "NR"', '"remarks": "N\u2028R"')
+    path.write_text(text.replace("\n", "\r\n"), encoding="utf-8-sig")
+
+    assert document(path)["results"][0]["accounts"] == document(EXAMPLE)["results"][0]["accounts"]
 
 
 # --- Which part --------------------------------------------------------------------------
