@@ -80,7 +80,11 @@ def _is_entry(command: Command) -> bool:
 
 @dataclass(slots=True)
 class Account:
-    """One account's connections, and what was last read there."""
+    """One account's connections, and what was last read there.
+
+    It is `unread` while its book cannot be read, and is to be read `again` soon also where its parts did not fit
+    together.  Once something of it was `unreadable`, an order may have passed unseen.
+    """
 
     name: str
     client_id: str
@@ -101,6 +105,8 @@ class Account:
     poke: asyncio.Event = field(default_factory=asyncio.Event)
     trouble: str = ""
     unread: bool = False
+    again: bool = False
+    unreadable: bool = False
     lost_since: datetime | None = None
     lost_said: bool = False
     pace: Pace = field(default_factory=Pace)

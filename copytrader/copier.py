@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple, Protocol
@@ -24,7 +24,7 @@ from copytrader import reach
 from copytrader.account import Account
 from copytrader.core import hours
 from copytrader.core.engine import recall, step
-from copytrader.core.exposure import awaits_reading
+from copytrader.core.exposure import DELIVERED, awaits_reading
 from copytrader.core.facts import (
     Adopted,
     Alert,
@@ -57,7 +57,7 @@ from copytrader.core.facts import (
 from copytrader.core.merge import Known
 from copytrader.core.model import LEADER, Desk, Funds, Instrument, Order, Position, Security
 from copytrader.core.sightings import contradicts
-from copytrader.core.state import State
+from copytrader.core.state import Holding, State
 from copytrader.crash import crash_point
 from copytrader.dhan.answers import Outcome, verb_of
 from copytrader.dhan.bodies import Profile
@@ -193,17 +193,19 @@ class Copier:
         seqs = [self._journal.record(*steps[0], word=word)] if alone else self._journal.record_many(steps)
         durable = self._now()
         self._commits, self._committed_at = self._commits + 1, durable
-        sends = False
+        sends = list[tuple[int, Command, datetime]]()
         for (event, decisions, _), numbers in zip(steps, seqs, strict=True):
             crash_point("committed", event, *decisions)
-            for seq, decision in zip(numbers[1:], decisions, strict=True):
-                if isinstance(decision, Place | Modify | Cancel):
-                    self._dispatch(seq, decision, event.at, (decided, durable))
-                    sends = True
+            sends += [
+                (seq, decision, event.at)
+                for seq, decision in zip(numbers[1:], decisions, strict=True)
+                if isinstance(decision, Place | Modify | Cancel)
+            ]
             self._untold.append((event, decisions))
         self._rearm.set()
         if sends:  # the requests leave first
             self._start(self._follow_up_soon())
+            self._dispatch_all(sends, (decided, durable))
         else:
             self._follow_up()
         return [decisions for _, decisions, _ in steps]
@@ -239,11 +241,15 @@ class Copier:
     async def _follow_up_soon(self) -> None:
         self._follow_up()
 
-    def _follow_up(self) -> None:
-        """Tell whoever watches, and do what the engine asks for beside orders: read a book, look an order up."""
+    def _tell(self) -> None:
+        """Tell whoever watches what has happened since it was told last."""
         untold, self._untold = self._untold, []
         for event, decisions in untold:
             self._watch(event, decisions)
+
+    def _follow_up(self) -> None:
+        """Tell, and do what the engine asks for beside orders: read a book, look an order up."""
+        self._tell()
         for name in sorted(self.state.ask_books):
             if name in self.accounts:
                 self.accounts[name].poke.set()
@@ -259,6 +265,12 @@ class Copier:
         self.handle(Noticed(self._now(), level, text, account, key))
 
     # --- Out ----------------------------------------------------------------------------
+
+    def _dispatch_all(self, sends: Sequence[tuple[int, Command, datetime]], times: _Times) -> None:
+        """Send each command whatever becomes of the others: an error at one follower holds up no exit of another."""
+        with ExitStack() as stack:
+            for seq, command, asked in reversed(sends):
+                stack.callback(self._dispatch, seq, command, asked, times)
 
     def _dispatch(self, seq: int, command: Command, asked: datetime, times: _Times) -> None:
         """Send a command, at once if its account's pace allows it, and have a task wait for what becomes of it."""
@@ -385,6 +397,7 @@ class Copier:
         crash_point("book-read", account.name)
         account.last_book = self._now()
         account.trouble = ""
+        account.unreadable = account.unreadable or bool(problems)
         for problem in problems:
             self._say(account, f"a row of the order book cannot be read: {problem}")
         return _Book(rows, problems)
@@ -439,7 +452,7 @@ class Copier:
         nets = {(each.security, each.product): each.net_quantity for each in positions}
         if account.name == LEADER:
             return not any(
-                awaits_reading(holding) and holding.leader_net != nets.get(key, 0)
+                awaits_reading(holding) or self._knows_otherwise(holding, nets.get(key, 0))
                 for key, holding in self.state.holdings.items()
             )
         shares = ((key, holding.shares.get(account.name)) for key, holding in self.state.holdings.items())
@@ -447,6 +460,9 @@ class Copier:
             share is None or share.net is None or share.net == nets.get((key.security, key.product), 0)
             for key, share in shares
         )
+
+    def _knows_otherwise(self, holding: Holding, net: int) -> bool:
+        return holding.key.product not in DELIVERED and holding.leader_net not in (None, net)
 
     def _has_holdings(self, account: Account, positions: tuple[Position, ...] | None) -> bool:
         """Whether positions show the shares in the demat account too; where they begin not to, it is said."""
@@ -536,15 +552,17 @@ class Copier:
         """Read the book at a steady pace, at once when asked, and soon again when it could not be read."""
         pace = self._poll_seconds or None
         while True:
-            await _wait(account.poke, min(pace or _UNREAD_EVERY, _UNREAD_EVERY) if account.unread else pace)
+            soon = account.again or (account.name == LEADER and self._awaits_reading())
+            await _wait(account.poke, min(pace or _UNREAD_EVERY, _UNREAD_EVERY) if soon else pace)
             account.poke.clear()
             await self._refresh(account, positions=self._wants_positions(account))
             self._doubt_stream(account)
             await asyncio.sleep(_BOOK_PAUSE)
 
     async def _refresh(self, account: Account, *, positions: bool) -> bool:
-        """Read an account's book, and note whether it can be read."""
+        """Read an account's book, and note whether it can be read, and whether it is to be read again soon."""
         done = await self._read(account, positions=positions)
+        account.again = not done
         account.unread = not done and (bool(account.trouble) or not self._is_ready(account))
         return done
 
@@ -553,10 +571,13 @@ class Copier:
             return True
         if self.state.day is not None and account.positions_at.date() < self.state.day:
             return True
-        if account.name == LEADER and not self._believes(account, account.positions or ()):
+        if account.name == LEADER and self._awaits_reading():
             return True
-        again = account.name != LEADER or not account.holdings
+        again = account.name != LEADER or not account.holdings or account.unreadable
         return again and self._now() - account.positions_at >= POSITIONS_EVERY
+
+    def _awaits_reading(self) -> bool:
+        return any(map(awaits_reading, self.state.holdings.values()))
 
     def _suspect(self, account: Account, rows: Sequence[Order], before: Sequence[Known | None]) -> None:
         """Note what the book told first: the stream should say it too, within a moment."""
@@ -621,6 +642,7 @@ class Copier:
             return
         except FrameError as error:
             self.handle(FrameRefused(now, account.name, str(error), text[:_RAW_AT_MOST]))
+            account.unreadable = True
             account.poke.set()
             return
         crash_point("frame-read", account.name)
@@ -826,13 +848,18 @@ class Copier:
         for task in (work, stopped, *self._tasks):
             task.cancel()
         await asyncio.gather(work, stopped, *self._tasks, return_exceptions=True)
-        if self._sending and not self._broken:
-            await asyncio.wait(set(self._sending), timeout=_GOODBYE)
+        loop = asyncio.get_running_loop()
+        goodbye = loop.time() + _GOODBYE
+        while self._sending and not self._broken and (left := goodbye - loop.time()) > 0:
+            await asyncio.wait(set(self._sending), timeout=left)
+            self._take_answers()
         for task in self._sending:
             task.cancel()
         await asyncio.gather(*self._sending, return_exceptions=True)
         self._take_answers()
-        if not self._broken:
+        if self._broken:
+            self._tell()
+        else:
             self.handle(Stopped(self._now()))
 
 

@@ -17,6 +17,7 @@ from copytrader import errand, session
 from copytrader.account import Account
 from copytrader.config import Config
 from copytrader.core import fixing
+from copytrader.core.books import READ_APART
 from copytrader.core.facts import Adopted, FixOrdered
 from copytrader.core.model import LEADER, Calendar, Instrument, Order, Security
 from copytrader.core.reconcile import comparing, planning
@@ -120,8 +121,9 @@ class Looker:
         desk = self._config.desk(self._market)
         fresh = comparing.with_books(state, desk, readings.values(), self._rows, at)
         if comparing.awaits_reading(fresh):
-            first, readings[LEADER] = readings[LEADER], await self._read_again()
-            fresh = comparing.with_books(state, desk, (first, *readings.values()), self._rows, at)
+            readings[LEADER] = await self._read_again()
+            at = session.now()
+            comparing.fold(fresh, readings[LEADER], at)
         seen = comparing.picture(fresh, readings, at, request.scope, self._onlooker.reasons)
         steps = planning.plan(seen, request.wishes)
         return Report(seen, steps, code_of(seen))
@@ -146,8 +148,8 @@ class Looker:
         return {reading.account: reading for reading in found}
 
     async def _read_again(self) -> Reading:
-        """Read the leader's book a second time, a moment later: one reading may be behind the fills."""
-        await asyncio.sleep(_BOOK_PAUSE)
+        """Read the leader's book a second time, a while later: one reading may be behind the fills."""
+        await asyncio.sleep(READ_APART.total_seconds() + _BOOK_PAUSE)
         return await self._read(LEADER)
 
     async def _read(self, name: str) -> Reading:

@@ -44,6 +44,10 @@ def take_answer(
         return
     match answer:
         case Accepted():
+            if answer.verb is Verb.PLACE and _belongs_to_another(state, piece, answer.order_id):
+                piece.unknown = True
+                state.ask_books.add(piece.follower)
+                return
             piece.accepted_at = at
             if answer.verb is Verb.PLACE:
                 piece.unknown = False
@@ -67,6 +71,11 @@ def take_answer(
             if answer.verb is Verb.MODIFY:
                 piece.maybe.append(piece.asked_before[-1])
             state.ask_books.add(piece.follower)
+
+
+def _belongs_to_another(state: State, piece: Slice, order_id: str) -> bool:
+    """Whether an answer names an order that we know by another name: it proves nothing about this one."""
+    return state.by_order_id.get((piece.follower, order_id), piece) is not piece
 
 
 def _note_reach(

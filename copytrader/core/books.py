@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 
 from copytrader.core import exposure
@@ -15,17 +15,21 @@ from copytrader.core.sightings import see, see_follower
 from copytrader.core.state import Account, Holding, Key, Share, Slice, State
 
 
+READ_APART = timedelta(seconds=3)
+"""Two readings that are to prove something lie so far apart."""
+
+
 def read_book(state: State, book: BookRead, at: datetime, news: News) -> None:
     turn_day(state, at, news)
     for order in book.orders:
         see(state, book.account, order, Source.BOOK, at, news)
     if book.account == LEADER:
-        _read_leader(state, book, news)
+        _read_leader(state, book, at, news)
     elif book.account in state.accounts:
         _read_follower(state, state.accounts[book.account], book, at, news)
 
 
-def _read_leader(state: State, book: BookRead, news: News) -> None:
+def _read_leader(state: State, book: BookRead, at: datetime, news: News) -> None:
     state.leader_ready = True
     if book.funds is not None and state.leader_funds is None:
         state.leader_funds = book.funds
@@ -40,7 +44,7 @@ def _read_leader(state: State, book: BookRead, news: News) -> None:
             elif key.product in exposure.DELIVERED:
                 _read_delivered(state, holding, row, book.holdings, news)
             else:
-                _read_net(state, holding, row.net_quantity if row is not None else 0)
+                _read_net(state, holding, row.net_quantity if row is not None else 0, at)
         state.positions_known = True
     for key, holding in state.holdings.items():
         for order in sorted(holding.active.values(), key=lambda each: each.number):
@@ -49,15 +53,20 @@ def _read_leader(state: State, book: BookRead, news: News) -> None:
             news.touch(key, name)
 
 
-def _read_net(state: State, holding: Holding, net: int) -> None:
-    """Take less than was known only when it is read twice: no order explains it, and what follows cannot be undone."""
+def _read_net(state: State, holding: Holding, net: int, at: datetime) -> None:
+    """Take less than was known only when it is read twice: no order explains it, and what follows cannot be undone.
+
+    A reading that is behind the fills is so for a moment: the second counts when it comes a while after the first.
+    """
     before = holding.leader_net or 0
     is_less = abs(net) < abs(before) or net * before < 0
-    if is_less and not holding.doubted and any(share.copied or share.open for share in holding.shares.values()):
-        holding.doubted = True
+    if is_less and holding.doubted is None and any(share.copied or share.open for share in holding.shares.values()):
+        holding.doubted, holding.doubted_at = net, at
         state.ask_books.add(LEADER)
         return
-    holding.doubted = False
+    if is_less and exposure.awaits_reading(holding) and at < (holding.doubted_at or at) + READ_APART:
+        return
+    holding.doubted = None
     exposure.set_leader_position(holding, net)
 
 
@@ -70,10 +79,10 @@ def _read_delivered(state: State, holding: Holding, row: Position | None, holdin
     net, before = max(row.net_quantity, 0) if row is not None else 0, holding.leader_net or 0
     held = any(share.copied or share.open for share in holding.shares.values())
     if net >= before or (row is not None and row.whole) or (holdings and not held):
-        holding.doubted = False
+        holding.doubted = None
         exposure.set_leader_position(holding, net)
-    elif held and not holding.doubted:
-        holding.doubted = True
+    elif held and holding.doubted is None:
+        holding.doubted = net
         symbol, product = state.named(holding.key.security), holding.key.product
         text = (
             f"{symbol}: of {before} {product} the leader's account shows {net}, which need not be all: they count as "

@@ -70,7 +70,7 @@ def turn_day(state: State, at: datetime, news: News) -> None:
         for piece in list(account.open.values()):
             _expire_piece(state, account, piece, news)
     for holding in state.holdings.values():
-        holding.doubted = False
+        holding.doubted = None
         holding.active = {key: each for key, each in holding.active.items() if _outlives(each)}
         if holding.key.product not in _CARRIED:
             _forget_position(holding)

@@ -45,7 +45,7 @@ class Parts(NamedTuple):
 
 def awaits_reading(holding: Holding) -> bool:
     """Whether a reading showed less of the leader's position than was known, and a second one has not yet."""
-    return holding.doubted and holding.key.product not in DELIVERED
+    return holding.doubted is not None and holding.key.product not in DELIVERED
 
 
 def is_immediate(order: LeaderOrder) -> bool:
@@ -140,6 +140,8 @@ def fill_leader(holding: Holding, order: LeaderOrder, quantity: int) -> None:
     reduces = min(quantity, _against(net, order))
     opens = 0 if only_sells(order) else quantity - reduces
     holding.leader_net = net + sign * (reduces + opens)
+    if holding.leader_net == holding.doubted:
+        holding.doubted = None
     order.reduced += reduces
     if reduces:
         _shrink_due(holding, quotient(abs(net) - reduces, abs(net)))
@@ -368,7 +370,7 @@ def _working_entries(holding: Holding, share: Share, order: LeaderOrder, positio
     the position.  A resting exit covers the leader's working entries before it.
     """
     ahead = behind = cover = 0
-    if len(holding.active) == 1:  # the order itself
+    if len(holding.active) == 1 and order.known.order_id in holding.active:
         return ahead, behind, cover
     for entry in holding.active.values():
         copy = entry.copies.get(share.follower)

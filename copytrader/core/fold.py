@@ -187,6 +187,7 @@ def _place(state: State, place: Place, at: datetime) -> None:
     piece.opens = place.opens
     if copy is not None:
         copy.slices.append(piece)
+        holding.active[place.leader_order_id] = copy.leader  # one that was let go for a skip is looked at again
     elif place.role is Role.EXIT:
         share.sweeps.append(piece)
         share.sweeps_made += 1

@@ -332,7 +332,8 @@ class Holding:
     """One instrument and product: the leader's position and everything that works in it.
 
     `before` is what of the leader's position no order that we saw has opened: held before copying, or
-    traded while nobody looked.  It is `doubted` once a reading that shows less was not believed.
+    traded while nobody looked.  `doubted` is what a reading showed (`doubted_at`) that was not believed,
+    since it was less.
     """
 
     key: Key
@@ -343,7 +344,8 @@ class Holding:
     shares: dict[str, Share] = field(default_factory=dict)
     last_exit: LeaderOrder | None = None
     before: Units = 0
-    doubted: bool = False
+    doubted: int | None = None
+    doubted_at: datetime | None = None
 
 
 @dataclass(slots=True)

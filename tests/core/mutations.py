@@ -343,9 +343,33 @@ MUTATIONS = (
         '        return Sized(scene.name, order.known.order_id, 0, opens, ZERO, carry, side, "")\n',
     ),
     Mutation(
+        "an order that was let go for a skip is looked at again once it has a copy",
+        "fold.py",
+        "        holding.active[place.leader_order_id] = copy.leader  #",
+        "        pass  #",
+    ),
+    Mutation(
+        "a doubted reading that a fill confirms is forgotten",
+        "exposure.py",
+        "    if holding.leader_net == holding.doubted:\n        holding.doubted = None\n",
+        "",
+    ),
+    Mutation(
+        "two readings that prove something lie apart",
+        "books.py",
+        "    if is_less and exposure.awaits_reading(holding) and at",
+        "    if False and at",
+    ),
+    Mutation(
+        "an answer that names another order proves nothing",
+        "answers.py",
+        "            if answer.verb is Verb.PLACE and _belongs_to_another(",
+        "            if False and _belongs_to_another(",
+    ),
+    Mutation(
         "the leader's position is taken for less only when read twice",
         "books.py",
-        "    if is_less and not holding.doubted and any(",
+        "    if is_less and holding.doubted is None and any(",
         "    if False and any(",
     ),
     Mutation(

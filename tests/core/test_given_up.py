@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from copytrader.core.facts import Level, Modify, OrderSeen, Place, Source
+from copytrader.core.facts import Accepted, Level, Modify, OrderSeen, Place, Source, Verb
 from copytrader.core.model import LEADER, Limits, Order, OrderStatus, RefusalClass, Side, Sizing, SizingMode
 from tests.core.play import D, Play, follower, ticket
 from tests.core.test_answers import lose, refused, unanswered
@@ -97,6 +97,12 @@ def test_a_position_that_is_gone_twice_is_gone() -> None:
     play = Play()
     play.trades("L1", 4)
     play.reads_leader_book(net=0)
+    play.waits(1)
+    play.reads_leader_book(net=0)
+    play.waits(1.5)
+    play.fills()
+    assert play.lots() == 2
+    play.waits(1)
     play.reads_leader_book(net=0)
     play.waits(5)
     play.fills()
@@ -130,3 +136,31 @@ def test_a_refused_entry_is_not_placed_again_when_the_leader_changes_its_price()
     play.waits(10)
 
     assert len([each for each in play.decisions if isinstance(each, Place)]) == 1
+
+
+def test_a_doubted_reading_that_a_fill_confirms_is_forgotten() -> None:
+    """Or the next reading that is late for once would be believed at once."""
+    play = Play()
+    play.trades("L1", 4)
+    play.waits(300)
+    play.reads_leader_book(net=0)
+    play.trades("L2", -4)
+    play.waits(5)
+    play.trades("L3", 4)
+    play.waits(60)
+    play.reads_leader_book(net=0)
+    play.waits(5)
+    play.fills()
+
+    assert play.lots() == 2
+
+
+def test_an_answer_that_names_another_copy_s_order_proves_nothing() -> None:
+    play = Play()
+    play.places("L1")
+    (first,) = play.of()
+    play.answer = lambda command: Accepted(play.now, "asha", command.correlation_id, Verb.PLACE, first.order_id)
+    play.places("L2")
+
+    assert [piece.leader_order_id for piece in play.state.unknowns()] == ["L2"]
+    assert play.state.by_order_id["asha", first.order_id].leader_order_id == "L1"

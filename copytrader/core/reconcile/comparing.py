@@ -35,10 +35,15 @@ def with_books(
         if security not in fresh.instruments:
             evolve(fresh, InstrumentRead(at, instrument), at)
     for reading in readings:
-        if not reading.problem:
-            orders, positions = reading.orders, reading.positions
-            evolve(fresh, BookRead(at, reading.account, orders, positions, reading.funds, reading.holdings), at)
+        fold(fresh, reading, at)
     return fresh
+
+
+def fold(fresh: State, reading: Reading, at: datetime) -> None:
+    """Fold one more reading into such a copy."""
+    if not reading.problem:
+        orders, positions = reading.orders, reading.positions
+        evolve(fresh, BookRead(at, reading.account, orders, positions, reading.funds, reading.holdings), at)
 
 
 def awaits_reading(state: State) -> bool:

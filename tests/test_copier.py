@@ -1,0 +1,217 @@
+"""The shell around the engine, over small honest brokers in virtual time: what it reads again, and what holds up whom."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Coroutine
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+
+from copytrader.account import Account
+from copytrader.copier import Copier
+from copytrader.core.facts import Accepted, Command, Event, OrderSeen, Place, Source, Verb
+from copytrader.core.model import (
+    IST,
+    LEADER,
+    CopyRules,
+    Desk,
+    Funds,
+    Order,
+    OrderStatus,
+    OrderType,
+    Position,
+    Product,
+    Security,
+    Side,
+)
+from copytrader.dhan.answers import Outcome
+from copytrader.dhan.bodies import Profile
+from copytrader.dhan.stream import LoggedIn, StreamEvent
+from copytrader.journal import Journal
+from tests.core.play import NIFTY, D, follower, instrument, ticket
+from tests.simulation.loop import VirtualLoop
+
+BEGAN = datetime(2026, 11, 23, 10, 0, tzinfo=IST)
+
+
+class Bench:
+    """One account that fills every order at once, and lets its book be read then."""
+
+    holdings_problem = ""
+
+    def __init__(self, now: Callable[[], datetime]) -> None:
+        self.rows: dict[str, Order] = {}
+        self.net = 0
+        self.fails = False
+        self.filled: Callable[[], None] = lambda: None
+        self._now = now
+
+    async def orders(self) -> tuple[tuple[Order, ...], tuple[str, ...]]:
+        return tuple(self.rows.values()), ()
+
+    async def positions(self) -> tuple[Position, ...]:
+        return (Position(NIFTY, Product.INTRADAY, self.net),) if self.net else ()
+
+    async def funds(self) -> Funds:
+        return Funds(D(1_000_000), D(1_000_000))
+
+    async def find(self, _correlation_id: str) -> Order | None:
+        return None
+
+    async def profile(self) -> Profile:
+        raise NotImplementedError
+
+    def send(self, command: Command) -> Coroutine[Any, Any, Outcome]:
+        if self.fails:
+            raise RuntimeError("a mistake of our own")
+        return self._fill(command)
+
+    async def _fill(self, command: Command) -> Outcome:
+        assert isinstance(command, Place)
+        order_id, terms, at = f"F{len(self.rows)}", command.ticket, self._now()
+        name = command.correlation_id
+        self.rows[order_id] = Order(order_id, terms, OrderStatus.TRADED, at, at, terms.quantity, D(100), name)
+        self.net += terms.side.sign * terms.quantity
+        self.filled()
+        return Accepted(at, command.account, name, Verb.PLACE, order_id)
+
+
+class Line:
+    """A stream that logs in, and again whenever told."""
+
+    def __init__(self) -> None:
+        self._news: asyncio.Queue[StreamEvent] = asyncio.Queue()
+        self.log_in()
+
+    def log_in(self) -> None:
+        self._news.put_nowait(LoggedIn())
+
+    async def listen(self) -> AsyncIterator[StreamEvent]:
+        while True:
+            yield await self._news.get()
+
+    def force_reconnect(self, _reason: str) -> None:
+        self.log_in()
+
+
+class Scene:
+    """A copier at work, and what the leader does."""
+
+    def __init__(self, loop: VirtualLoop, followers: tuple[str, ...], poll_seconds: float) -> None:
+        self._loop = loop
+        desk = Desk("1000000001", tuple(map(follower, followers)), CopyRules(enforce_hours=False))
+        self.brokers = {name: Bench(self.now) for name in (LEADER, *followers)}
+        self.lines = {name: Line() for name in self.brokers}
+        self.told: list[Event] = []
+        self.copier = Copier(
+            journal=Journal.open(":memory:"),
+            facts=(),
+            desk=desk,
+            accounts={
+                name: Account(name, name, broker, self.lines[name]) for name, broker in self.brokers.items()
+            },
+            instrument=lambda _security: instrument(),
+            now=self.now,
+            poll_seconds=poll_seconds,
+        )  # fmt: skip
+        for name, broker in self.brokers.items():
+            broker.filled = self.copier.accounts[name].poke.set
+        self.copier.watch(lambda event, _decisions: self.told.append(event))
+
+    def now(self) -> datetime:
+        return BEGAN + timedelta(seconds=self._loop.time())
+
+    def sees(self, order_id: str, side: Side, quantity: int, **changes: Any) -> Order:
+        """Let the leader's market order be told of, and fill, on the stream."""
+        terms = replace(ticket(side, quantity, "0", **changes), order_type=OrderType.MARKET)
+        order = Order(order_id, terms, OrderStatus.PENDING, self.now(), self.now())
+        self.copier.handle(OrderSeen(self.now(), LEADER, order, Source.STREAM))
+        order = replace(order, status=OrderStatus.TRADED, filled_quantity=quantity, average_price=D(100))
+        self.copier.handle(OrderSeen(self.now(), LEADER, order, Source.STREAM))
+        return order
+
+    def trades(self, order_id: str, side: Side, quantity: int) -> None:
+        """The same, and its book and position show it."""
+        self.brokers[LEADER].rows[order_id] = self.sees(order_id, side, quantity)
+        self.brokers[LEADER].net += side.sign * quantity
+
+
+def played(
+    story: Callable[[Scene], Coroutine[Any, Any, None]], *followers: str, poll_seconds: float = 5.0
+) -> Scene:  # fmt: skip
+    loop = VirtualLoop()  # type: ignore[abstract]
+
+    async def play() -> Scene:
+        scene = Scene(loop, followers or ("asha",), poll_seconds)
+        stop = asyncio.Event()
+        running = asyncio.ensure_future(scene.copier.run(stop))
+        await scene.copier.ready.wait()
+        await story(scene)
+        stop.set()
+        await running
+        return scene
+
+    return loop.run(play())
+
+
+def test_an_exit_that_only_the_positions_show_is_made_up_for() -> None:
+    """The reading is the same as the one before the entry: what counts is what the engine knows."""
+
+    async def story(scene: Scene) -> None:
+        scene.trades("L1", Side.BUY, 300)
+        await asyncio.sleep(10)
+        assert scene.brokers["asha"].net == 150
+        scene.brokers[LEADER].net = 0
+        scene.lines[LEADER].log_in()
+        await asyncio.sleep(30)
+
+    assert played(story).brokers["asha"].net == 0
+
+
+def test_a_lesser_position_is_read_again_though_no_book_is_polled() -> None:
+    """Also where the first attempt to read it again fails, since the book is behind the stream for a while."""
+
+    async def story(scene: Scene) -> None:
+        scene.trades("L1", Side.BUY, 300)
+        await asyncio.sleep(1)
+        scene.brokers[LEADER].net = 0
+        scene.lines[LEADER].log_in()
+        while not any(holding.doubted is not None for holding in scene.copier.state.holdings.values()):
+            await asyncio.sleep(0.01)
+        late = scene.sees("L2", Side.BUY, 75, security=Security("NSE_FNO", "1"))
+        await asyncio.sleep(3)
+        scene.brokers[LEADER].rows["L2"] = late
+        await asyncio.sleep(20)
+
+    scene = played(story, poll_seconds=0)
+
+    assert [row.ticket.side for row in scene.brokers["asha"].rows.values() if row.ticket.security == NIFTY] == [
+        Side.BUY,
+        Side.SELL,
+    ]
+
+
+def test_a_mistake_at_one_follower_holds_up_no_exit_of_another() -> None:
+    scenes: list[Scene] = []
+
+    async def story(scene: Scene) -> None:
+        scenes.append(scene)
+        scene.trades("L1", Side.BUY, 300)
+        await asyncio.sleep(10)
+        scene.brokers["asha"].fails = True
+
+        async def frames() -> None:
+            scene.trades("L2", Side.SELL, 300)
+
+        scene.copier._start(frames())
+        await asyncio.sleep(10)
+
+    with pytest.raises(RuntimeError, match="a mistake of our own"):
+        played(story, "asha", "ben")
+
+    (scene,) = scenes
+    assert (scene.brokers["asha"].net, scene.brokers["ben"].net) == (150, 0)
+    assert any(isinstance(event, OrderSeen) and event.order.order_id == "L2" for event in scene.told)
