@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from copytrader.account import Account
-from copytrader.copier import Copier
+from copytrader.copier import Copier, _wait
 from copytrader.core.facts import Accepted, Command, Event, OrderSeen, Place, Source, Verb
 from copytrader.core.model import (
     IST,
@@ -215,3 +215,16 @@ def test_a_mistake_at_one_follower_holds_up_no_exit_of_another() -> None:
     (scene,) = scenes
     assert (scene.brokers["asha"].net, scene.brokers["ben"].net) == (150, 0)
     assert any(isinstance(event, OrderSeen) and event.order.order_id == "L2" for event in scene.told)
+
+
+def test_a_task_that_waits_can_be_stopped_in_the_moment_in_which_its_wait_ends() -> None:
+    async def story() -> bool:
+        event = asyncio.Event()
+        waiting = asyncio.ensure_future(_wait(event, 10))
+        await asyncio.sleep(0)
+        event.set()
+        waiting.cancel()
+        await asyncio.wait({waiting})
+        return waiting.cancelled()
+
+    assert asyncio.run(story())

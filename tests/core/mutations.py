@@ -487,6 +487,12 @@ MUTATIONS = (
         "    if known.is_done and age > 100 * most:",
     ),
     Mutation(
+        "a halted follower gets no entries",
+        "judging.py",
+        '        return SkipReason.HALTED, "copying is halted"\n    if scene.account.blocked',
+        "        pass\n    if scene.account.blocked",
+    ),
+    Mutation(
         "halted, nothing is opened",
         "gap.py",
         "    if scene.account.halted:\n        scene.desk.skip",

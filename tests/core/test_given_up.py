@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from copytrader.core.facts import Accepted, Level, Modify, OrderSeen, Place, Source, Verb
+from copytrader.core.facts import Accepted, Halted, Level, Modify, OrderSeen, Place, Resumed, Source, Verb
 from copytrader.core.model import LEADER, Limits, Order, OrderStatus, RefusalClass, Side, Sizing, SizingMode
 from tests.core.play import D, Play, follower, ticket
 from tests.core.test_answers import lose, refused, unanswered
@@ -164,3 +164,15 @@ def test_an_answer_that_names_another_copy_s_order_proves_nothing() -> None:
 
     assert [piece.leader_order_id for piece in play.state.unknowns()] == ["L2"]
     assert play.state.by_order_id["asha", first.order_id].leader_order_id == "L1"
+
+
+def test_an_entry_that_is_not_copied_since_copying_is_halted_takes_nothing_from_the_carry() -> None:
+    play = Play()
+    play.trades("L1", 1)
+    play.feed(Halted(play.now))
+    play.trades("L2", 1)
+    play.feed(Resumed(play.now))
+    play.trades("L3", 1)
+
+    assert play.lots() == 1
+    assert [each.reason for each in play.skips() if each.leader_order_id == "L2"] == ["HALTED"]

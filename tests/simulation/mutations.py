@@ -172,12 +172,6 @@ RULES = (
         '    if known.correlation_id.startswith("ct2-"):',
     ),
     Rule(
-        "a halted follower gets no entries",
-        "core",
-        '        return SkipReason.HALTED, "copying is halted"\n    if scene.account.blocked',
-        "        pass\n    if scene.account.blocked",
-    ),
-    Rule(
         "entries are rounded down",
         "core",
         "    lots = max(floor(pool), 0)",
@@ -218,12 +212,6 @@ RULES = (
         "copier.py",
         "            self._start(self._resolve(piece.correlation_id, self.accounts[piece.follower]))",
         "            pass",
-    ),
-    Rule(
-        "a task that waits can be stopped",
-        "copier.py",
-        "        async with asyncio.timeout(seconds):\n            await event.wait()",
-        "        await asyncio.wait_for(event.wait(), seconds)",
     ),
 )
 
