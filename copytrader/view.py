@@ -164,6 +164,8 @@ class Known:
     watching: Watching
     leader: str
     dry_run: bool = False
+    replay: str = ""
+    """How a recording is played; empty where it happens now."""
 
 
 def page(known: Known, now: datetime, width: int, height: int) -> list[Line]:
@@ -177,10 +179,13 @@ def page(known: Known, now: datetime, width: int, height: int) -> list[Line]:
 
 
 def _title(known: Known, now: datetime, width: int) -> Iterator[Line]:
-    line = [(f"{known.leader} to {', '.join(known.state.accounts)}: ", ""), _COPYING]
+    doing = (known.replay, "warn") if known.replay else _COPYING
+    line = [(f"{known.leader} to {', '.join(known.state.accounts)}: ", ""), doing]
     alarm = _alarm(known, now)
     if alarm:
         line = [(alarm, "alarm"), (f"  {line[0][0].rstrip(': ')}", "")]
+        if known.replay:
+            line.insert(0, (f"{known.replay}: ", "warn"))
     if known.dry_run:
         line.insert(0, ("dry run, nothing is sent: ", "warn"))
     yield _ends(line, [(f"{now:%H:%M:%S}", "")], width)
@@ -209,7 +214,7 @@ def _login(name: str) -> str:
 def _accounts(known: Known, now: datetime, most: int) -> Iterator[Line]:
     """Show the leader and the followers; where there is no room for all, those in trouble first."""
     yield [(f"{'account':<14}{'stream':<13}{'frame':>8}{'book':>8}{'calls left':>16}  state", "head")]
-    followers = sorted(known.state.accounts, key=lambda name: _standing(known, name) == _COPYING)
+    followers = sorted(known.state.accounts, key=lambda name: _standing(known, name) == _well(known))
     yield _account(known, LEADER, now)
     yield from _at_most([_account(known, name, now) for name in followers], most)
 
@@ -250,7 +255,11 @@ def _standing(known: Known, name: str) -> Piece:
         return "halted", "bad"
     if account.blocked is not None:
         return f"blocked: {account.blocked}", "bad"
-    return _COPYING if account.ready else ("not read yet", "warn")
+    return _well(known) if account.ready else ("not read yet", "warn")
+
+
+def _well(known: Known) -> Piece:
+    return ("replay", "good") if known.replay else _COPYING
 
 
 def _calls_left(state: State, name: str, now: datetime) -> str:
@@ -413,11 +422,12 @@ def _style(name: str) -> Style:
 class Screen:
     """Draws pages on the terminal's other screen, so that what was there before comes back at the end."""
 
-    def __init__(self, copier: Copying, watching: Watching, outlet: Outlet, *, dry_run: bool) -> None:
+    def __init__(self, copier: Copying, watching: Watching, outlet: Outlet, *, dry_run: bool, replay: str = "") -> None:
         self.watching = watching
         self._copier = copier
         self._outlet = outlet
         self._dry_run = dry_run
+        self._replay = replay
         pipe = cast(IO[str], _Pipe(outlet))  # rich writes, flushes and asks for the encoding, no more
         self._console = Console(file=pipe, force_terminal=True, highlight=False)
         self._live = Live(
@@ -436,7 +446,8 @@ class Screen:
         if not self._outlet.is_idle:
             return
         copier = self._copier
-        known = Known(copier.state, copier.accounts, self.watching, copier.desk.leader_client_id, self._dry_run)
+        leader = copier.desk.leader_client_id
+        known = Known(copier.state, copier.accounts, self.watching, leader, self._dry_run, self._replay)
         width, height = self._console.size
         self._live.update(_Page(page(known, self.watching.now(), width, height)), refresh=True)
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from copytrader.replay.proof import Difference, Verdict
     from copytrader.replay.request import Replay, Request
     from copytrader.replay.summary import Played
+    from copytrader.replay.what_if import Before
 
 Source = Annotated[
     Path | None,
@@ -206,16 +207,21 @@ def _run(replay: Replay, until: str | None, speed: float | None) -> dict[str, ob
     from copytrader.replay.play import mentions
     from copytrader.replay.scene import around, leader_order_of
 
-    shown = replay.tracks[-1]
-    with _watched(replay, speed) as watch:
-        for step in replay.steps:
+    shown, last, found = replay.tracks[-1], None, None
+    with _watched(replay, speed) as (before, watch):
+        for step in replay.steps(before):
             watch(step)
-            if until is not None and step.track is shown and mentions(step.moment, until):
-                state = step.moment.state
-                return {"at": step.moment.event.at, **around(state, leader_order_of(state, until) or until)}
-    if until is not None:
+            last = step.moment if step.track is shown else last
+            if until is not None and mentions(step.moment, until):
+                found = step.moment.event.at, leader_order_of(step.moment.state, until) or until
+                if step.track is shown:
+                    break
+    if until is None:
+        return None
+    if found is None or last is None:
         raise Failure(f"order {until} does not occur in {replay.source}", code=ExitCode.FAILED)
-    return None
+    at, leader_order_id = found
+    return {"at": at, **around(last.state, leader_order_id)}
 
 
 @contextmanager
@@ -243,65 +249,64 @@ def _progress(what: str) -> Iterator[Callable[[int, int], None]]:
 
 
 @contextmanager
-def _watched(replay: Replay, speed: float | None) -> Iterator[Callable[[Step], None]]:
-    """Return what is told each step: a bar, or at a pace the live screen or plain lines."""
+def _watched(replay: Replay, speed: float | None) -> Iterator[tuple[Before, Callable[[Step], None]]]:
+    """Return what is told of each event before it happens, and of each step: a bar, the live screen or plain lines."""
     import sys
 
     from copytrader.display import Form, form_for
+    from copytrader.replay.what_if import at_once
 
     if speed is None:
         with _progress("playing") as progress:
-            yield lambda step: progress(step.seq, replay.last) if step.seq else None
+            yield at_once, lambda step: progress(step.seq, replay.last) if step.seq else None
     elif form_for(sys.stderr, plain=False, as_json=False) is Form.LIVE:
-        with _screen(replay, speed) as watch:
-            yield watch
+        with _screen(replay, speed) as told:
+            yield told
     else:
         yield _lines(replay, speed)
 
 
-def _lines(replay: Replay, speed: float) -> Callable[[Step], None]:
+def _lines(replay: Replay, speed: float) -> tuple[Before, Callable[[Step], None]]:
     from copytrader import narrate, render
-    from copytrader.replay.watch import Pace
+    from copytrader.replay.watch import Pace, said
 
-    pace = Pace(speed, lambda: None)
+    render.notice(said(speed, on_paper=replay.on_paper))
 
     def watch(step: Step) -> None:
-        if step.track is not replay.tracks[-1]:
-            return
-        event, decisions, state = step.moment
-        pace.wait(event.at)
-        for text in narrate.lines(event, decisions, state):
-            render.notice(f"{event.at:%H:%M:%S} {text}")
+        if step.track is replay.tracks[-1]:
+            event, decisions, state = step.moment
+            for text in narrate.lines(event, decisions, state):
+                render.notice(f"{event.at:%H:%M:%S} {text}")
 
-    return watch
+    return Pace(speed, lambda: None).wait, watch
 
 
 @contextmanager
-def _screen(replay: Replay, speed: float) -> Iterator[Callable[[Step], None]]:
+def _screen(replay: Replay, speed: float) -> Iterator[tuple[Before, Callable[[Step], None]]]:
     import sys
     from contextlib import closing
     from datetime import datetime
 
     from copytrader.core.model import IST
     from copytrader.outlet import Outlet
-    from copytrader.replay.watch import Pace, Theatre
+    from copytrader.replay.watch import Pace, Theatre, said
     from copytrader.view import Screen, Watching
 
     track = replay.tracks[-1]
     theatre = Theatre(track.desk)
-    watching = Watching(lambda: theatre.now or datetime.now(IST))
-    with closing(Outlet(sys.stderr)) as outlet, Screen(theatre, watching, outlet, dry_run=False) as screen:
+    watching = Watching(lambda: pace.now or datetime.now(IST))
+    how = said(speed, on_paper=replay.on_paper)
+    with closing(Outlet(sys.stderr)) as outlet, Screen(theatre, watching, outlet, dry_run=False, replay=how) as screen:
         pace = Pace(speed, screen.draw)
 
         def watch(step: Step) -> None:
             if step.track is track:
                 event, decisions, state = step.moment
-                pace.wait(event.at)
                 theatre.take(event, state)
                 watching.take(event, decisions, state)
                 watching.sent.clear()  # how long deciding took is not recorded
 
-        yield watch
+        yield pace.wait, watch
         screen.draw()
 
 

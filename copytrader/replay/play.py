@@ -2,7 +2,8 @@
 
 Each track has a name, the rules and the fill model it is played with (none for what was
 recorded), and a tally.  Whoever wants to watch iterates over the moments; the
-tallies are complete when the iteration ends.
+tallies are complete when the iteration ends.  States change in place, so who shows that of the
+last track while it waits for the next event is told of it `before`.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from copytrader.core.state import State
 from copytrader.paper import FillModel
 from copytrader.replay.recording import Recording, beats, facts, fold
 from copytrader.replay.results import Tally
-from copytrader.replay.what_if import Moment, WhatIf
+from copytrader.replay.what_if import Before, Moment, WhatIf, at_once
 
 RECORDED, AS_CONFIGURED, WHAT_IF = "recorded", "as_configured", "what_if"
 
@@ -41,15 +42,17 @@ class Step:
     seq: int
 
 
-def play_recording(recording: Recording, recorded: Track, other: Track | None) -> Iterator[Step]:
-    """Play what was recorded, and with `other` the same day by its rules."""
+def play_recording(
+    recording: Recording, recorded: Track, other: Track | None, before: Before = at_once, until: str | None = None
+) -> Iterator[Step]:
+    """Play what was recorded, and with `other` the same day by its rules, as far as an order first occurs."""
     base = recording.begin()
     recorded.tally = Tally(base)
     what_if = None
     if other is not None:
         other.tally = Tally(base)
         assert other.model is not None
-        what_if = WhatIf(deepcopy(base), other.desk, other.model)
+        what_if = WhatIf(deepcopy(base), other.desk, other.model, before)
     state = base
     for run in recording.runs:
         if run.is_dry:
@@ -57,22 +60,27 @@ def play_recording(recording: Recording, recorded: Track, other: Track | None) -
             if what_if is not None:
                 what_if.state = deepcopy(base)
         for beat in beats(facts(recording.journal, run)):
+            if what_if is None:
+                before(beat.event.at)
             decisions = beat.decisions()
             fold(state, beat.event, decisions)
             seq = beat.row.seq + len(decisions)
-            yield _step(recorded, Moment(beat.event, decisions, state), seq)
+            moment = Moment(beat.event, decisions, state)
+            yield _step(recorded, moment, seq)
             if what_if is not None and other is not None:
-                yield from (_step(other, moment, seq) for moment in what_if.feed(beat.event, state))
+                yield from (_step(other, each, seq) for each in what_if.feed(beat.event, state))
+            if until is not None and mentions(moment, until):
+                return
     if what_if is not None and other is not None:
         yield from (_step(other, moment, 0) for moment in what_if.end())
 
 
-def play_events(events: Iterable[Event], tracks: Sequence[Track]) -> Iterator[Step]:
+def play_events(events: Iterable[Event], tracks: Sequence[Track], before: Before = at_once) -> Iterator[Step]:
     """Play events that nobody decided upon yet, on each track with its own rules."""
     days = []
     for track in tracks:
         assert track.model is not None
-        days.append((track, WhatIf(State(), track.desk, track.model)))
+        days.append((track, WhatIf(State(), track.desk, track.model, before if track is tracks[-1] else at_once)))
     for number, event in enumerate(events, 1):
         for track, what_if in days:
             yield from (_step(track, moment, number) for moment in what_if.feed(event))

@@ -25,6 +25,7 @@ from copytrader.replay.play import AS_CONFIGURED, RECORDED, WHAT_IF, Step, Track
 from copytrader.replay.proof import Progress, Verdict, prove
 from copytrader.replay.recording import Recording, Window, has_facts, last_day, record_of
 from copytrader.replay.summary import ON_PAPER
+from copytrader.replay.what_if import Before
 
 COLLECT_AFTER = 100_000
 """Objects made until Python looks for garbage among them."""
@@ -54,11 +55,12 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Replay:
-    """A replay that is ready to be played: iterate over `steps`, then look at the tracks."""
+    """A replay that is ready to be played: iterate over what `steps` returns, then look at the tracks."""
 
     source: str
     tracks: Sequence[Track]
-    steps: Iterator[Step]
+    steps: Callable[[Before], Iterator[Step]]
+    on_paper: bool
     first: int
     last: int
     notes: Sequence[str]
@@ -217,7 +219,8 @@ def _of_journal(request: Request, stack: ExitStack) -> Replay:
     return Replay(
         source=str(journal.path),
         tracks=(recorded,) if other is None else (recorded, other),
-        steps=play_recording(recording, recorded, other),
+        steps=lambda before: play_recording(recording, recorded, other, before, request.until_order),
+        on_paper=other is not None or started.dry_run,
         first=recording.runs[0].first,
         last=recording.runs[-1].last,
         notes=notes,
@@ -279,7 +282,8 @@ def _of_frames(request: Request, path: Path, stack: ExitStack) -> Replay:
     return Replay(
         source=str(path),
         tracks=tracks,
-        steps=play_events(events, tracks),
+        steps=lambda before: play_events(events, tracks, before),
+        on_paper=True,
         first=1,
         last=len(events),
         notes=notes,

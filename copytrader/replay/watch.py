@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from copytrader.core.facts import BookRead, Connected, Disconnected, Event, OrderSeen, Source
 from copytrader.core.model import LEADER, Desk
@@ -57,21 +57,38 @@ class Theatre:
                 pass
 
 
+def said(speed: float, *, on_paper: bool) -> str:
+    """Say that it is a replay, and how it is played."""
+    pace = "at its own pace" if speed == 1 else f"{speed:,.10g} times as fast"
+    return f"replay, {pace}{', on paper' if on_paper else ''}"
+
+
 class Pace:
-    """Waits between events as long as they were apart, so many times faster."""
+    """Waits before each event until its time has come on a clock that runs so many times faster, `now`."""
 
     def __init__(self, speed: float, idle: Callable[[], object], clock: Callable[[], float] = time.monotonic) -> None:
         self._speed = speed
         self._idle = idle
         self._clock = clock
         self._began: tuple[float, datetime] | None = None
+        self._idled = 0.0
+        self.now: datetime | None = None
 
     def wait(self, at: datetime) -> None:
         """Wait until an event of this time is due."""
         if self._began is None:
             self._began = self._clock(), at
+            self._idled = self._began[0]
         began, first = self._began
         due = began + (at - first).total_seconds() / self._speed
+        if due <= self._clock() and self._clock() - self._idled > _PATIENCE:  # it comes faster than it can be played
+            self._ask()
         while (left := due - self._clock()) > 0:
-            self._idle()
+            self.now = max(first, at - timedelta(seconds=left * self._speed))
+            self._ask()
             time.sleep(min(left, _PATIENCE))
+        self.now = at
+
+    def _ask(self) -> None:
+        self._idled = self._clock()
+        self._idle()

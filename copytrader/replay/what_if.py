@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import heapq
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import NamedTuple
@@ -43,6 +43,14 @@ _OWN = (NotFound, Accepted, Refused, Throttled, Unanswered, NotSent, Ticked)
 _MOMENT = timedelta(milliseconds=1)
 
 
+Before = Callable[[datetime], object]
+"""Told the time of an event before anything of it happens."""
+
+
+def at_once(_at: datetime) -> None:
+    """Let an event happen without waiting for its time."""
+
+
 class Moment(NamedTuple):
     """One event, what was decided upon it, and the state after both."""
 
@@ -54,9 +62,10 @@ class Moment(NamedTuple):
 class WhatIf:
     """A day played with a desk of one's own.  `feed` it recorded events; `end` plays what is still on its way."""
 
-    def __init__(self, state: State, desk: Desk, model: FillModel) -> None:
+    def __init__(self, state: State, desk: Desk, model: FillModel, before: Before = at_once) -> None:
         self.state = state
         self.desk = desk
+        self._before = before
         self._market = PaperMarket(model)
         self._on_the_way: list[tuple[datetime, int, Command]] = []
         self._sent = 0
@@ -102,6 +111,7 @@ class WhatIf:
         happened = deque([event])
         while happened:
             event = happened.popleft()
+            self._before(event.at)
             self.state, decisions = step(self.state, event)
             self.state.ask_books.clear()
             yield Moment(event, decisions, self.state)

@@ -21,9 +21,15 @@ from typer.testing import CliRunner, Result
 from copytrader.cli import app
 from copytrader.cli import replay as command
 from copytrader.core.model import IST
+from copytrader.core.state import State
 from copytrader.failure import Failure
+from copytrader.journal import Journal
+from copytrader.paper import FillModel
 from copytrader.replay.offline import offline
-from copytrader.replay.watch import Pace
+from copytrader.replay.play import WHAT_IF, Track, play_events
+from copytrader.replay.request import Request, opened
+from copytrader.replay.watch import Pace, Theatre, said
+from copytrader.view import Known, Watching, page
 from tests.replay.support import EXAMPLE, desk, example, journal_of, write
 from tests.replay.test_proof import alter
 
@@ -260,6 +266,15 @@ def test_until_a_copy_s_own_order_works_too_and_an_unknown_one_is_said(journal: 
     copied = state["copies"][0]["orders"][0]["correlation_id"]
 
     assert document(journal, "--until", copied)["until"]["leader_order"]["order_id"] == "362261123000002"
+    with Journal.open(journal, read_only=True) as opened_journal:
+        recorded = next(row.order_id for row in opened_journal.facts(kinds=["Accepted"]))
+    for name in (copied, recorded):
+        for options in ((), ("--set", "followers.asha.sizing.ratio=1"), ("--set", "followers.asha.sizing.ratio=0.1")):
+            until = document(journal, "--until", name, *options)["until"]
+            assert (
+                until["leader_order"]["order_id"]
+                == document(journal, "--until", name)["until"]["leader_order"]["order_id"]
+            )
     missing = run(journal, "--until", "555")
     assert missing.exit_code == 1
     assert "order 555 does not occur" in missing.stderr
@@ -466,6 +481,79 @@ def test_the_pace_waits_as_long_as_the_events_were_apart() -> None:
     pace.wait(first + timedelta(seconds=30))
 
     assert asked == [0.0, 0.5, 1.0, 1.5, 2.0, 2.5]
+
+
+def test_the_clock_runs_between_two_events_and_stops_at_the_next() -> None:
+    now, times = [0.0], []
+    first = datetime(2026, 11, 23, 10, tzinfo=IST)
+
+    def idle() -> None:
+        times.append(pace.now)
+        now[0] += 0.5
+
+    pace = Pace(10, idle, lambda: now[0])
+    pace.wait(first)
+    pace.wait(first + timedelta(seconds=12))
+
+    assert times == [first + timedelta(seconds=seconds) for seconds in (0, 5, 10)]
+    assert pace.now == first + timedelta(seconds=12)
+
+
+def test_whoever_watches_is_asked_also_while_events_come_faster_than_they_are_played() -> None:
+    now, asked = [0.0], []
+    pace = Pace(1000, lambda: asked.append(now[0]), lambda: now[0])
+    first = datetime(2026, 11, 23, 10, tzinfo=IST)
+    for number in range(4):
+        pace.wait(first + timedelta(seconds=number))
+        now[0] += 0.08
+
+    assert asked == [0.16]
+
+
+@pytest.mark.parametrize("slipped", [False, True])
+def test_an_event_is_not_in_the_state_shown_before_its_time_has_come(journal: Path, slipped: bool) -> None:
+    request = Request(journal, model=FillModel(slippage_ticks=1) if slipped else None)
+    shown: list[State] = [State()]
+    early: list[datetime] = []
+
+    def before(at: datetime) -> None:
+        early.extend(at for order in shown[0].orders.values() if order.first_seen >= at and at not in known)
+        known.add(at)
+
+    known: set[datetime] = set()
+    with opened(request) as replay:
+        assert replay.on_paper is slipped
+        for step in replay.steps(before):
+            if step.track is replay.tracks[-1]:
+                shown[0] = step.moment.state
+
+    assert early == []
+    assert len(known) > 20
+
+
+def test_the_screen_of_a_replay_says_what_it_is() -> None:
+    state, watching = State(), Watching(lambda: datetime(2026, 11, 23, 10, tzinfo=IST))
+    theatre = Theatre(desk("asha:ratio=0.5"))
+    for step in play_events(example(), [Track(WHAT_IF, theatre.desk, FillModel())]):
+        theatre.take(step.moment.event, step.moment.state)
+        state = step.moment.state
+    how = said(10, on_paper=True)
+    lines = [
+        "".join(text for text, _ in line)
+        for line in page(Known(state, theatre.accounts, watching, "1000000001", replay=how), watching.now(), 100, 30)
+    ]
+
+    assert lines[0].startswith("1000000001 to asha: replay, 10 times as fast, on paper ")
+    assert next(line for line in lines if line.startswith("asha")).endswith("  replay")
+    theatre.accounts["leader"].connected = False
+    lost = page(Known(state, theatre.accounts, watching, "1000000001", replay=how), watching.now(), 120, 30)[0]
+    assert "".join(text for text, _ in lost).startswith(f"{how}: the leader's stream is lost")
+    assert said(1, on_paper=False) == "replay, at its own pace"
+
+
+def test_lines_begin_by_saying_what_is_played(journal: Path) -> None:
+    assert run(EXAMPLE, "--speed", 1_000_000).stderr.startswith("replay, 1,000,000 times as fast, on paper\n")
+    assert run(journal, "--speed", 1_000_000).stderr.startswith("replay, 1,000,000 times as fast\n")
 
 
 # --- No connection -------------------------------------------------------------------------
