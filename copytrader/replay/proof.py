@@ -27,6 +27,7 @@ from copytrader.replay.scene import Words, around
 
 Progress = Callable[[int, int], None]
 """Told which fact was read, and which will be the last."""
+_TRIGGERS = ("facts_are_final is missing", "facts_are_kept is missing")
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +79,7 @@ def prove(journal: Journal, window: Window, progress: Progress = _nobody) -> Ver
     """Check a journal, and play its runs again that have facts in a window."""
     findings = journal.verify()
     if findings:
-        return Verdict(0, 0, _altered(journal, findings[0]))
+        return Verdict(0, 0, _altered(journal, findings))
     proof = _Proof(record_of(journal, window), progress)
     try:
         proof.play()
@@ -87,10 +88,24 @@ def prove(journal: Journal, window: Window, progress: Progress = _nobody) -> Ver
     return Verdict(proof.events, proof.decisions, proof.difference)
 
 
-def _altered(journal: Journal, finding: Finding) -> Difference:
-    row = journal.row(finding.seq) if finding.seq is not None else None
-    what = f"the journal was altered: {finding.what}"
-    return Difference(finding.seq, what, at=row.at if row else None, event=row.kind if row else None)
+def warning(journal: Journal) -> str | None:
+    """Say in a line that a journal was altered, None where it was not."""
+    findings = journal.verify()
+    return _told(findings) if findings else None
+
+
+def _altered(journal: Journal, findings: Sequence[Finding]) -> Difference:
+    seq = next((each.seq for each in findings if each.seq is not None), None)
+    row = journal.row(seq) if seq is not None else None
+    return Difference(seq, _told(findings), at=row.at if row else None, event=row.kind if row else None)
+
+
+def _told(findings: Sequence[Finding]) -> str:
+    """Name the first fact that was altered, and before it what the whole file lacks."""
+    of_file = [f"the trigger {each.what}" if each.what in _TRIGGERS else each.what for each in findings if not each.seq]
+    rows = [each.what for each in findings if each.seq]
+    more = [f"{len(rows) - 1:,} more are named by `copytrader audit verify`"] if len(rows) > 1 else []
+    return f"the journal was altered: {'; '.join([*of_file, *rows[:1], *more])}"
 
 
 class _Proof:

@@ -22,9 +22,9 @@ from copytrader.journal import Journal
 from copytrader.paper import FillModel
 from copytrader.replay import frames, rules, target
 from copytrader.replay.play import AS_CONFIGURED, RECORDED, WHAT_IF, Step, Track, play_events, play_recording
-from copytrader.replay.proof import Progress, Verdict, prove
+from copytrader.replay.proof import Progress, Verdict, prove, warning
 from copytrader.replay.recording import Recording, Window, has_facts, last_day, record_of
-from copytrader.replay.summary import ON_PAPER
+from copytrader.replay.summary import on_paper
 from copytrader.replay.what_if import Before
 
 COLLECT_AFTER = 100_000
@@ -215,7 +215,8 @@ def _of_journal(request: Request, stack: ExitStack) -> Replay:
     other = _asked(request, started.desk)
     notes += more
     if other is not None:
-        notes.append(f"what if: {ON_PAPER}")
+        assert other.model is not None
+        notes.append(f"what if: {on_paper(other.model)}")
     return Replay(
         source=str(journal.path),
         tracks=(recorded,) if other is None else (recorded, other),
@@ -224,8 +225,15 @@ def _of_journal(request: Request, stack: ExitStack) -> Replay:
         first=recording.runs[0].first,
         last=recording.runs[-1].last,
         notes=notes,
+        warnings=[] if other is None and request.until_order is None else _altered(journal),
         prove=None if other is not None else lambda progress: prove(journal, window, progress),
     )
+
+
+def _altered(journal: Journal) -> list[str]:
+    """Warn where nothing is proved of what is played."""
+    found = warning(journal)
+    return [] if found is None else [f"{journal.path}: {found}; this is what it holds now, not what was recorded"]
 
 
 def _of_one_kind(recording: Recording) -> tuple[Recording, list[str]]:
@@ -271,13 +279,15 @@ def _of_frames(request: Request, path: Path, stack: ExitStack) -> Replay:
     recorded = frames.read(path)
     passed_over = recorded.passed_over()
     config = _config(request)
-    notes = ["positions begin flat: frames do not tell what was held before", ON_PAPER]
+    notes = ["positions begin flat: frames do not tell what was held before", on_paper(FillModel())]
     desk = _desk_for(request, config, recorded, notes)
     tracks = [Track(AS_CONFIGURED, desk, FillModel())]
     added = request.added if config is not None else ()
     if request.changes or added or request.model is not None:
-        other = rules.changed(desk, request.changes, added)
-        tracks.append(Track(WHAT_IF, other, request.model or FillModel()))
+        model = request.model or FillModel()
+        tracks.append(Track(WHAT_IF, rules.changed(desk, request.changes, added), model))
+        if model != FillModel():
+            notes.append(f"what if: {on_paper(model)}")
     events = list(frames.events(recorded, _instruments(config, stack)))
     return Replay(
         source=str(path),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 
 from copytrader.core.model import LEADER
 from copytrader.paper import FillModel
@@ -14,7 +15,6 @@ from copytrader.replay.results import CHARGES, Words, compared
 from copytrader.replay.rules import differences
 
 TITLES = {"recorded": "recorded", "as_configured": "as configured", "what_if": "what if"}
-ON_PAPER = "filled on paper: a follower's order fills like the leader's, at the leader's prices"
 
 ACCOUNTS = {
     "account": "account",
@@ -84,12 +84,29 @@ def _result(track: Track) -> Words:
 
 def _model(model: FillModel) -> Words:
     return {
-        "fills": "like the leader, at the leader's prices",
+        "fills": fills(model),
         "slippage_ticks": model.slippage_ticks,
         "reject_rate": model.reject_rate,
         "latency_ms": model.latency.total_seconds() * 1000,
         "seed": model.seed,
     }
+
+
+def on_paper(model: FillModel) -> str:
+    """Say in a sentence how orders are filled that nobody sent."""
+    return f"filled on paper: a follower's order fills {fills(model)}"
+
+
+def fills(model: FillModel) -> str:
+    """Say how a follower's order fares by a model."""
+    words = ["like the leader's", "at the leader's prices"]
+    if ticks := model.slippage_ticks:
+        words[1] = f"{ticks:,} tick{'s' if ticks > 1 else ''} worse than at the leader's prices"
+    if model.reject_rate:
+        words.append(f"{model.reject_rate * 100:g} % of the orders are refused by chance (seed {model.seed})")
+    if model.latency:
+        words.append(f"answers take {model.latency / timedelta(milliseconds=1):,g} ms and nothing fills before")
+    return ", ".join(words)
 
 
 # --- Rows for tables: flat, one result beside the other ------------------------------------

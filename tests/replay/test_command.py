@@ -10,6 +10,7 @@ import time
 import urllib.request
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from html import escape
 from html.parser import HTMLParser
 from io import StringIO
 from pathlib import Path
@@ -23,7 +24,7 @@ from copytrader.cli import replay as command
 from copytrader.core.model import IST
 from copytrader.core.state import State
 from copytrader.failure import Failure
-from copytrader.journal import Journal
+from copytrader.journal import Journal, Row
 from copytrader.paper import FillModel
 from copytrader.replay.offline import offline
 from copytrader.replay.play import WHAT_IF, Track, play_events
@@ -54,6 +55,11 @@ def _elsewhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "none"))
 
 
+def facts_of(path: Path) -> list[Row]:
+    with Journal.open(path, read_only=True) as opened_journal:
+        return list(opened_journal.facts())
+
+
 @pytest.fixture
 def journal(tmp_path: Path) -> Path:
     return journal_of(tmp_path / "copytrader.db", desk("asha:ratio=0.5"))
@@ -80,6 +86,30 @@ def test_check_of_an_altered_journal_names_the_row_and_gives_3(journal: Path) ->
     assert result.exit_code == told.exit_code == 3
     assert json.loads(result.stdout)["first_difference"]["seq"] == 25
     assert told.stdout.startswith("first difference at fact 25: the journal was altered")
+
+
+def test_an_altered_journal_names_its_row_also_where_a_trigger_is_missing(journal: Path) -> None:
+    alter(journal, 25, '"', "'", keep_dropped=True)
+
+    found = json.loads(run("--check", journal, "--json").stdout)["first_difference"]
+
+    assert found["seq"] == 25
+    assert found["what"] == (
+        "the journal was altered: the trigger facts_are_final is missing; fact 25 or its hash was changed"
+    )
+
+
+def test_what_if_says_that_the_journal_was_altered(journal: Path) -> None:
+    seq = next(row.seq for row in facts_of(journal) if row.kind == "Place")
+    alter(journal, seq, '"quantity":150', '"quantity":75')
+
+    for options in (("--set", "followers.asha.sizing.ratio=1"), ("--until", "362261123000001")):
+        result = run(journal, *options, "--json")
+
+        warning = f"{journal}: the journal was altered: fact {seq} or its hash was changed"
+        assert result.exit_code == 0
+        assert result.stderr.startswith(warning)
+        assert json.loads(result.stdout)["notes"][0].startswith(warning)
 
 
 def test_check_shows_what_differs_with_its_cause_and_the_state_around_it(journal: Path) -> None:
@@ -174,6 +204,23 @@ def test_a_less_kind_market_alone_is_a_what_if(journal: Path) -> None:
         "latency_ms": 20,
         "seed": 3,
     }
+
+
+@pytest.mark.parametrize("frames", [False, True])
+def test_a_less_kind_market_is_said_in_text_page_and_json(journal: Path, tmp_path: Path, frames: bool) -> None:
+    out = tmp_path / "out.html"
+    market = ("--slippage-ticks", 2, "--latency-ms", 20, "--reject-rate", 0.1, "--seed", 3)
+
+    result = run(EXAMPLE if frames else journal, *market, "--report", out)
+    found = document(EXAMPLE if frames else journal, *market)
+
+    said = (
+        "like the leader's, 2 ticks worse than at the leader's prices, 10 % of the orders are refused by chance (seed 3),"
+        " answers take 20 ms and nothing fills before"
+    )
+    assert found["results"][1]["model"]["fills"] == said
+    assert f"what if: filled on paper: a follower's order fills {said}\n" in result.stderr
+    assert escape(said) in out.read_text()
 
 
 def test_frames_alone_need_no_configuration() -> None:

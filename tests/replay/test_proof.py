@@ -26,7 +26,7 @@ def proof(path: Path, window: Window = Window()) -> Verdict:  # noqa: B008 - imm
         return prove(journal, window)
 
 
-def alter(path: Path, seq: int, old: str, new: str, *, rehash: bool = False) -> None:
+def alter(path: Path, seq: int, old: str, new: str, *, rehash: bool = False, keep_dropped: bool = False) -> None:
     """Change a fact's body behind the journal's back, with or without making the chain fit again."""
     with closing(sqlite3.connect(path)) as db:
         db.execute("DROP TRIGGER facts_are_final")
@@ -38,7 +38,8 @@ def alter(path: Path, seq: int, old: str, new: str, *, rehash: bool = False) -> 
             for row in db.execute("SELECT * FROM facts ORDER BY seq").fetchall():
                 previous = chain.chain_hash(previous, row[:9], row[9])
                 db.execute("UPDATE facts SET hash = ? WHERE seq = ?", (previous, row[0]))
-        db.execute("CREATE TRIGGER facts_are_final BEFORE UPDATE ON facts BEGIN SELECT RAISE(ABORT, 'final'); END")
+        if not keep_dropped:
+            db.execute("CREATE TRIGGER facts_are_final BEFORE UPDATE ON facts BEGIN SELECT RAISE(ABORT, 'final'); END")
         db.commit()
 
 
