@@ -25,6 +25,10 @@ _PAGE = 1000
 _FACTS = COLUMNS + "FROM facts WHERE seq > ? AND seq <= ? ORDER BY seq LIMIT ?"
 _BOUNDS = "SELECT min(seq), max(seq) FROM facts WHERE at >= ? AND at < ?"
 _MARKS = "SELECT seq, kind FROM facts WHERE kind IN ('Started', 'Stopped') ORDER BY seq"
+_FUNDS = """
+SELECT DISTINCT json_extract(body, '$.account') FROM facts
+WHERE seq >= ? AND seq <= ? AND kind = 'BookRead' AND json_extract(body, '$.funds') IS NOT NULL
+"""
 _EARLIEST, _LATEST = "0", "9"
 
 
@@ -111,6 +115,12 @@ def last_day(journal: Journal) -> date | None:
 
 def has_facts(journal: Journal, day: date) -> bool:
     return bool(journal.query("SELECT 1 FROM facts WHERE at >= ? AND at < ? LIMIT 1", day_bounds(day))[1])
+
+
+def with_funds(recording: Recording) -> frozenset[str]:
+    """Return the accounts whose capital the recording tells."""
+    bounds = (recording.runs[0].first, recording.runs[-1].last)
+    return frozenset(name for (name,) in recording.journal.query(_FUNDS, bounds)[1])
 
 
 def facts(journal: Journal, run: Run) -> Iterator[Row]:

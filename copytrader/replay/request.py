@@ -23,7 +23,7 @@ from copytrader.paper import FillModel
 from copytrader.replay import frames, rules, target
 from copytrader.replay.play import AS_CONFIGURED, RECORDED, WHAT_IF, Step, Track, play_events, play_recording
 from copytrader.replay.proof import Progress, Verdict, prove, warning
-from copytrader.replay.recording import Recording, Window, has_facts, last_day, record_of
+from copytrader.replay.recording import Recording, Window, has_facts, last_day, record_of, with_funds
 from copytrader.replay.summary import on_paper
 from copytrader.replay.what_if import Before
 
@@ -215,6 +215,7 @@ def _of_journal(request: Request, stack: ExitStack) -> Replay:
     other = _asked(request, started.desk)
     notes += more
     if other is not None:
+        rules.refuse_unknown_capital(other.desk, with_funds(recording), str(journal.path))
         assert other.model is not None
         notes.append(f"what if: {on_paper(other.model)}")
     return Replay(
@@ -288,6 +289,10 @@ def _of_frames(request: Request, path: Path, stack: ExitStack) -> Replay:
         tracks.append(Track(WHAT_IF, rules.changed(desk, request.changes, added), model))
         if model != FillModel():
             notes.append(f"what if: {on_paper(model)}")
+    rules.refuse_unknown_capital(tracks[-1].desk, frozenset(), str(path))
+    if rules.unknown_capital(desk, frozenset(), str(path)):
+        del tracks[0]  # other rules can be played, those of the configuration cannot
+        notes.append("not played as configured: a size there depends on a capital that frames do not tell")
     events = list(frames.events(recorded, _instruments(config, stack)))
     return Replay(
         source=str(path),

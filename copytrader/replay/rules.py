@@ -6,16 +6,18 @@ refuses is refused here, in the same words.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from decimal import Decimal
 from typing import Any
 
 from copytrader.config import ConfigError, of_rules
-from copytrader.core.model import Calendar, Desk, Follower, Sizing
+from copytrader.core.model import LEADER, Calendar, Desk, Follower, Sizing, SizingMode
+from copytrader.failure import ExitCode, Failure
 
 _PLACE = "the rules replayed"
 _FIRST_CLIENT = 9_000_000_001
 _SHORT = {"ratio": "sizing", "mode": "sizing", "lots": "sizing", "risk_percent": "sizing", "capital": "sizing"}
+_OF_CAPITAL = (SizingMode.CAPITAL, SizingMode.RISK)
 Tree = dict[str, Any]
 
 
@@ -47,6 +49,25 @@ def parsed(texts: Iterable[str]) -> dict[str, str]:
             raise ConfigError(f"--set needs KEY=VALUE such as followers.asha.sizing.ratio=0.8, was {text}")
         pairs[key.strip()] = value.strip()
     return pairs
+
+
+def refuse_unknown_capital(desk: Desk, known: Collection[str], source: str) -> None:
+    """Refuse a size that depends on a capital which neither the source nor the rules tell."""
+    lines = unknown_capital(desk, known, source)
+    if lines:
+        raise Failure(*lines, code=ExitCode.USAGE)
+
+
+def unknown_capital(desk: Desk, known: Collection[str], source: str) -> list[str]:
+    """Return a line for each follower whose size depends on a capital that nobody tells."""
+    lines = []
+    for follower in desk.followers:
+        sizing, key = follower.sizing, f"followers.{follower.name}.sizing"
+        if sizing.mode is SizingMode.CAPITAL and LEADER not in known:
+            lines.append(f"{key}.mode capital needs the leader's capital, which {source} does not hold: set {key}.mode")
+        elif sizing.mode in _OF_CAPITAL and sizing.capital is None and follower.name not in known:
+            lines.append(f"{key}.mode {sizing.mode} needs a capital, which {source} does not hold: set {key}.capital")
+    return lines
 
 
 def differences(one: Desk, other: Desk) -> list[str]:

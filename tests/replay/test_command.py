@@ -10,6 +10,7 @@ import time
 import urllib.request
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from decimal import Decimal
 from html import escape
 from html.parser import HTMLParser
 from io import StringIO
@@ -21,7 +22,8 @@ from typer.testing import CliRunner, Result
 
 from copytrader.cli import app
 from copytrader.cli import replay as command
-from copytrader.core.model import IST
+from copytrader.core.facts import BookRead
+from copytrader.core.model import IST, Funds
 from copytrader.core.state import State
 from copytrader.failure import Failure
 from copytrader.journal import Journal, Row
@@ -31,7 +33,7 @@ from copytrader.replay.play import WHAT_IF, Track, play_events
 from copytrader.replay.request import Request, opened
 from copytrader.replay.watch import Pace, Theatre, said
 from copytrader.view import Known, Watching, page
-from tests.replay.support import EXAMPLE, desk, example, journal_of, write
+from tests.replay.support import EXAMPLE, decided, desk, example, journal_of, write
 from tests.replay.test_proof import alter
 
 WriteConfig = Callable[..., Path]
@@ -204,6 +206,49 @@ def test_a_less_kind_market_alone_is_a_what_if(journal: Path) -> None:
         "latency_ms": 20,
         "seed": 3,
     }
+
+
+@pytest.mark.parametrize(
+    ("added", "said"),
+    [
+        ("ravi:mode=capital", "followers.ravi.sizing.mode capital needs the leader's capital, which"),
+        ("ravi:mode=capital,capital=500000", "followers.ravi.sizing.mode capital needs the leader's capital, which"),
+        ("ravi:mode=risk,risk_percent=1", "followers.ravi.sizing.mode risk needs a capital, which"),
+    ],
+)
+def test_a_size_by_a_capital_that_nobody_knows_is_refused_at_once(journal: Path, added: str, said: str) -> None:
+    for source in (EXAMPLE, journal):
+        result = run(source, "--add-follower", added)
+
+        assert result.exit_code == 2
+        assert result.stderr.startswith(said)
+        assert result.stderr.count("\n") == 1
+
+
+def test_a_size_by_a_capital_that_is_known_is_played(tmp_path: Path) -> None:
+    """The leader's capital and asha's are recorded, ravi's is given."""
+    rules_in_force = desk("asha:ratio=0.5")
+    started, *rest = example()
+    books = [
+        BookRead(started.at, name, (), (), Funds(Decimal(1_000_000), Decimal(1_000_000))) for name in ("asha", "leader")
+    ]
+    journal = write(tmp_path / "j.db", decided([started, *books, *rest], rules_in_force))
+    risk = ("--add-follower", "ravi:mode=risk,risk_percent=10,capital=500000")
+
+    assert run(EXAMPLE, *risk).exit_code == 0
+    played = document(journal, *risk, "--set", "followers.asha.sizing.mode=capital")
+    lots = {each["account"]: each["lots"] for each in played["results"][1]["accounts"]}
+    assert lots["asha"] > 0
+    assert lots["ravi"] > 0
+
+
+def test_a_configured_size_by_capital_can_be_set_otherwise(write_config: WriteConfig) -> None:
+    write_config("\n[followers.asha.sizing]\nmode = 'capital'\n\n[copy]\nmarket_hours = 'off'\n")
+
+    assert run(EXAMPLE).exit_code == 2
+    found = document(EXAMPLE, "--set", "followers.asha.sizing.mode=ratio")
+    assert [each["result"] for each in found["results"]] == ["what_if"]
+    assert "not played as configured" in " ".join(found["notes"])
 
 
 @pytest.mark.parametrize("frames", [False, True])
