@@ -58,6 +58,7 @@ Report = Annotated[Path | None, typer.Option(metavar="FILE", help="Write the res
 
 
 def replay(
+    ctx: typer.Context,
     source: Source = None,
     config: ConfigPath = None,
     check: Check = False,
@@ -88,11 +89,18 @@ def replay(
 
     # A replay makes little garbage, and its state is large to look through for some.
     gc.set_threshold(COLLECT_AFTER)
+    if as_json and as_csv:
+        raise Failure("--json and --csv are two forms of one output: leave one out", code=ExitCode.USAGE)
+    source_of_seed = ctx.get_parameter_source("seed")
+    if source_of_seed is not None and source_of_seed.name != "DEFAULT" and not reject_rate:
+        raise Failure(
+            "--seed chooses what --reject-rate refuses: give a rate, or leave --seed out", code=ExitCode.USAGE
+        )
     model = _model(slippage_ticks, reject_rate, latency_ms, seed)
     request = Request(source, config, day, since, until, rules.parsed(changes or ()), tuple(added or ()), model)
     with offline():
         if check:
-            _refuse_beside_check(request, speed=speed, report=report)
+            _refuse_beside_check(request, speed=speed, report=report, as_csv=as_csv)
             return _checked(request, as_json=as_json)
         return _played(request, speed, report, as_json=as_json, as_csv=as_csv)
 
@@ -105,10 +113,13 @@ def _model(slippage: int | None, rejects: float | None, latency: float | None, s
 
     if slippage is None and rejects is None and latency is None:
         return None
+    for option, value in (("--reject-rate", rejects), ("--latency-ms", latency)):
+        if value != value:  # noqa: PLR0124 - only NaN, which no range refuses, differs from itself
+            raise Failure(f"{option} must be a number, was nan", code=ExitCode.USAGE)
     return FillModel(slippage or 0, rejects or 0.0, timedelta(milliseconds=latency or 0), seed)
 
 
-def _refuse_beside_check(request: Request, *, speed: float | None, report: Path | None) -> None:
+def _refuse_beside_check(request: Request, *, speed: float | None, report: Path | None, as_csv: bool) -> None:
     given = {
         "--set": request.changes,
         "--add-follower": request.added,
@@ -117,6 +128,8 @@ def _refuse_beside_check(request: Request, *, speed: float | None, report: Path 
         "--report": report,
         "--until ORDER": request.until_order,
     }
+    if as_csv:
+        raise Failure("--check has one verdict and no rows: use --json in place of --csv", code=ExitCode.USAGE)
     for option, value in given.items():
         if value:
             raise Failure(f"--check plays what was recorded, as it was: leave {option} out", code=ExitCode.USAGE)

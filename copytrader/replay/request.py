@@ -72,6 +72,7 @@ class Replay:
 @contextmanager
 def opened(request: Request) -> Iterator[Replay]:
     """Open the source and make ready to play it."""
+    rules.refuse_idle(request.changes)
     with ExitStack() as stack:
         if request.source is not None and not _is_journal(request.source):
             yield _of_frames(request, request.source, stack)
@@ -212,7 +213,7 @@ def _of_journal(request: Request, stack: ExitStack) -> Replay:
     if started is None:
         raise _nothing(journal)
     recorded = Track(RECORDED, started.desk, None)
-    other = _asked(request, started.desk)
+    other = _asked(request, started.desk, notes)
     notes += more
     if other is not None:
         rules.refuse_unknown_capital(other.desk, with_funds(recording), str(journal.path))
@@ -246,19 +247,32 @@ def _of_one_kind(recording: Recording) -> tuple[Recording, list[str]]:
     return dry, ["this was a dry run: its orders were on paper"] if dry.runs else []
 
 
-def _asked(request: Request, recorded: Desk) -> Track | None:
+def _asked(request: Request, recorded: Desk, notes: list[str]) -> Track | None:
     """Return the track with other rules, None where nothing else is asked for."""
     if request.config is not None:
-        base = _with_hours(load(request.config, changes=request.changes), recorded.calendar)
-        base = replace(base, leader_client_id=recorded.leader_client_id)
-        desk = rules.changed(base, {}, request.added) if request.added else base
+        desk = _configured(request, request.config, recorded)
     elif request.changes or request.added:
         desk = rules.changed(recorded, request.changes, request.added)
     else:
         desk = recorded
     if desk == recorded and request.model is None:
+        if request.config is not None or request.changes:
+            notes.append("the rules asked for are those that were in force: there is nothing to compare")
         return None
     return Track(WHAT_IF, desk, request.model or FillModel())
+
+
+def _configured(request: Request, path: Path, recorded: Desk) -> Desk:
+    """Return the desk of another configuration, changed as asked; keys of added followers are of no file."""
+    added = {text.partition(":")[0] for text in request.added}
+    of_added = {
+        key: value for key, value in request.changes.items() if key.split(".")[1:2] and key.split(".")[1] in added
+    }
+    of_file = {key: value for key, value in request.changes.items() if key not in of_added}
+    rules.refuse_strangers(of_file, load(path).followers)
+    base = _with_hours(load(path, changes=of_file), recorded.calendar)
+    base = replace(base, leader_client_id=recorded.leader_client_id)
+    return rules.changed(base, of_added, request.added) if request.added else base
 
 
 def _with_hours(config: Config, recorded: Calendar) -> Desk:

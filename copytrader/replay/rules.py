@@ -6,6 +6,7 @@ refuses is refused here, in the same words.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterable, Mapping
 from decimal import Decimal
 from typing import Any
@@ -17,6 +18,10 @@ from copytrader.failure import ExitCode, Failure
 _PLACE = "the rules replayed"
 _FIRST_CLIENT = 9_000_000_001
 _SHORT = {"ratio": "sizing", "mode": "sizing", "lots": "sizing", "risk_percent": "sizing", "capital": "sizing"}
+_IDLE = re.compile(
+    r"(journal|log|dhan|alerts|leader)(\..*)?|copy\.(poll_seconds|calendar)"
+    r"|followers\.[^.]+\.(client_id|access_token|proxy|source_address)"
+)
 _OF_CAPITAL = (SizingMode.CAPITAL, SizingMode.RISK)
 Tree = dict[str, Any]
 
@@ -30,6 +35,7 @@ def changed(desk: Desk, changes: Mapping[str, str], added: Iterable[str] = ()) -
     tree = _tree(desk)
     for text in added:
         _add(tree, text)
+    refuse_strangers(changes, tree["followers"])
     for key in changes:
         _make_room(tree, key)
     return of_rules(tree, changes, _PLACE).desk(desk.calendar)
@@ -45,10 +51,31 @@ def parsed(texts: Iterable[str]) -> dict[str, str]:
     pairs = {}
     for text in texts:
         key, equals, value = text.partition("=")
-        if not equals or not key.strip():
+        key = key.strip()
+        if not equals or not key:
             raise ConfigError(f"--set needs KEY=VALUE such as followers.asha.sizing.ratio=0.8, was {text}")
-        pairs[key.strip()] = value.strip()
+        if key in pairs:
+            raise ConfigError(f"--set gives {key} twice: leave one out")
+        pairs[key] = value.strip()
     return pairs
+
+
+def refuse_idle(changes: Iterable[str]) -> None:
+    """Refuse to change a key of the configuration that no decision depends on, or that a recording has settled."""
+    for key in changes:
+        if _IDLE.fullmatch(key):
+            what = "a replay depends on the rules under copy and on each follower's sizing, limits, filter and enabled"
+            raise ConfigError(f"--set {key} changes nothing in a replay: {what}")
+
+
+def refuse_strangers(changes: Iterable[str], names: Collection[str]) -> None:
+    """Refuse to change the rules of a follower who is not there."""
+    for key in changes:
+        section, _, rest = key.partition(".")
+        name = rest.partition(".")[0]
+        if section == "followers" and name not in names:
+            there = f"there are {' and '.join(names)}" if len(names) > 1 else f"there is {''.join(names) or 'none'}"
+            raise ConfigError(f"--set {key}: there is no follower {name or '(none named)'}, {there}")
 
 
 def refuse_unknown_capital(desk: Desk, known: Collection[str], source: str) -> None:

@@ -195,6 +195,59 @@ def test_what_cannot_be_a_rule_is_refused_in_the_configuration_s_words(journal: 
     assert "--set needs KEY=VALUE" in shapeless.stderr
 
 
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--json", "--csv"), "--json and --csv are two forms of one output: leave one out"),
+        (("--check", "--csv"), "--check has one verdict and no rows: use --json in place of --csv"),
+        (("--seed", 0), "--seed chooses what --reject-rate refuses: give a rate, or leave --seed out"),
+        (("--seed", 3, "--slippage-ticks", 1), "--seed chooses what --reject-rate refuses"),
+        (("--latency-ms", "nan"), "--latency-ms must be a number, was nan"),
+        (("--reject-rate", "nan"), "--reject-rate must be a number, was nan"),
+        (("--set", "journal=x.db"), "--set journal changes nothing in a replay: a replay depends on"),
+        (("--set", "copy.poll_seconds=1"), "--set copy.poll_seconds changes nothing in a replay"),
+        (("--set", "followers.asha.access_token=secret"), "--set followers.asha.access_token changes nothing"),
+        (("--set", "dhan.api_url=https://x.in"), "--set dhan.api_url changes nothing in a replay"),
+        (("--set", "followers.nobody.sizing.ratio=1"), "there is no follower nobody, there is asha"),
+        (
+            ("--add-follower", "ravi", "--set", "followers.nobody.sizing.ratio=1"),
+            "there is no follower nobody, there are asha and ravi",
+        ),
+        (
+            ("--set", "followers.asha.sizing.ratio=1", "--set", "followers.asha.sizing.ratio=2"),
+            "--set gives followers.asha.sizing.ratio twice: leave one out",
+        ),
+    ],
+)
+def test_options_without_an_effect_or_against_each_other_are_refused_in_a_line(
+    journal: Path, options: tuple[object, ...], said: str
+) -> None:
+    result = run(journal, *options)
+
+    assert result.exit_code == 2
+    assert said in result.stderr
+    assert "secret" not in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
+def test_a_follower_who_is_not_in_the_other_configuration_is_named(write_config: WriteConfig, journal: Path) -> None:
+    other = write_config("\n[copy]\nmarket_hours = 'off'\n")
+
+    result = run(journal, "--config", other, "--set", "followers.nobody.sizing.ratio=1")
+    added = document(journal, "--config", other, "--add-follower", "mira", "--set", "followers.mira.sizing.ratio=2")
+
+    assert result.exit_code == 2
+    assert "there is no follower nobody, there is asha" in result.stderr
+    assert "followers.mira.sizing.ratio: none -> 2" in added["changed_rules"]
+
+
+def test_rules_that_were_in_force_are_said_to_be(journal: Path) -> None:
+    result = run(journal, "--set", "followers.asha.sizing.ratio=0.5")
+
+    assert result.exit_code == 0
+    assert "the rules asked for are those that were in force" in result.stderr
+
+
 def test_a_less_kind_market_alone_is_a_what_if(journal: Path) -> None:
     found = document(journal, "--slippage-ticks", 2, "--latency-ms", 20, "--reject-rate", 0.1, "--seed", 3)
 
