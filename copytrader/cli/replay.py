@@ -113,9 +113,6 @@ def _model(slippage: int | None, rejects: float | None, latency: float | None, s
 
     if slippage is None and rejects is None and latency is None:
         return None
-    for option, value in (("--reject-rate", rejects), ("--latency-ms", latency)):
-        if value != value:  # noqa: PLR0124 - only NaN, which no range refuses, differs from itself
-            raise Failure(f"{option} must be a number, was nan", code=ExitCode.USAGE)
     return FillModel(slippage or 0, rejects or 0.0, timedelta(milliseconds=latency or 0), seed)
 
 

@@ -24,6 +24,7 @@ from copytrader.core.facts import (
     Modify,
     OrderSeen,
     Place,
+    Refused,
     Role,
     Skip,
     Started,
@@ -102,6 +103,7 @@ class Line:
     side: Side | None = None
     role: Role | None = None
     asked: dict[str, int] = field(default_factory=dict)
+    refused: set[str] = field(default_factory=set)
     filled: int = 0
     value: Decimal = ZERO
     reason: SkipReason | None = None
@@ -109,7 +111,13 @@ class Line:
 
     @property
     def quantity(self) -> int:
-        return sum(self.asked.values())
+        """How much was asked for: what was refused counts only where nothing was asked for in its stead."""
+        taken = sum(quantity for name, quantity in self.asked.items() if name not in self.refused)
+        return taken or self.refused_quantity
+
+    @property
+    def refused_quantity(self) -> int:
+        return sum(self.asked[name] for name in self.refused)
 
     @property
     def average_price(self) -> Decimal | None:
@@ -119,6 +127,7 @@ class Line:
         """What came of it, in the words of the result table."""
         return {
             "quantity": self.quantity,
+            "refused_quantity": self.refused_quantity,
             "filled_quantity": self.filled,
             "average_price": self.average_price,
             "skipped": self.reason if not self.filled else None,
@@ -162,6 +171,7 @@ class Tally:
         self.last: datetime | None = None
         self._fills: dict[tuple[str, str], tuple[int, Decimal]] = {}
         self._placed: dict[str, datetime] = {}
+        self._asking: dict[str, Line] = {}
         self._begin(state)
 
     def take(self, event: Event, decisions: Sequence[Decision], state: State) -> None:
@@ -183,6 +193,8 @@ class Tally:
             case Accepted(verb=Verb.PLACE, correlation_id=name) if name in self._placed:
                 waited = (event.at - self._placed.pop(name)).total_seconds()
                 self._sum(event.account).latencies.add(event.at, Decimal(str(waited)))
+            case Refused(verb=Verb.PLACE, correlation_id=name) if name in self._asking:
+                self._asking[name].refused.add(name)
             case _:
                 pass
         for decision in decisions:
@@ -212,7 +224,9 @@ class Tally:
                 line.instrument = state.named(decision.ticket.security)
                 line.side, line.role = decision.ticket.side, decision.role
                 line.asked[decision.correlation_id] = decision.ticket.quantity
+                line.refused.discard(decision.correlation_id)
                 line.reason, line.detail = None, ""
+                self._asking[decision.correlation_id] = line
             case Modify():
                 self._sum(decision.account).modifications += 1
                 line = self._line(decision.account, decision.leader_order_id, at)
@@ -348,7 +362,9 @@ def _first_seen(*tallies: Tally | None) -> dict[str, datetime]:
 def _essence(outcome: Mapping[str, object] | None) -> object:
     if outcome is None:
         return None
-    return tuple(outcome[key] for key in ("quantity", "filled_quantity", "average_price", "skipped"))
+    return tuple(
+        outcome[key] for key in ("quantity", "refused_quantity", "filled_quantity", "average_price", "skipped")
+    )
 
 
 def _traded(filled: Filled, state: State) -> tuple[Key, Side] | None:

@@ -154,13 +154,21 @@ def in_a_word(row: Mapping[str, object], name: str) -> str:
     if not quantity:
         return "-"
     text = f"{filled} of {quantity}" if filled != quantity else f"{filled}"
-    return f"{text} at {row[f'{name}_average_price']:f}" if filled else f"{text} unfilled"
+    refused = f", {row[f'{name}_refused_quantity']} refused" if row[f"{name}_refused_quantity"] else ""
+    return (f"{text} at {row[f'{name}_average_price']:f}" if filled else f"{text} unfilled") + refused
 
 
 def _outcome(outcome: object) -> Words:
     if isinstance(outcome, Mapping):
         return dict(outcome)
-    return {"quantity": None, "filled_quantity": None, "average_price": None, "skipped": None, "detail": ""}
+    return {
+        "quantity": None,
+        "refused_quantity": None,
+        "filled_quantity": None,
+        "average_price": None,
+        "skipped": None,
+        "detail": "",
+    }
 
 
 def _counted(skips: object) -> str:

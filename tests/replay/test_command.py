@@ -202,8 +202,6 @@ def test_what_cannot_be_a_rule_is_refused_in_the_configuration_s_words(journal: 
         (("--check", "--csv"), "--check has one verdict and no rows: use --json in place of --csv"),
         (("--seed", 0), "--seed chooses what --reject-rate refuses: give a rate, or leave --seed out"),
         (("--seed", 3, "--slippage-ticks", 1), "--seed chooses what --reject-rate refuses"),
-        (("--latency-ms", "nan"), "--latency-ms must be a number, was nan"),
-        (("--reject-rate", "nan"), "--reject-rate must be a number, was nan"),
         (("--set", "journal=x.db"), "--set journal changes nothing in a replay: a replay depends on"),
         (("--set", "copy.poll_seconds=1"), "--set copy.poll_seconds changes nothing in a replay"),
         (("--set", "followers.asha.access_token=secret"), "--set followers.asha.access_token changes nothing"),
@@ -302,6 +300,20 @@ def test_a_configured_size_by_capital_can_be_set_otherwise(write_config: WriteCo
     found = document(EXAMPLE, "--set", "followers.asha.sizing.mode=ratio")
     assert [each["result"] for each in found["results"]] == ["what_if"]
     assert "not played as configured" in " ".join(found["notes"])
+
+
+def test_an_exit_that_was_refused_and_repeated_shows_both_apart() -> None:
+    """With this seed the exit of 150 is refused once, and goes out again."""
+    market = ("--reject-rate", 0.4, "--seed", 4)
+
+    (row,) = [
+        row["what_if"]
+        for row in document(EXAMPLE, *market)["orders"]
+        if row["leader_order_id"] == "362261123000007" and row["account"] == "follower"
+    ]
+
+    assert (row["quantity"], row["refused_quantity"], row["filled_quantity"]) == (150, 150, 150)
+    assert "150 at 99, 150 refused" in run(EXAMPLE, *market).stdout
 
 
 @pytest.mark.parametrize("frames", [False, True])
