@@ -286,6 +286,17 @@ def test_writing_the_page_again_replaces_it(writer: Writer, tmp_path: Path) -> N
     assert [file.name for file in tmp_path.iterdir() if "partial" in file.name] == []
 
 
+def test_no_other_file_is_replaced_by_a_page(writer: Writer, tmp_path: Path) -> None:
+    writer.copied(1, "110.15")
+    path = writer.close()
+    before = path.read_bytes()
+
+    done = audit(path, "report", "--html", str(path))
+
+    assert (done.exit_code, len(done.stderr.splitlines())) == (2, 1)
+    assert path.read_bytes() == before
+
+
 def test_a_page_cannot_be_written_where_there_is_no_directory(writer: Writer, tmp_path: Path) -> None:
     done = audit(writer.close(), "report", "--html", str(tmp_path / "nowhere" / "r.html"))
 
