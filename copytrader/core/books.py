@@ -14,7 +14,6 @@ from copytrader.core.outcomes import count_loss
 from copytrader.core.sightings import see, see_follower
 from copytrader.core.state import Account, Holding, Key, Share, Slice, State
 
-
 READ_APART = timedelta(seconds=3)
 """Two readings that are to prove something lie so far apart."""
 
