@@ -23,7 +23,9 @@ from copytrader.cli.simulator import simulator as simulator_command
 from copytrader.config import load
 from copytrader.core.model import SkipReason
 from copytrader.demo import write_config
+from tests.core.mutations import MUTATIONS
 from tests.core.play import Play
+from tests.simulation.mutations import RULES
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -307,3 +309,10 @@ def test_the_readme_shows_what_the_demonstration_prints(env: dict[str, str]) -> 
     for line in shown.text.splitlines():
         if not line.startswith("─"):
             assert line.split() in printed
+
+
+def test_every_rule_that_is_taken_away_stands_in_the_table_of_who_notices() -> None:
+    table = (ROOT / "docs/testing.md").read_text()
+
+    rules = [*(each.rule for each in MUTATIONS), *(each.name for each in RULES)]
+    assert [rule for rule in rules if f"| {rule} |" not in table] == []
