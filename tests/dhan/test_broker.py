@@ -71,6 +71,30 @@ def test_a_command_is_sent_once_and_becomes_a_fact(command: Any) -> None:
     assert len(transport.asked) == 1
 
 
+def test_a_book_that_is_the_last_one_to_the_byte_is_not_read_anew() -> None:
+    transport = Answers(orders=good([row(), row(quantity=-1)]))
+    account = Broker(CLIENT, transport, lambda: NOW)
+    first = run(account.orders())
+
+    assert run(account.orders()) is first
+    transport.by_name["orders"] = good([row(quantity=150)])
+    changed = run(account.orders())
+    assert [order.ticket.quantity for order in changed[0]] == [150]
+    transport.by_name["orders"] = Reply(502, good([row(quantity=150)]).body)
+    with pytest.raises(BrokerError):
+        run(account.orders())
+    assert run(broker(orders=good([])).orders()) == ((), ())
+
+
+@pytest.mark.parametrize("body", [b"", b"{}", b"null"])
+def test_an_answer_without_a_book_is_no_empty_book(body: bytes) -> None:
+    account = broker(orders=Reply(200, body))
+
+    for _ in range(2):
+        with pytest.raises(BrokerError):
+            run(account.orders())
+
+
 def test_terms_that_cannot_be_sent_are_not_sent() -> None:
     transport = Answers()
     command = type(PLACE)("asha", "L1", CORRELATION, ticket(quantity=0), PLACE.role)
