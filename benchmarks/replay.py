@@ -192,7 +192,7 @@ def main() -> int:
     )
     print(f"what if          {pace:8,.0f} events/s, paper market and timers included")
     events = [event for event, _ in session(60_000)]
-    best = max(through_the_engine(events) for _ in range(3))
+    best = max(through_the_engine(events) for _ in range(7))  # others on the machine slow some of them down
     print(f"engine           {best:8,.0f} events/s (target {EVENTS_PER_SECOND:,})")
     del events
     with tempfile.TemporaryDirectory() as folder:
