@@ -197,11 +197,20 @@ def _settle(piece: Slice, order: Order, source: Source, at: datetime) -> None:
     if not piece.maybe or (source is Source.STREAM and order.status is not OrderStatus.MODIFIED):
         return
     possible = (piece.asked, *reversed(piece.maybe))
-    real = next((each for each in possible if _has_terms(order.ticket, each)), piece.asked)
-    if real is not piece.asked:
+    real = next((each for each in possible if _has_terms(order.ticket, each)), None)
+    if real is None:
+        real = next((each for each in reversed(piece.asked_before) if _has_terms(order.ticket, each)), None)
+        if real is not None and not _is_in_force(piece, source, at):
+            return
+    if real is not None and real is not piece.asked:
         piece.late.append(piece.asked)
-    piece.asked = real
+    piece.asked = real or piece.asked
     piece.maybe.clear()
+
+
+def _is_in_force(piece: Slice, source: Source, at: datetime) -> bool:
+    """Whether the terms that the broker tells are there to stay: all modifications before the last had their time."""
+    return source is Source.BOOK and piece.accepted_at is not None and at >= piece.accepted_at + _IN_FORCE
 
 
 def _see_refusal(state: State, piece: Slice, order: Order, news: News) -> None:
@@ -228,7 +237,7 @@ def contradicts(piece: Slice, order: Order) -> bool:
 
 def _see_not_in_force(piece: Slice, order: Order, at: datetime, news: News) -> None:
     """The book is the truth: what it does not show a while after it was accepted was refused; the frame was lost."""
-    if piece.accepted_at is None or at < piece.accepted_at + _IN_FORCE:
+    if not _is_in_force(piece, Source.BOOK, at):
         return
     attempted = piece.asked
     refuse_modification(piece, "the book goes on showing it as it was", news)

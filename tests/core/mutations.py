@@ -427,6 +427,12 @@ MUTATIONS = (
         "        return\n",
     ),
     Mutation(
+        "terms from before the modification before do not settle the last one",
+        "sightings.py",
+        "        if real is not None and not _is_in_force(piece, source, at):\n",
+        "        if False:\n",
+    ),
+    Mutation(
         "an entry is rounded down",
         "judging.py",
         "    lots = max(floor(pool), 0)\n    detail",
