@@ -60,7 +60,7 @@ def _plan_all(desk: Step, news: News) -> None:
     """Plan what was touched; when that is more than one holding, everything that cancels or closes goes first."""
     state = desk.state
     parts = [part for key, follower in news.touched if (part := _part(state, key, follower)) is not None]
-    if any(holding is not parts[0][0] for holding, _ in parts):
+    if len(parts) > 1 and any(holding is not parts[0][0] for holding, _ in parts):
         for holding, account in parts:
             _plan(desk, holding, account, Rank.EXIT)
     for holding, account in parts:
@@ -91,7 +91,7 @@ def _plan(desk: Step, holding: Holding, account: Account, least: Rank) -> None:
     else:
         scene.surplus = surplus_of(scene)
         wants += plan_closed(scene)
-    if share.fixes or any(piece.copy is None for piece in share.open.values()):
+    if share.fixes or (share.open and any(piece.copy is None for piece in share.open.values())):
         wants += _plan_fixes(scene)
         wants += plan_strays(scene)
     if scene.surplus > 0 or share.sweeps:
@@ -105,8 +105,12 @@ def _plan(desk: Step, holding: Holding, account: Account, least: Rank) -> None:
 
 def _plan_orders(scene: Scene) -> list[Want]:
     """Judge every order before any gap is closed: what one may come to depends on what the others are due."""
-    orders = [(order, copy_of(order, scene.name)) for order in scene.holding.active.values()]
-    due = [(order, copy) for order, copy in orders if judge(scene, order, copy)]
+    orders, due = [], []
+    for order in [*scene.holding.active.values()]:
+        copy = copy_of(order, scene.name)
+        orders.append((order, copy))
+        if judge(scene, order, copy):
+            due.append((order, copy))
     scene.surplus = surplus_of(scene)
     wants: list[Want] = []
     for order, copy in orders:

@@ -307,10 +307,14 @@ def exit_total(
     total never exceeds what was held before this copy, nor the broker's net position.
     """
     sign = -order.known.ticket.side.sign
-    position = _without(share.left * sign + min(share.unproved * sign, 0), copy)
+    left = share.left * sign
+    if share.overtaken:
+        left += min(share.unproved * sign, 0)
+    position = _without(left, copy)
     ahead, behind, cover = _working_entries(holding, share, order, position)
     against = _rests_of_entries(share, order)
-    behind, cover = max(behind - against, 0), max(cover - max(against - behind, 0), 0)
+    if against:
+        behind, cover = max(behind - against, 0), max(cover - max(against - behind, 0), 0)
     claimed = excess + being_closed(holding, share, order.known.ticket.side, order) + ahead
     held = max(position + behind - claimed, 0)
     cover = cover if divided.coming else 0
@@ -329,7 +333,8 @@ def exit_total(
 
 def _without(position: int, copy: Copy) -> int:
     """A position, + is what the copy closes, as it would be without the copy's fills."""
-    return position + min(copy.opened, max(-position, 0)) + copy.filled - copy.opened
+    opened = copy.opened
+    return position + min(opened, max(-position, 0)) + copy.filled - opened
 
 
 def _fraction(holding: Holding, order: LeaderOrder, divided: Parts, held: int, cover: int, lot_size: int) -> int:

@@ -79,8 +79,9 @@ def evolve(state: State, fact: Fact, at: datetime) -> News:
     if type(fact) in SAID:
         return news
     _change(state, fact, at, news)
-    for key in news.holdings():
-        _let_go(state, key)
+    if news.touched:
+        for key in news.holdings():
+            _let_go(state, key)
     return news
 
 

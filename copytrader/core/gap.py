@@ -79,11 +79,14 @@ def _exit_total(scene: Scene, order: LeaderOrder, copy: Copy, divided: exposure.
         else:
             fraction = f"{size.parts.closes} of the leader's {size.parts.base + size.parts.coming}"
             scene.desk.skip(copy, SkipReason.BELOW_ONE_LOT, f"{fraction}; {position}; one lot is {scene.lot}")
-    may_be_late = rules_of(scene.state).late_exits is LateExits.MARKET or copy.slices
-    if size.total > 0 and not may_be_late and is_late(scene, order):
+    if size.total > 0 and not copy.slices and not _may_be_late(scene) and is_late(scene, order):
         scene.desk.skip(copy, SkipReason.LEADER_DONE, "the leader got out while we were not looking")
         return 0
     return size.total
+
+
+def _may_be_late(scene: Scene) -> bool:
+    return rules_of(scene.state).late_exits is LateExits.MARKET
 
 
 def _say_no_room(scene: Scene, order: LeaderOrder, copy: Copy) -> None:

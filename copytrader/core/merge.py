@@ -31,7 +31,8 @@ class Known(NamedTuple):
     """One order as best known.
 
     `ticket` always names security, side and product; its other terms count only when
-    `has_terms`.  `ended` is the terminal status, None while there is none.
+    `has_terms`.  `ended` is the terminal status, None while there is none.  `is_filled` and
+    `is_done` follow from the rest: every event asks them many times.
     """
 
     order_id: str
@@ -50,19 +51,13 @@ class Known(NamedTuple):
     last_price: Decimal | None = None
     note: str = ""
     refusal: RefusalClass | None = None
+    is_filled: bool = False
+    is_done: bool = False
 
     @property
     def is_dead(self) -> bool:
         """It ended without trading to the end."""
         return self.ended in DEAD and not self.is_filled
-
-    @property
-    def is_filled(self) -> bool:
-        return self.ended is OrderStatus.TRADED or (self.has_terms and self.filled_quantity >= self.ticket.quantity)
-
-    @property
-    def is_done(self) -> bool:
-        return self.ended is not None or self.is_filled
 
     @property
     def remaining(self) -> int:
@@ -81,6 +76,7 @@ def merge(known: Known | None, order: Order, source: Source, at: datetime) -> Kn
     ended = _later_end(known.ended, status)
     average = order.average_price if order.filled_quantity >= known.filled_quantity and filled else ZERO
     ticket, has_terms, terms_at, conflict = _terms(known, order, source)
+    is_filled = ended is OrderStatus.TRADED or (has_terms and filled >= ticket.quantity)
     return Known(
         known.order_id,
         ticket,
@@ -98,6 +94,8 @@ def merge(known: Known | None, order: Order, source: Source, at: datetime) -> Kn
         order.last_price or known.last_price,
         order.note or known.note,
         order.refusal or known.refusal,
+        is_filled,
+        is_filled or ended is not None,
     )
 
 

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 
 from copytrader.core.facts import Alert, Decision, Level
 from copytrader.core.state import Holding, Key, State
 
 
-@dataclass(slots=True)
 class News:
     """What a fact touched, and the notes that follow from it."""
 
-    touched: dict[tuple[Key, str], None] = field(default_factory=dict)
-    notes: list[Decision] = field(default_factory=list)
+    __slots__ = ("notes", "touched")
+
+    def __init__(self) -> None:
+        self.touched: dict[tuple[Key, str], None] = {}
+        self.notes: list[Decision] = []
 
     def touch(self, key: Key, follower: str) -> None:
         self.touched[key, follower] = None

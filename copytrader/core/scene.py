@@ -27,6 +27,8 @@ class Want:
 class Step:
     """The decisions of one step: each changes the state at once, by the same door as a recorded one."""
 
+    __slots__ = ("at", "decisions", "parts", "state", "tickets")
+
     def __init__(self, state: State, at: datetime) -> None:
         self.state = state
         self.at = at

@@ -322,7 +322,9 @@ class Share:
     @property
     def left(self) -> int:
         """What of the copied position is there to be closed, signed: not what the person has closed by hand."""
-        sure = self.copied - self.unproved
+        sure = self.copied - self.unproved if self.overtaken else self.copied
+        if not self.by_hand:
+            return sure
         gone = min(self.by_hand, abs(sure))
         return sure - gone if sure > 0 else sure + gone
 

@@ -197,7 +197,7 @@ def test_a_copy_whose_leader_order_is_gone_is_an_orphan_and_cancelled() -> None:
     play.places("L1")
     (copy,) = play.of()
     play.answer = lambda _command: None
-    play.state.orders["L1"].known = play.state.orders["L1"].known._replace(ended=None)
+    play.state.orders["L1"].known = play.state.orders["L1"].known._replace(ended=None, is_done=False)
     leader = play.leader["L1"]
     play.leader["L1"] = replace(leader, status=leader.status.CANCELLED)
 
