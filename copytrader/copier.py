@@ -57,7 +57,7 @@ from copytrader.core.facts import (
 from copytrader.core.merge import Known
 from copytrader.core.model import LEADER, Desk, Funds, Instrument, Order, Position, Security
 from copytrader.core.sightings import contradicts
-from copytrader.core.state import Holding, State
+from copytrader.core.state import Holding, Key, State
 from copytrader.crash import crash_point
 from copytrader.dhan.answers import Outcome, verb_of
 from copytrader.dhan.bodies import Profile
@@ -449,17 +449,14 @@ class Copier:
 
     def _believes(self, account: Account, positions: tuple[Position, ...]) -> bool:
         """Whether the engine has the same: news of a fill that comes after a reading that had it counts twice."""
-        nets = {(each.security, each.product): each.net_quantity for each in positions}
+        nets = {Key(each.security, each.product): each.net_quantity for each in positions}
         if account.name == LEADER:
             return not any(
                 awaits_reading(holding) or self._knows_otherwise(holding, nets.get(key, 0))
                 for key, holding in self.state.holdings.items()
             )
         shares = ((key, holding.shares.get(account.name)) for key, holding in self.state.holdings.items())
-        return all(
-            share is None or share.net is None or share.net == nets.get((key.security, key.product), 0)
-            for key, share in shares
-        )
+        return all(share is None or share.net is None or share.net == nets.get(key, 0) for key, share in shares)
 
     def _knows_otherwise(self, holding: Holding, net: int) -> bool:
         return holding.key.product not in DELIVERED and holding.leader_net not in (None, net)

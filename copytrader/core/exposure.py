@@ -289,13 +289,15 @@ class ExitSize(NamedTuple):
     """What an exit should come to in all, and what it is a fraction of.
 
     `held` is the position that it closes from, as it would be had this order not traded; `cover` what the
-    follower's working entries will add to it.
+    follower's working entries will add to it; `awaited` what of both an entry on the order's own side may
+    have closed already, so that nothing is placed for it before that is known.
     """
 
     total: int
     held: int
     cover: int
     parts: Parts
+    awaited: int = 0
 
 
 def exit_total(
@@ -307,14 +309,15 @@ def exit_total(
     total never exceeds what was held before this copy, nor the broker's net position.
     """
     sign = -order.known.ticket.side.sign
-    left = share.left * sign
-    if share.overtaken:
-        left += min(share.unproved * sign, 0)
-    position = _without(left, copy)
+    unproved = share.unproved * sign if share.overtaken else 0
+    position = _without(share.left * sign + min(unproved, 0), copy)
     ahead, behind, cover = _working_entries(holding, share, order, position)
-    against = _rests_of_entries(share, order)
+    awaited = against = _rests_of_entries(share, order)
     if against:
-        behind, cover = max(behind - against, 0), max(cover - max(against - behind, 0), 0)
+        behind, against = max(behind - against, 0), max(against - behind, 0)
+        cover, against = max(cover - against, 0), max(against - cover, 0)
+        if not copy.was_sent:
+            position -= max(against - max(unproved, 0), 0)
     claimed = excess + being_closed(holding, share, order.known.ticket.side, order) + ahead
     held = max(position + behind - claimed, 0)
     cover = cover if divided.coming else 0
@@ -328,7 +331,7 @@ def exit_total(
         total = _fraction(holding, order, divided, held, cover, lot_size)
     if share.net is not None and holding.key.product not in DELIVERED:
         total = min(total, _without(share.net * sign, copy) + behind + cover)
-    return ExitSize(max(total // lot_size * lot_size, copy.filled - copy.opened), held, cover, divided)
+    return ExitSize(max(total // lot_size * lot_size, copy.filled - copy.opened), held, cover, divided, awaited)
 
 
 def _without(position: int, copy: Copy) -> int:

@@ -73,6 +73,8 @@ def _exit_total(scene: Scene, order: LeaderOrder, copy: Copy, divided: exposure.
         position = f"copied position {scene.share.copied}, at the broker {_or_unknown(scene.share.net)}"
         if copy.slices:
             scene.desk.skip(copy, SkipReason.RATE_BUDGET, "its placing never reached the broker")
+        elif size.awaited:
+            pass
         elif size.held + size.cover <= 0 or size.parts.is_whole:
             _say_unknown(scene, order, copy, divided)
             scene.desk.skip(copy, SkipReason.NOTHING_TO_EXIT, position)
@@ -145,7 +147,7 @@ def close_gap(scene: Scene, order: LeaderOrder, copy: Copy, total: _Total) -> li
             total.take(piece.consumed)
     if not pieces and total.left <= 0:
         return []
-    wants: list[Want | None] = []
+    wants: list[Want] = []
     assert scene.instrument is not None
     largest = sizing.largest_order(scene.instrument) or max(total.left, 1)
     if total.exits and total.opens > 0:
@@ -154,10 +156,12 @@ def close_gap(scene: Scene, order: LeaderOrder, copy: Copy, total: _Total) -> li
             total.opens = opening
     for piece, quantity in zip(pieces, _spread(total.left, pieces, largest), strict=True):
         opens = total.take(max(quantity, piece.filled))
-        wants.append(_adjust(scene, order, piece, quantity, opens))
+        want = _adjust(scene, order, piece, quantity, opens)
+        if want is not None:
+            wants.append(want)
     if total.left > 0 and _may_place(scene, order, copy, exits=total.exits):
         wants += _place_rest(scene, order, copy, total, largest)
-    return [want for want in wants if want is not None]
+    return wants
 
 
 def _spread(left: int, pieces: list[Slice], largest: int) -> list[int]:

@@ -12,7 +12,7 @@ import heapq
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from decimal import Decimal
-from typing import NamedTuple
+from typing import Self
 
 from copytrader.core.budget import Budget
 from copytrader.core.facts import Level, Role, Skip, Verb
@@ -34,11 +34,24 @@ from copytrader.core.model import (
 )
 
 
-class Key(NamedTuple):
-    """What a position is counted by."""
+class Key(str):
+    """What a position is counted by.
+
+    It is text: every event looks positions up many times, and text keeps its hash.
+    """
+
+    __slots__ = ("product", "security")
 
     security: Security
     product: Product
+
+    def __new__(cls, security: Security, product: Product) -> Self:
+        key = super().__new__(cls, f"{security.exchange_segment} {security.security_id} {product}")
+        key.security, key.product = security, product
+        return key
+
+    def __getnewargs__(self) -> tuple[Security, Product]:  # type: ignore[override]
+        return self.security, self.product
 
 
 @dataclass(slots=True)
@@ -108,7 +121,8 @@ class Slice:
     @property
     def opened(self) -> int:
         """What of its fills counts as opening."""
-        return max(self.filled - max(self.asked.quantity - self.opens, 0), 0)
+        closes = max(self.asked.quantity - self.opens, 0)
+        return self.filled - closes if self.filled > closes else 0
 
     @property
     def may_open(self) -> int:

@@ -279,8 +279,20 @@ MUTATIONS = (
     Mutation(
         "an exit does not count on an entry that the rest of an earlier one may use up",
         "exposure.py",
-        "    against = _rests_of_entries(share, order)\n",
-        "    against = 0\n",
+        "    awaited = against = _rests_of_entries(share, order)\n",
+        "    awaited = against = 0\n",
+    ),
+    Mutation(
+        "an exit waits for an entry that may have closed already",
+        "exposure.py",
+        "            position -= max(against - max(unproved, 0), 0)\n",
+        "            pass\n",
+    ),
+    Mutation(
+        "an exit that waits has no reason against it",
+        "gap.py",
+        "        elif size.awaited:\n",
+        "        elif False:\n",
     ),
     Mutation(
         "what filled beyond the quantity asked for had the one from before",
@@ -429,8 +441,8 @@ MUTATIONS = (
     Mutation(
         "terms from before the modification before do not settle the last one",
         "sightings.py",
-        "        if real is not None and not _is_in_force(piece, source, at):\n",
-        "        if False:\n",
+        "        if real is not None and not _is_in_force(piece, source, at):\n            return\n",
+        "        real = None\n",
     ),
     Mutation(
         "an entry is rounded down",

@@ -350,6 +350,7 @@ class Judge:
     def _nothing_copied_twice(self) -> None:
         """What one follower has for one entry, working and filled, is its ratio of it, and less than a lot of carry.
 
+        An entry that grew is two in a row as far as carry goes: what was rounded off before each counts.
         Where it holds the other side from other copies, the entry may have become an exit of that as well.
         """
         totals: Counter[tuple[str, str]] = Counter()
@@ -362,9 +363,12 @@ class Judge:
             leader = self._world.exchange.orders.get(leader_order_id)
             if leader is None or (follower, leader_order_id) in exits:
                 continue
-            most = max(row.quantity for row in self._told(leader_order_id))
+            most, sizes = 0, 0
+            for row in self._told(leader_order_id):
+                if row.quantity > most:
+                    most, sizes = row.quantity, sizes + 1
             closes = self._held_against(follower, leader)
-            if total >= self._ratio(follower) * most + closes + leader.instrument.lot_size:
+            if total >= self._ratio(follower) * most + closes + sizes * leader.instrument.lot_size:
                 self._problem("I1", f"{follower} has {total} for {leader_order_id}, which came to {most}")
 
     def _told(self, order_id: str) -> list[LedgerRow]:
