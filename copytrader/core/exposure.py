@@ -289,8 +289,8 @@ class ExitSize(NamedTuple):
     """What an exit should come to in all, and what it is a fraction of.
 
     `held` is the position that it closes from, as it would be had this order not traded; `cover` what the
-    follower's working entries will add to it; `awaited` what of both an entry on the order's own side may
-    have closed already, so that nothing is placed for it before that is known.
+    follower's working entries will add to it; `awaited` what of the position an entry on the order's own side
+    may have closed already, so that nothing is placed for it before that is known.
     """
 
     total: int
@@ -312,12 +312,13 @@ def exit_total(
     unproved = share.unproved * sign if share.overtaken else 0
     position = _without(share.left * sign + min(unproved, 0), copy)
     ahead, behind, cover = _working_entries(holding, share, order, position)
-    awaited = against = _rests_of_entries(share, order)
+    awaited, (against, unheard) = 0, _rests_of_entries(share, order)
     if against:
         behind, against = max(behind - against, 0), max(against - behind, 0)
         cover, against = max(cover - against, 0), max(against - cover, 0)
-        if not copy.was_sent:
-            position -= max(against - max(unproved, 0), 0)
+        if not copy.was_sent and position > 0:
+            awaited = min(max(min(unheard, against) - max(unproved, 0), 0), position)
+            position -= awaited
     claimed = excess + being_closed(holding, share, order.known.ticket.side, order) + ahead
     held = max(position + behind - claimed, 0)
     cover = cover if divided.coming else 0
@@ -395,17 +396,20 @@ def _working_entries(holding: Holding, share: Share, order: LeaderOrder, positio
     return ahead, behind, cover
 
 
-def _rests_of_entries(share: Share, order: LeaderOrder) -> int:
+def _rests_of_entries(share: Share, order: LeaderOrder) -> tuple[int, int]:
     """What entries on the order's own side may still fill, or have filled unheard, though their leader orders are over.
 
-    It would use up what comes on the other side.
+    It would use up what comes on the other side.  The second figure is what of it was never seen to work, or would
+    not be cancelled: that may have filled before, and closed what is thought to be held.
     """
-    rests = 0
+    rests = unheard = 0
     for piece in share.open.values():
         leader = piece.copy.leader if piece.copy is not None else order
         if leader is not order and piece.asked.side is order.known.ticket.side and leader.known.is_done:
             rests += piece.may_open
-    return rests
+            if piece.known is None or piece.tries:
+                unheard += piece.may_open
+    return rests, unheard
 
 
 def _behind(entry: LeaderOrder, copy: Copy) -> int:

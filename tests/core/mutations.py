@@ -279,14 +279,20 @@ MUTATIONS = (
     Mutation(
         "an exit does not count on an entry that the rest of an earlier one may use up",
         "exposure.py",
-        "    awaited = against = _rests_of_entries(share, order)\n",
-        "    awaited = against = 0\n",
+        "    awaited, (against, unheard) = 0, _rests_of_entries(share, order)\n",
+        "    awaited = against = unheard = 0\n",
     ),
     Mutation(
         "an exit waits for an entry that may have closed already",
         "exposure.py",
-        "            position -= max(against - max(unproved, 0), 0)\n",
+        "            position -= awaited\n",
         "            pass\n",
+    ),
+    Mutation(
+        "an exit does not wait for the cancel of an entry that was seen to work",
+        "exposure.py",
+        "            if piece.known is None or piece.tries:\n                unheard",
+        "            if piece:\n                unheard",
     ),
     Mutation(
         "an exit that waits has no reason against it",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from copytrader.core.facts import Cancel, Command, Event, Place, Refused, Role, Verb
 from copytrader.core.model import OrderStatus, OrderType, RefusalClass, Side
-from tests.core.play import Held, Play, follower, ticket
+from tests.core.play import Held, Play, follower, quiet, ticket
 
 
 def refuses_cancels(play: Play) -> None:
@@ -63,3 +63,16 @@ def test_the_exit_goes_once_the_entry_is_known_not_to_have_filled() -> None:
     [exit_] = exits(play)
     assert (exit_.leader_order_id, exit_.ticket.quantity) == ("L3", 225)
     assert play.skips() == []
+
+
+def test_an_exit_does_not_wait_for_the_cancel_of_an_entry_that_was_seen_to_work() -> None:
+    """Whoever takes all resting orders back and gets out at market is not to wait for the cancels."""
+    play = Play(followers=(follower(ratio="1"),))
+    play.trades("L1", 2)
+    play.places("L2", ticket(Side.SELL, 450, "110"))  # would turn the position
+    play.answer = lambda command: quiet(play) if isinstance(command, Cancel) else None
+    play.cancels("L2")
+
+    play.places("L3", ticket(Side.SELL, 150, "0", order_type=OrderType.MARKET))
+
+    assert [(each.leader_order_id, each.ticket.quantity) for each in exits(play)][-1] == ("L3", 150)
