@@ -445,7 +445,7 @@ class Copier:
     def _is_odd(self, account: Account, row: Order) -> bool:
         """Whether a row, though it did not change, shows our order otherwise than it should be by now."""
         piece = self.state.by_order_id.get((account.name, row.order_id))
-        return piece is not None and contradicts(piece, row)
+        return piece is not None and piece.is_open and (piece.is_doubtful or contradicts(piece, row))
 
     def _believes(self, account: Account, positions: tuple[Position, ...]) -> bool:
         """Whether the engine has the same: news of a fill that comes after a reading that had it counts twice."""

@@ -12,7 +12,7 @@ import pytest
 
 from copytrader.account import Account
 from copytrader.copier import Copier, _wait
-from copytrader.core.facts import Accepted, Command, Event, OrderSeen, Place, Source, Verb
+from copytrader.core.facts import Accepted, Command, Event, Modify, OrderSeen, Place, Source, Verb
 from copytrader.core.model import (
     IST,
     LEADER,
@@ -79,6 +79,23 @@ class Bench:
         return Accepted(at, command.account, name, Verb.PLACE, order_id)
 
 
+class Stubborn(Bench):
+    """Orders rest; a modification is accepted, and carried out only once it is `willing`."""
+
+    willing = False
+
+    async def _fill(self, command: Command) -> Outcome:
+        at, name = self._now(), command.correlation_id
+        if isinstance(command, Modify):
+            if self.willing:
+                row = self.rows[command.order_id]
+                self.rows[command.order_id] = replace(row, ticket=command.ticket, updated_at=at)
+            return Accepted(at, command.account, name, Verb.MODIFY, command.order_id)
+        assert isinstance(command, Place)
+        self.rows["F0"] = Order("F0", command.ticket, OrderStatus.PENDING, at, at, correlation_id=name)
+        return Accepted(at, command.account, name, Verb.PLACE, "F0")
+
+
 class Line:
     """A stream that logs in, and again whenever told."""
 
@@ -132,6 +149,12 @@ class Scene:
         order = replace(order, status=OrderStatus.TRADED, filled_quantity=quantity, average_price=D(100))
         self.copier.handle(OrderSeen(self.now(), LEADER, order, Source.STREAM))
         return order
+
+    def rests(self, order_id: str, **terms: Any) -> None:
+        """Let the leader's resting order be told of, or changed."""
+        order = Order(order_id, ticket(**terms), OrderStatus.MODIFIED, self.now(), self.now())
+        self.copier.handle(OrderSeen(self.now(), LEADER, order, Source.STREAM))
+        self.brokers[LEADER].rows[order_id] = replace(order, status=OrderStatus.PENDING)
 
     def trades(self, order_id: str, side: Side, quantity: int) -> None:
         """The same, and its book and position show it."""
@@ -192,6 +215,32 @@ def test_a_lesser_position_is_read_again_though_no_book_is_polled() -> None:
         Side.BUY,
         Side.SELL,
     ]
+
+
+def test_a_row_that_never_changes_ends_the_doubt_about_an_order_s_terms() -> None:
+    """Two modifications were accepted, of the first nothing was heard, the exchange refused the second."""
+
+    async def story(scene: Scene) -> None:
+        broker = scene.brokers["asha"] = scene.copier.accounts["asha"].broker = Stubborn(scene.now)
+        scene.rests("L1")
+        await asyncio.sleep(10)
+        scene.rests("L1", price="101")
+        await asyncio.sleep(1)
+        scene.rests("L1", price="102")
+        await asyncio.sleep(0.1)
+        attempted = replace(broker.rows["F0"].ticket, price=D(102))
+        refused = replace(
+            broker.rows["F0"], ticket=attempted, status=OrderStatus.MOD_REJECTED, note="no", updated_at=scene.now()
+        )
+        scene.copier.handle(OrderSeen(scene.now(), "asha", refused, Source.STREAM))
+        broker.willing = True
+        await asyncio.sleep(30)
+        scene.rests("L1", price="102", quantity=300)
+        await asyncio.sleep(30)
+
+    row = played(story).brokers["asha"].rows["F0"]
+
+    assert (row.ticket.quantity, row.ticket.price) == (150, D(102))
 
 
 def test_a_mistake_at_one_follower_holds_up_no_exit_of_another() -> None:

@@ -289,15 +289,13 @@ class ExitSize(NamedTuple):
     """What an exit should come to in all, and what it is a fraction of.
 
     `held` is the position that it closes from, as it would be had this order not traded; `cover` what the
-    follower's working entries will add to it; `awaited` what of the position an entry on the order's own side
-    may have closed already, so that nothing is placed for it before that is known.
+    follower's working entries will add to it.
     """
 
     total: int
     held: int
     cover: int
     parts: Parts
-    awaited: int = 0
 
 
 def exit_total(
@@ -309,16 +307,12 @@ def exit_total(
     total never exceeds what was held before this copy, nor the broker's net position.
     """
     sign = -order.known.ticket.side.sign
-    unproved = share.unproved * sign if share.overtaken else 0
-    position = _without(share.left * sign + min(unproved, 0), copy)
+    unproved = share.unproved if share.overtaken else 0
+    position = _without(share.left * sign + min(unproved * sign, 0), copy)
     ahead, behind, cover = _working_entries(holding, share, order, position)
-    awaited, (against, unheard) = 0, _rests_of_entries(share, order)
+    against = _rests_of_entries(share, order)
     if against:
-        behind, against = max(behind - against, 0), max(against - behind, 0)
-        cover, against = max(cover - against, 0), max(against - cover, 0)
-        if not copy.was_sent and position > 0:
-            awaited = min(max(min(unheard, against) - max(unproved, 0), 0), position)
-            position -= awaited
+        behind, cover = max(behind - against, 0), max(cover - max(against - behind, 0), 0)
     claimed = excess + being_closed(holding, share, order.known.ticket.side, order) + ahead
     held = max(position + behind - claimed, 0)
     cover = cover if divided.coming else 0
@@ -332,7 +326,7 @@ def exit_total(
         total = _fraction(holding, order, divided, held, cover, lot_size)
     if share.net is not None and holding.key.product not in DELIVERED:
         total = min(total, _without(share.net * sign, copy) + behind + cover)
-    return ExitSize(max(total // lot_size * lot_size, copy.filled - copy.opened), held, cover, divided, awaited)
+    return ExitSize(max(total // lot_size * lot_size, copy.filled - copy.opened), held, cover, divided)
 
 
 def _without(position: int, copy: Copy) -> int:
@@ -396,20 +390,18 @@ def _working_entries(holding: Holding, share: Share, order: LeaderOrder, positio
     return ahead, behind, cover
 
 
-def _rests_of_entries(share: Share, order: LeaderOrder) -> tuple[int, int]:
+def _rests_of_entries(share: Share, order: LeaderOrder) -> int:
     """What entries on the order's own side may still fill, or have filled unheard, though their leader orders are over.
 
-    It would use up what comes on the other side.  The second figure is what of it was never seen to work, or would
-    not be cancelled: that may have filled before, and closed what is thought to be held.
+    It would use up what comes on the other side.  What is held by all that is known is got out of nevertheless: an
+    exit does not wait for news that may never come.
     """
-    rests = unheard = 0
+    rests = 0
     for piece in share.open.values():
         leader = piece.copy.leader if piece.copy is not None else order
         if leader is not order and piece.asked.side is order.known.ticket.side and leader.known.is_done:
             rests += piece.may_open
-            if piece.known is None or piece.tries:
-                unheard += piece.may_open
-    return rests, unheard
+    return rests
 
 
 def _behind(entry: LeaderOrder, copy: Copy) -> int:

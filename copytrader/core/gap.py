@@ -73,8 +73,6 @@ def _exit_total(scene: Scene, order: LeaderOrder, copy: Copy, divided: exposure.
         position = f"copied position {scene.share.copied}, at the broker {_or_unknown(scene.share.net)}"
         if copy.slices:
             scene.desk.skip(copy, SkipReason.RATE_BUDGET, "its placing never reached the broker")
-        elif size.awaited:
-            pass
         elif size.held + size.cover <= 0 or size.parts.is_whole:
             _say_unknown(scene, order, copy, divided)
             scene.desk.skip(copy, SkipReason.NOTHING_TO_EXIT, position)

@@ -279,26 +279,8 @@ MUTATIONS = (
     Mutation(
         "an exit does not count on an entry that the rest of an earlier one may use up",
         "exposure.py",
-        "    awaited, (against, unheard) = 0, _rests_of_entries(share, order)\n",
-        "    awaited = against = unheard = 0\n",
-    ),
-    Mutation(
-        "an exit waits for an entry that may have closed already",
-        "exposure.py",
-        "            position -= awaited\n",
-        "            pass\n",
-    ),
-    Mutation(
-        "an exit does not wait for the cancel of an entry that was seen to work",
-        "exposure.py",
-        "            if piece.known is None or piece.tries:\n                unheard",
-        "            if piece:\n                unheard",
-    ),
-    Mutation(
-        "an exit that waits has no reason against it",
-        "gap.py",
-        "        elif size.awaited:\n",
-        "        elif False:\n",
+        "    against = _rests_of_entries(share, order)\n",
+        "    against = 0\n",
     ),
     Mutation(
         "what filled beyond the quantity asked for had the one from before",

@@ -10,7 +10,7 @@ import base64
 import hashlib
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -22,6 +22,7 @@ from copytrader.core.facts import (
     Ended,
     Event,
     Fact,
+    Filled,
     Halted,
     Modify,
     NotFound,
@@ -77,6 +78,7 @@ class Judge:
         self._tickets: dict[str, Place] = {}
         self._placed_at: dict[str, datetime] = {}
         self._asked: dict[str, int] = {}
+        self._filled: Counter[str] = Counter()
         self._opening: dict[tuple[str, str], int] = {}
         self._held_when_decided: dict[str, tuple[int, int]] = {}
 
@@ -99,6 +101,8 @@ class Judge:
                 self._is_absent(fact)
             if isinstance(fact, NotFound):
                 self._is_not_shown(fact.correlation_id)
+            if isinstance(fact, Filled):
+                self._filled[fact.correlation_id] = max(self._filled[fact.correlation_id], fact.filled_quantity)
             if isinstance(fact, Sized):
                 self._opening[fact.account, fact.leader_order_id] = fact.lots
         for fact in facts:
@@ -201,16 +205,28 @@ class Judge:
         What the person traded by hand may not have been known as long as anything else.
         """
         client_id = self._world.client_ids[follower]
-        ours = [fill for fill, _ in self._our_fills(client_id, key)]
+        found = self._our_fills(client_id, key)
+        ours, untold = [fill for fill, _ in found], self._untold(found)
         theirs = [fill for fill in self._world.exchange.fills[client_id] if (*fill.security, fill.product) == key]
         by_hand = [fill for fill in theirs if fill not in ours]
-        copied = self._most_of(ours, sign) + self._coming(client_id, key, sign)
+        copied = self._most_of(ours, sign, untold) + self._coming(client_id, key, sign)
         return max(copied, 0), max(copied + self._most_of(by_hand, sign), 0)
 
-    def _most_of(self, fills: Iterable[Fill], sign: int) -> int:
+    def _untold(self, fills: Iterable[tuple[Fill, BookOrder]]) -> list[Fill]:
+        """Fills of our orders whose news has not come: a frame was lost, and the book not read since."""
+        seen: Counter[str] = Counter()
+        untold = []
+        for fill, order in fills:
+            seen[order.correlation_id] += fill.quantity
+            if seen[order.correlation_id] > self._filled[order.correlation_id]:
+                untold.append(fill)
+        return untold
+
+    def _most_of(self, fills: Iterable[Fill], sign: int, untold: Container[Fill] = ()) -> int:
         """The highest that these fills stood in one direction since a while ago.
 
-        Those of one moment are told in any order: the ones on this side may be known before the others.
+        Those of one moment are told in any order: the ones on this side may be known before the others.  So may they
+        before others that nobody has told yet.
         """
         since, moment = self._world.now() - _BEHIND, self._world.now() - _ONE_MOMENT
         held = most = known = 0
@@ -218,7 +234,8 @@ class Judge:
             quantity = fill.quantity * (1 if fill.side == "BUY" else -1) * sign
             most = held if fill.at < since else most
             held += quantity
-            known = held if fill.at < moment else known + max(quantity, 0)
+            unheard = fill.at >= moment or (fill.at >= since and fill in untold)
+            known += max(quantity, 0) if unheard else quantity
             most = held if fill.at < since else max(most, held)
         return max(most, known)
 
