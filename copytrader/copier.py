@@ -14,17 +14,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple, Protocol
 
-from copytrader import reach
+from copytrader import reach, readings
 from copytrader.account import Account
 from copytrader.core import hours
 from copytrader.core.engine import recall, step
-from copytrader.core.exposure import DELIVERED, awaits_reading
 from copytrader.core.facts import (
     Adopted,
     Alert,
@@ -54,10 +53,8 @@ from copytrader.core.facts import (
     TokenRenewed,
     Unanswered,
 )
-from copytrader.core.merge import Known
 from copytrader.core.model import LEADER, Desk, Funds, Instrument, Order, Position, Security
-from copytrader.core.sightings import contradicts
-from copytrader.core.state import Holding, Key, State
+from copytrader.core.state import State
 from copytrader.crash import crash_point
 from copytrader.dhan.answers import Outcome, verb_of
 from copytrader.dhan.bodies import Profile
@@ -73,7 +70,6 @@ _TOGETHER = 0.002
 """Seconds in which answers that arrive together are recorded in one commit."""
 HELD_UP = timedelta(seconds=2)
 """A command that could not leave within this of its decision does not leave: the world has moved on."""
-POSITIONS_EVERY = timedelta(seconds=30)
 SILENT_AFTER = timedelta(seconds=5)
 LOOK_UP_PAUSES = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0)
 WORDS_EVERY = 0.2
@@ -420,46 +416,25 @@ class Copier:
         funds: Funds | None = None,
     ) -> None:
         """Give the engine what changed since the last reading, if anything did."""
-        changed = tuple(row for row in rows if account.rows.get(row.order_id) != row or self._is_odd(account, row))
+        changed = tuple(
+            row for row in rows if account.rows.get(row.order_id) != row or readings.is_odd(self.state, account, row)
+        )
         account.rows.update((row.order_id, row) for row in changed)
-        first = not self._is_ready(account)
+        first = not readings.is_ready(self.state, account)
         holdings = self._has_holdings(account, positions)
         if positions is not None:
             same = positions == account.positions and holdings == account.holdings
-            if same and not changed and not first and self._believes(account, positions):
+            if same and not changed and not first and readings.agree_with(self.state, account, positions):
                 account.positions_at, positions = self._now(), None
             else:
                 account.positions, account.positions_at, account.holdings = positions, self._now(), holdings
-        if not (changed or positions is not None or funds is not None or first or self._is_in_doubt(account)):
+        awaited = first or readings.are_awaited(self.state, account)
+        if not (changed or positions is not None or funds is not None or awaited):
             return
-        known = [self._known(row.order_id) for row in changed]
+        before = readings.known(self.state, changed)
         self.handle(BookRead(self._now(), account.name, changed, positions, funds, holdings))
         if account.name == LEADER and not first:
-            self._suspect(account, changed, known)
-
-    def _is_in_doubt(self, account: Account) -> bool:
-        """Whether the engine waits for a book, whatever it says."""
-        shares = (holding.shares.get(account.name) for holding in self.state.holdings.values())
-        return any(share is not None and share.awaits_book for share in shares)
-
-    def _is_odd(self, account: Account, row: Order) -> bool:
-        """Whether a row, though it did not change, shows our order otherwise than it should be by now."""
-        piece = self.state.by_order_id.get((account.name, row.order_id))
-        return piece is not None and piece.is_open and (piece.is_doubtful or contradicts(piece, row))
-
-    def _believes(self, account: Account, positions: tuple[Position, ...]) -> bool:
-        """Whether the engine has the same: news of a fill that comes after a reading that had it counts twice."""
-        nets = {Key(each.security, each.product): each.net_quantity for each in positions}
-        if account.name == LEADER:
-            return not any(
-                awaits_reading(holding) or self._knows_otherwise(holding, nets.get(key, 0))
-                for key, holding in self.state.holdings.items()
-            )
-        shares = ((key, holding.shares.get(account.name)) for key, holding in self.state.holdings.items())
-        return all(share is None or share.net is None or share.net == nets.get(key, 0) for key, share in shares)
-
-    def _knows_otherwise(self, holding: Holding, net: int) -> bool:
-        return holding.key.product not in DELIVERED and holding.leader_net not in (None, net)
+            self._suspect(account, readings.told_first(self.state, before))
 
     def _has_holdings(self, account: Account, positions: tuple[Position, ...] | None) -> bool:
         """Whether positions show the shares in the demat account too; where they begin not to, it is said."""
@@ -468,16 +443,6 @@ class Copier:
             text = f"{account.name}: its holdings cannot be read: {problem}; what it has in CNC and MTF counts on"
             self.notice(Level.WARNING, text, account.name, f"holdings-{account.name}")
         return not problem
-
-    def _known(self, order_id: str) -> Known | None:
-        order = self.state.orders.get(order_id)
-        return order.known if order is not None else None
-
-    def _is_ready(self, account: Account) -> bool:
-        if account.name == LEADER:
-            return self.state.leader_ready
-        known = self.state.accounts.get(account.name)
-        return known is not None and known.ready
 
     async def _read(self, account: Account, *, positions: bool) -> bool:
         """Read an account's book, with its positions if wanted; False when that could not be done.
@@ -497,11 +462,11 @@ class Copier:
                 after = await self._orders(account)
                 unreadable |= {before.problems, after.problems}
                 is_whole = not (before.problems or after.problems) or (attempt == _TRIES and len(unreadable) == 1)
-                if is_whole and self._agree(account, before.rows, after.rows):
+                if is_whole and readings.are_one(self.state, account, before.rows, after.rows):
                     self._feed_rows(account, after.rows, held, funds)
                     return True
                 await asyncio.sleep(_BOOK_PAUSE)
-            if self._is_ready(account):
+            if readings.is_ready(self.state, account):
                 self._feed_rows(account, after.rows)
         except BrokerError as error:
             self._note_trouble(account, error)
@@ -523,36 +488,14 @@ class Copier:
             self._say(account, f"funds cannot be read: {error}")
             return None
 
-    def _agree(self, account: Account, before: tuple[Order, ...], after: tuple[Order, ...]) -> bool:
-        """Whether nothing was filled between two readings, nor is the book behind what the stream told."""
-        filled = {row.order_id: row.filled_quantity for row in after}
-        if filled != {row.order_id: row.filled_quantity for row in before}:
-            return False
-        known = self._known_fills(account)
-        return all(filled.get(order_id, 0) >= quantity for order_id, quantity in known.items())
-
-    def _known_fills(self, account: Account) -> dict[str, int]:
-        if account.name == LEADER:
-            day = self.state.day
-            return {
-                order.known.order_id: order.known.filled_quantity
-                for order in self.state.orders.values()
-                if order.known.filled_quantity and order.known.trade_date == day
-            }
-        return {
-            piece.order_id: piece.filled
-            for (name, _), piece in self.state.by_order_id.items()
-            if name == account.name and piece.filled
-        }
-
     async def _poll(self, account: Account) -> None:
         """Read the book at a steady pace, at once when asked, and soon again when it could not be read."""
         pace = self._poll_seconds or None
         while True:
-            soon = account.again or (account.name == LEADER and self._awaits_reading())
+            soon = account.again or (account.name == LEADER and readings.leader_is_doubted(self.state))
             await _wait(account.poke, min(pace or _UNREAD_EVERY, _UNREAD_EVERY) if soon else pace)
             account.poke.clear()
-            await self._refresh(account, positions=self._wants_positions(account))
+            await self._refresh(account, positions=readings.are_wanted(self.state, account, self._now()))
             self._doubt_stream(account)
             await asyncio.sleep(_BOOK_PAUSE)
 
@@ -560,30 +503,14 @@ class Copier:
         """Read an account's book, and note whether it can be read, and whether it is to be read again soon."""
         done = await self._read(account, positions=positions)
         account.again = not done
-        account.unread = not done and (bool(account.trouble) or not self._is_ready(account))
+        account.unread = not done and (bool(account.trouble) or not readings.is_ready(self.state, account))
         return done
 
-    def _wants_positions(self, account: Account) -> bool:
-        if not self._is_ready(account) or account.positions_at is None:
-            return True
-        if self.state.day is not None and account.positions_at.date() < self.state.day:
-            return True
-        if account.name == LEADER and self._awaits_reading():
-            return True
-        again = account.name != LEADER or not account.holdings or account.unreadable
-        return again and self._now() - account.positions_at >= POSITIONS_EVERY
-
-    def _awaits_reading(self) -> bool:
-        return any(map(awaits_reading, self.state.holdings.values()))
-
-    def _suspect(self, account: Account, rows: Sequence[Order], before: Sequence[Known | None]) -> None:
+    def _suspect(self, account: Account, order_ids: Iterable[str]) -> None:
         """Note what the book told first: the stream should say it too, within a moment."""
-        if not account.connected or account.catching_up:
-            return
-        for row, known in zip(rows, before, strict=True):
-            order = self.state.orders.get(row.order_id)
-            if order is not None and (known is None or _says_more(order.known, known)):
-                account.suspects.setdefault(row.order_id, self._now())
+        if account.connected and not account.catching_up:
+            for order_id in order_ids:
+                account.suspects.setdefault(order_id, self._now())
 
     def _doubt_stream(self, account: Account) -> None:
         """Find out a stream that is alive but silent: the book knew first, and the frame never came."""
@@ -657,7 +584,7 @@ class Copier:
                     account,
                     now,
                     is_minded=self._in_hours(now) and not self.is_refused(account.name),
-                    is_ready=self._is_ready(account),
+                    is_ready=readings.is_ready(self.state, account),
                     is_polled=bool(self._poll_seconds),
                 )
                 if said is not None:
@@ -868,10 +795,6 @@ def _resized(before: Instrument, now: Instrument) -> list[tuple[str, object, obj
         ("freeze quantity", before.freeze_quantity, now.freeze_quantity),
     )
     return [(what, old, new) for what, old, new in sizes if old != new]
-
-
-def _says_more(now: Known, before: Known) -> bool:
-    return (now.filled_quantity, now.ended, now.ticket) != (before.filled_quantity, before.ended, before.ticket)
 
 
 async def _wait(event: asyncio.Event, seconds: float | None) -> None:

@@ -204,7 +204,7 @@ RULES = (
     Rule(
         "the books are read again and again",
         "copier.py",
-        "            await self._refresh(account, positions=self._wants_positions(account))\n",
+        "            await self._refresh(account, positions=readings.are_wanted(self.state, account, self._now()))\n",
         "            await asyncio.sleep(0)\n",
     ),
     Rule(

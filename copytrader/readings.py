@@ -1,0 +1,108 @@
+"""What a reading of an account's book or positions is worth, held against what the engine knows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime, timedelta
+
+from copytrader.account import Account
+from copytrader.core.exposure import DELIVERED, awaits_reading
+from copytrader.core.merge import Known
+from copytrader.core.model import LEADER, Order, Position
+from copytrader.core.sightings import contradicts
+from copytrader.core.state import Holding, Key, State
+
+POSITIONS_EVERY = timedelta(seconds=30)
+
+
+def is_ready(state: State, account: Account) -> bool:
+    """Whether the account was read once, so that something can be copied."""
+    if account.name == LEADER:
+        return state.leader_ready
+    known = state.accounts.get(account.name)
+    return known is not None and known.ready
+
+
+def are_awaited(state: State, account: Account) -> bool:
+    """Whether the engine waits for a book, whatever it says."""
+    shares = (holding.shares.get(account.name) for holding in state.holdings.values())
+    return any(share is not None and share.awaits_book for share in shares)
+
+
+def leader_is_doubted(state: State) -> bool:
+    """Whether the leader's positions showed less than was known, and are to be read once more."""
+    return any(map(awaits_reading, state.holdings.values()))
+
+
+def are_wanted(state: State, account: Account, now: datetime) -> bool:
+    """Whether the positions are to be read with the book."""
+    if not is_ready(state, account) or account.positions_at is None:
+        return True
+    if state.day is not None and account.positions_at.date() < state.day:
+        return True
+    if account.name == LEADER and leader_is_doubted(state):
+        return True
+    again = account.name != LEADER or not account.holdings or account.unreadable
+    return again and now - account.positions_at >= POSITIONS_EVERY
+
+
+def is_odd(state: State, account: Account, row: Order) -> bool:
+    """Whether a row, though it did not change, shows our order otherwise than it should be by now, or ends a doubt."""
+    piece = state.by_order_id.get((account.name, row.order_id))
+    return piece is not None and piece.is_open and (piece.is_doubtful or contradicts(piece, row))
+
+
+def agree_with(state: State, account: Account, positions: Sequence[Position]) -> bool:
+    """Whether the engine has the same: news of a fill that comes after a reading that had it counts twice."""
+    nets = {Key(each.security, each.product): each.net_quantity for each in positions}
+    if account.name == LEADER:
+        return not any(
+            awaits_reading(holding) or _is_known_otherwise(holding, nets.get(key, 0))
+            for key, holding in state.holdings.items()
+        )
+    shares = ((key, holding.shares.get(account.name)) for key, holding in state.holdings.items())
+    return all(share is None or share.net is None or share.net == nets.get(key, 0) for key, share in shares)
+
+
+def _is_known_otherwise(holding: Holding, net: int) -> bool:
+    return holding.key.product not in DELIVERED and holding.leader_net not in (None, net)
+
+
+def are_one(state: State, account: Account, before: Sequence[Order], after: Sequence[Order]) -> bool:
+    """Whether nothing was filled between two readings, nor is the book behind what the stream told."""
+    filled = {row.order_id: row.filled_quantity for row in after}
+    if filled != {row.order_id: row.filled_quantity for row in before}:
+        return False
+    return all(filled.get(order_id, 0) >= quantity for order_id, quantity in _known_fills(state, account).items())
+
+
+def _known_fills(state: State, account: Account) -> dict[str, int]:
+    if account.name == LEADER:
+        return {
+            order.known.order_id: order.known.filled_quantity
+            for order in state.orders.values()
+            if order.known.filled_quantity and order.known.trade_date == state.day
+        }
+    return {
+        piece.order_id: piece.filled
+        for (name, _), piece in state.by_order_id.items()
+        if name == account.name and piece.filled
+    }
+
+
+def known(state: State, rows: Sequence[Order]) -> dict[str, Known | None]:
+    """Return what is known of the leader's orders in these rows."""
+    orders = ((row.order_id, state.orders.get(row.order_id)) for row in rows)
+    return {order_id: order.known if order is not None else None for order_id, order in orders}
+
+
+def told_first(state: State, before: Mapping[str, Known | None]) -> Iterator[str]:
+    """Name the leader's orders of which a reading told more than was known before it."""
+    for order_id, known_before in before.items():
+        order = state.orders.get(order_id)
+        if order is not None and (known_before is None or _says_more(order.known, known_before)):
+            yield order_id
+
+
+def _says_more(now: Known, before: Known) -> bool:
+    return (now.filled_quantity, now.ended, now.ticket) != (before.filled_quantity, before.ended, before.ticket)
