@@ -50,8 +50,8 @@ class Key(str):
         key.security, key.product = security, product
         return key
 
-    def __getnewargs__(self) -> tuple[Security, Product]:  # type: ignore[override]
-        return self.security, self.product
+    def __reduce__(self) -> tuple[type[Key], tuple[Security, Product]]:
+        return Key, (self.security, self.product)
 
 
 @dataclass(slots=True)

@@ -205,10 +205,15 @@ class Process:
     @property
     def is_quiet(self) -> bool:
         """Whether everybody is served, nothing is on its way and nobody waits for anything."""
+        return self.is_served and self.copier.state.next_wake is None
+
+    @property
+    def is_served(self) -> bool:
+        """Whether everybody is served and nothing is on its way."""
         state = self.copier.state
         if not (self.alive and self.copier.ready.is_set()) or self.copier._sending:
             return False
-        if state.next_wake is not None or state.leader_blocked:
+        if state.leader_blocked:
             return False
         for name in self._world.client_ids:
             account = state.accounts.get(name)

@@ -238,19 +238,22 @@ class World:
             calm = 0
             self.people.look_after_tokens()
             self.loop.run_until(self.loop.time() + 3)
-        if not self._has_no_room():
+        if not self._only_lacks_room():
             self.problem(f"it does not come to rest within {REST_AT_MOST} s: {self._unrest()}")
 
-    def _has_no_room(self) -> bool:
-        """Whether some account's calls of the hour are kept for the cancels of what is open: entries wait for longer."""
-        if "tight_limits" not in self.swarm.extras:
+    def _only_lacks_room(self) -> bool:
+        """Whether nobody waits but who keeps its calls of the hour for the cancels of what it has open."""
+        if "tight_limits" not in self.swarm.extras or self.process is None:
             return False
+        waiting = {follower for _, follower in self.process.copier.state.waking}
+        at_rest = self.process.is_served and self.exchange.next_due is None
+        return at_rest and all(map(self._has_no_room, waiting))
+
+    def _has_no_room(self, follower: str) -> bool:
         hour, most = _TIGHT[2]
-        for client_id, limiter in self.exchange.limiters.items():
-            open_ = sum(1 for order in self.exchange.book(client_id) if order.is_open)
-            if open_ and limiter.used(self.now())[hour] + open_ + 1 >= most:
-                return True
-        return False
+        client_id = self.client_ids[follower]
+        open_ = sum(1 for order in self.exchange.book(client_id) if order.is_open)
+        return open_ > 0 and self.exchange.limiters[client_id].used(self.now())[hour] + open_ + 1 >= most
 
     def _unrest(self) -> str:
         if self.process is None:
