@@ -145,7 +145,7 @@ def _refuse(state: State, account: Account, piece: Slice, answer: Refused, news:
     else:
         refuse_modification(piece, answer.message, news)
     if answer.refusal is RefusalClass.ENDED:
-        piece.maybe.append(piece.asked)
+        piece.maybe.append(piece.terms)
 
 
 def _take_back(state: State, account: Account, piece: Slice, verb: Verb) -> None:

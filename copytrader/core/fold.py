@@ -207,8 +207,8 @@ def _modify(state: State, modify: Modify, at: datetime) -> None:
     piece = state.slices.get(modify.correlation_id)
     if piece is None:
         return
-    piece.asked_before.append(piece.asked)
-    piece.asked, piece.opens, piece.opens_before = modify.ticket, modify.opens, piece.opens
+    piece.asked_before.append(piece.terms)
+    piece.asked, piece.opens = modify.ticket, modify.opens
     piece.in_flight = Verb.MODIFY
     piece.modifications += 1
     piece.refused_modify = None

@@ -55,7 +55,8 @@ def _meant_to_close(piece: Slice, filled: int) -> int:
     if piece.role is not Role.EXIT:
         return 0
     if filled > piece.asked.quantity and piece.asked_before:
-        return piece.asked_before[-1].quantity - piece.opens_before
+        before = piece.asked_before[-1]
+        return before.ticket.quantity - before.opens
     return piece.asked.quantity - piece.opens
 
 
@@ -152,7 +153,7 @@ def refuse_modification(piece: Slice, message: str, news: News) -> None:
 def restore(piece: Slice) -> None:
     """Take back the last modification."""
     if piece.asked_before:
-        piece.asked, piece.opens = piece.asked_before[-1], piece.opens_before
+        piece.turn_to(piece.asked_before[-1])
 
 
 def block(state: State, name: str, refusal: RefusalClass, detail: str, news: News) -> None:

@@ -75,7 +75,7 @@ def _as_repriced(piece: Slice, wanted: Ticket) -> Ticket:
 
 def _times_repriced(piece: Slice) -> int | None:
     """How often it was priced anew since it was asked for at market; None when it never was."""
-    forms = [ticket.order_type for ticket in (*piece.asked_before, piece.asked)]
+    forms = [terms.ticket.order_type for terms in (*piece.asked_before, piece.terms)]
     return forms[::-1].index(OrderType.MARKET) if OrderType.MARKET in forms else None
 
 
@@ -106,7 +106,7 @@ def goes_at_market(scene: Scene, order: LeaderOrder, piece: Slice) -> bool:
     """A late exit stays a market order, whatever the leader's order was; so does a stop that was left behind."""
     if piece.role is not Role.EXIT:
         return False
-    first = piece.asked_before[0] if piece.asked_before else piece.asked
+    first = piece.first_asked
     return first.order_type is OrderType.MARKET or _is_left_behind(scene, order, piece)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import date, datetime, timedelta
 
 from copytrader.core import exposure
@@ -10,7 +11,7 @@ from copytrader.core.merge import Known, merge
 from copytrader.core.model import LEADER, ZERO, Order, OrderStatus, OrderType, SkipReason, Ticket, day_of
 from copytrader.core.news import News
 from copytrader.core.outcomes import end_piece, fill_piece, refuse_modification
-from copytrader.core.state import Account, Holding, Key, LeaderOrder, Slice, State, copy_of
+from copytrader.core.state import Account, Holding, Key, LeaderOrder, Slice, State, Terms, copy_of
 
 _LAG = timedelta(seconds=1)
 """The broker's times are whole seconds, and its clock is not ours."""
@@ -146,7 +147,7 @@ def _only_confirms(piece: Slice, order: Order) -> bool:
 
 def _matches(piece: Slice, order: Order) -> bool:
     asked, seen = piece.asked, order.ticket
-    quantities = {asked.quantity, *(ticket.quantity for ticket in piece.asked_before)}
+    quantities = {asked.quantity, *(terms.ticket.quantity for terms in piece.asked_before)}
     return (
         asked.security == seen.security
         and asked.side is seen.side
@@ -196,16 +197,20 @@ def _settle(piece: Slice, order: Order, source: Source, at: datetime) -> None:
         piece.unknown, piece.accepted_at = False, at
     if not piece.maybe or (source is Source.STREAM and order.status is not OrderStatus.MODIFIED):
         return
-    possible = (piece.asked, *reversed(piece.maybe))
-    real = next((each for each in possible if _has_terms(order.ticket, each)), None)
+    asked = piece.terms
+    real = _found(order.ticket, (asked, *reversed(piece.maybe)))
     if real is None:
-        real = next((each for each in reversed(piece.asked_before) if _has_terms(order.ticket, each)), None)
+        real = _found(order.ticket, reversed(piece.asked_before))
         if real is not None and not _is_in_force(piece, source, at):
             return
-    if real is not None and real is not piece.asked:
-        piece.late.append(piece.asked)
-    piece.asked = real or piece.asked
+    if real is not None and real is not asked:
+        piece.late.append(asked)
+        piece.turn_to(real)
     piece.maybe.clear()
+
+
+def _found(seen: Ticket, among: Iterable[Terms]) -> Terms | None:
+    return next((terms for terms in among if _has_terms(seen, terms.ticket)), None)
 
 
 def _is_in_force(piece: Slice, source: Source, at: datetime) -> bool:
@@ -220,8 +225,8 @@ def _see_refusal(state: State, piece: Slice, order: Order, news: News) -> None:
     """
     if order.status is not OrderStatus.MOD_REJECTED or not piece.is_open or piece.refused_modify is not None:
         return
-    attempted, before = piece.asked, piece.asked_before[-1] if piece.asked_before else piece.asked
-    if _has_terms(order.ticket, attempted) and not _has_terms(order.ticket, before):
+    attempted, before = piece.terms, piece.asked_before[-1] if piece.asked_before else piece.terms
+    if _has_terms(order.ticket, attempted.ticket) and not _has_terms(order.ticket, before.ticket):
         refuse_modification(piece, order.note, news)
         piece.maybe.append(attempted)
         state.ask_books.add(piece.follower)
@@ -232,26 +237,28 @@ def contradicts(piece: Slice, order: Order) -> bool:
     doubtful = piece.in_flight is not None or piece.unknown or piece.maybe or piece.detached or piece.cancelling
     if doubtful or not piece.is_open or order.status.is_terminal or _has_terms(order.ticket, piece.asked):
         return False
-    return any(_has_terms(order.ticket, ticket) for ticket in piece.asked_before)
+    return _found(order.ticket, piece.asked_before) is not None
 
 
 def _see_not_in_force(piece: Slice, order: Order, at: datetime, news: News) -> None:
     """The book is the truth: what it does not show a while after it was accepted was refused; the frame was lost."""
     if not _is_in_force(piece, Source.BOOK, at):
         return
-    attempted = piece.asked
+    attempted = piece.terms
     refuse_modification(piece, "the book goes on showing it as it was", news)
-    piece.asked = next(ticket for ticket in reversed(piece.asked_before) if _has_terms(order.ticket, ticket))
+    real = _found(order.ticket, reversed(piece.asked_before))
+    assert real is not None, "a row that contradicts has terms from before"
+    piece.turn_to(real)
     piece.late.append(attempted)
     news.touch(piece.key, piece.follower)
 
 
 def _arrived_late(piece: Slice, seen: Ticket) -> bool:
     """Whether a modification that was given up has taken effect after all: what it asked for is what there is."""
-    late = next((each for each in piece.late if _has_terms(seen, each)), None)
+    late = _found(seen, piece.late)
     if late is None or _has_terms(seen, piece.asked):
         return False
-    piece.asked = late
+    piece.turn_to(late)
     piece.late.remove(late)
     return True
 
@@ -272,7 +279,7 @@ def _watch_for_hands(piece: Slice, order: Order, source: Source, news: News) -> 
         return
     if _arrived_late(piece, order.ticket):
         return
-    asked = [piece.asked, *piece.asked_before]
+    asked = [piece.asked, *(terms.ticket for terms in piece.asked_before)]
     if piece.refused_modify is not None:
         asked.append(piece.refused_modify)
     seen = order.ticket
@@ -293,8 +300,7 @@ def _has_gone_back(piece: Slice, order: Order) -> None:
     assert order.updated_at is not None
     if order.updated_at < piece.accepted_at + _LAG or _has_terms(order.ticket, piece.asked):
         return
-    earlier = (ticket for ticket in reversed(piece.asked_before) if _has_terms(order.ticket, ticket))
-    piece.asked = next(earlier, piece.asked)
+    piece.turn_to(_found(order.ticket, reversed(piece.asked_before)) or piece.terms)
 
 
 def _whole_second(at: datetime) -> datetime:

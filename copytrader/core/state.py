@@ -12,7 +12,7 @@ import heapq
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from decimal import Decimal
-from typing import Self
+from typing import NamedTuple, Self
 
 from copytrader.core.budget import Budget
 from copytrader.core.facts import Level, Role, Skip, Verb
@@ -54,6 +54,13 @@ class Key(str):
         return Key, (self.security, self.product)
 
 
+class Terms(NamedTuple):
+    """What was asked for with one placing or modification, and the part of its quantity that opens."""
+
+    ticket: Ticket
+    opens: int
+
+
 @dataclass(slots=True)
 class Slice:
     """One order of ours: what we asked for, and what the broker said of it.
@@ -75,14 +82,13 @@ class Slice:
     role: Role
     placed_at: datetime
     opens: int = 0
-    opens_before: int = 0
     order_id: str = ""
     in_flight: Verb | None = Verb.PLACE
     unknown: bool = False
-    maybe: list[Ticket] = field(default_factory=list)
-    late: list[Ticket] = field(default_factory=list)
+    maybe: list[Terms] = field(default_factory=list)
+    late: list[Terms] = field(default_factory=list)
     known: Known | None = None
-    asked_before: list[Ticket] = field(default_factory=list)
+    asked_before: list[Terms] = field(default_factory=list)
     modifications: int = 0
     filled: int = 0
     ended: OrderStatus | None = None
@@ -98,6 +104,18 @@ class Slice:
     follows: tuple[Ticket, Ticket] | None = None  # transient
     retry_at: datetime | None = None  # transient
     tries: int = 0  # transient
+
+    @property
+    def terms(self) -> Terms:
+        """What was asked for last."""
+        return Terms(self.asked, self.opens)
+
+    def turn_to(self, terms: Terms) -> None:
+        self.asked, self.opens = terms
+
+    @property
+    def first_asked(self) -> Ticket:
+        return self.asked_before[0].ticket if self.asked_before else self.asked
 
     @property
     def is_open(self) -> bool:
@@ -131,10 +149,10 @@ class Slice:
     @property
     def largest(self) -> int:
         """The largest quantity that it may have at the broker while a modification is under way."""
-        possible = [self.asked, *self.maybe]
+        possible = [self.asked, *(terms.ticket for terms in self.maybe)]
         if self.in_flight is Verb.MODIFY:
-            possible.append(self.asked_before[-1])
-        return max(terms.quantity for terms in possible)
+            possible.append(self.asked_before[-1].ticket)
+        return max(ticket.quantity for ticket in possible)
 
     @property
     def consumed(self) -> int:

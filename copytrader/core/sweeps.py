@@ -216,7 +216,7 @@ def _chase(scene: Scene, piece: Slice) -> Want | None:
     held = exposure.held(scene.holding, scene.share, -piece.asked.side.sign)
     if sum(each.remaining for each in scene.share.sweeps if each.asked.side is piece.asked.side) > held:
         return want_cancel(scene, piece, f"only {held} is left to close")
-    if (piece.asked_before[0] if piece.asked_before else piece.asked).order_type is not OrderType.MARKET:
+    if piece.first_asked.order_type is not OrderType.MARKET:
         return None
     rules = rules_of(scene.state)
     wanted = replace(piece.asked, order_type=OrderType.MARKET, price=ZERO)

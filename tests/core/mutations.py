@@ -285,8 +285,14 @@ MUTATIONS = (
     Mutation(
         "what filled beyond the quantity asked for had the one from before",
         "outcomes.py",
-        "        return piece.asked_before[-1].quantity - piece.opens_before\n",
+        "        return before.ticket.quantity - before.opens\n",
         "        return piece.asked.quantity - piece.opens\n",
+    ),
+    Mutation(
+        "terms that turn out to hold open as much as when they were asked for",
+        "state.py",
+        "        self.asked, self.opens = terms\n",
+        "        self.asked = terms.ticket\n",
     ),
     Mutation(
         "a sweep waits for the book where an entry may have closed the position",

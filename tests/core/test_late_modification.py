@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 
-from copytrader.core.facts import Accepted, BookRead, Command, Event, Modify, Unanswered, Verb
-from copytrader.core.model import OrderStatus
-from tests.core.play import D, Held, Play
+import pytest
+
+from copytrader.core.facts import Accepted, BookRead, Cancel, Command, Event, Modify, Refused, Unanswered, Verb
+from copytrader.core.model import OrderStatus, OrderType, RefusalClass, Side
+from tests.core.play import D, Held, Play, quiet, ticket
 
 
 def lost(play: Play) -> None:
@@ -16,6 +19,29 @@ def lost(play: Play) -> None:
     def answer(command: Command) -> Event | None:
         if isinstance(command, Modify):
             return Unanswered(play.now, command.account, command.correlation_id, Verb.MODIFY)
+        return None
+
+    play.answer = answer
+
+
+def accepts(play: Play, held: Held) -> None:
+    """Accept each modification, and carry none out."""
+
+    def answer(command: Command) -> Event | None:
+        if isinstance(command, Modify):
+            return Accepted(play.now, command.account, command.correlation_id, Verb.MODIFY, held.order_id)
+        return None
+
+    play.answer = answer
+
+
+def in_transit(play: Play) -> None:
+    """Refuse each modification as one that comes too early."""
+
+    def answer(command: Command) -> Event | None:
+        if isinstance(command, Modify):
+            name, early = command.correlation_id, RefusalClass.TRANSIT
+            return Refused(play.now, command.account, name, Verb.MODIFY, early, "DH-906", "in transit")
         return None
 
     play.answer = answer
@@ -84,12 +110,7 @@ def on_its_way(play: Play) -> Held:
     [held] = play.of()
     play.now += timedelta(seconds=2)
 
-    def accepts(command: Command) -> Event | None:
-        if isinstance(command, Modify):
-            return Accepted(play.now, command.account, command.correlation_id, Verb.MODIFY, held.order_id)
-        return None
-
-    play.answer = accepts
+    accepts(play, held)
     play.modifies("L1", price=D(101))
     play.now += timedelta(seconds=0.3)
     lost(play)
@@ -127,3 +148,86 @@ def test_an_order_that_stays_as_it_was_at_first_is_asked_for_the_last_terms_agai
 
     assert held.ticket.price == 102
     assert play.skips() == []
+
+
+def through_zero(play: Play) -> Held:
+    """Two lots are to turn three short; the leader makes it one less, and the broker never hears of that."""
+    play.trades("L1", 2)
+    play.places("L2", ticket(Side.SELL, 600, "105"))
+    held = play.of()[-1]
+    assert (play.lots(), held.ticket.quantity) == (1, 300)
+    play.now += timedelta(seconds=2)
+    lost(play)
+    play.modifies("L2", quantity=450)
+    return held
+
+
+def settled_by_a_row(play: Play) -> Held:
+    held = through_zero(play)
+    told(play)
+    return held
+
+
+def never_in_force(play: Play) -> Held:
+    """Two modifications were accepted, and the book goes on showing the order as it was."""
+    play.trades("L1", 2)
+    play.places("L2", ticket(Side.SELL, 450, "105"))
+    held = play.of()[-1]
+    play.now += timedelta(seconds=2)
+    accepts(play, held)
+    play.modifies("L2", quantity=600)
+    play.modifies("L2", quantity=750)
+    play.now += timedelta(seconds=6)
+    told(play)
+    return held
+
+
+def gone_back(play: Play) -> Held:
+    """The modification to 600 takes effect after the one to 450, which was accepted."""
+    play.trades("L1", 2)
+    play.places("L2", ticket(Side.SELL, 750, "105"))
+    held = play.of()[-1]
+    play.now += timedelta(seconds=2)
+    accepts(play, held)
+    play.modifies("L2", quantity=600)
+    play.modifies("L2", quantity=450)
+    in_transit(play)
+    play.now += timedelta(seconds=3)
+    held.ticket = replace(held.ticket, quantity=300)
+    held.updated = play.now
+    told(play)
+    return held
+
+
+def given_up_and_late(play: Play) -> Held:
+    """The book told of the order as it was; then the modification takes effect after all."""
+    play.trades("L1", 2)
+    play.places("L2", ticket(Side.SELL, 450, "105"))
+    held = play.of()[-1]
+    play.now += timedelta(seconds=2)
+    lost(play)
+    play.modifies("L2", quantity=600)
+    told(play)
+    held.ticket = replace(held.ticket, quantity=300)
+    held.updated = play.now
+    told(play)
+    return held
+
+
+@pytest.mark.parametrize(
+    ("known", "quantity", "covered"),
+    [(settled_by_a_row, 300, 0), (never_in_force, 225, 75), (gone_back, 300, 0), (given_up_and_late, 300, 0)],
+)
+def test_terms_that_turn_out_to_hold_open_as_much_as_when_they_were_asked_for(
+    known: Callable[[Play], Held], quantity: int, covered: int
+) -> None:
+    """It closes one lot, and what it opens would use up the entry that an exit is to cover."""
+    play = Play()
+    assert known(play).ticket.quantity == quantity
+    play.answer = lambda command: quiet(play) if isinstance(command, Cancel) else None
+    play.cancels("L2")
+
+    play.places("L3", ticket(Side.BUY, 450, "95"))
+    play.places("L4", ticket(Side.SELL, 600, "94", order_type=OrderType.STOP_LOSS, trigger_price=D(94)))
+
+    assert [each.ticket.quantity for each in play.of() if each.is_open] == [quantity, 225, 75 + covered]
