@@ -33,8 +33,7 @@ from pathlib import Path
 import aiohttp
 from pydantic import SecretStr
 
-from copytrader import copier as shell
-from copytrader import session
+from copytrader import sending, session
 from copytrader.config import load
 from copytrader.copier import Copier
 from copytrader.core.engine import step
@@ -273,7 +272,7 @@ def median_and_p99(values: list[float]) -> tuple[float, float]:
     return statistics.median(ordered), ordered[int(len(ordered) * 0.99) - 1]
 
 
-shell.HELD_UP *= FASTER
+sending.HELD_UP *= FASTER
 
 
 async def main(frames: int, bursts: int) -> None:

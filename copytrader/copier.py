@@ -14,11 +14,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
-from contextlib import ExitStack, suppress
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 from copytrader import reach, readings
 from copytrader.account import Account
@@ -41,10 +41,8 @@ from copytrader.core.facts import (
     Modify,
     NotFound,
     Noticed,
-    NotSent,
     OrderSeen,
     Place,
-    Sending,
     Source,
     Started,
     Stopped,
@@ -56,20 +54,17 @@ from copytrader.core.facts import (
 from copytrader.core.model import LEADER, Desk, Funds, Instrument, Order, Position, Security
 from copytrader.core.state import State
 from copytrader.crash import crash_point
-from copytrader.dhan.answers import Outcome, verb_of
+from copytrader.dhan.answers import verb_of
 from copytrader.dhan.bodies import Profile
 from copytrader.dhan.broker import BrokerError, TokenError
 from copytrader.dhan.fields import FrameError
 from copytrader.dhan.frames import NotAnOrder, read_frame
 from copytrader.dhan.stream import Frame, LoggedIn, Lost
 from copytrader.failure import ExitCode, Failure
+from copytrader.sending import Send, Sender
 
 _log = logging.getLogger(__name__)
 
-_TOGETHER = 0.002
-"""Seconds in which answers that arrive together are recorded in one commit."""
-HELD_UP = timedelta(seconds=2)
-"""A command that could not leave within this of its decision does not leave: the world has moved on."""
 SILENT_AFTER = timedelta(seconds=5)
 LOOK_UP_PAUSES = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0)
 WORDS_EVERY = 0.2
@@ -106,8 +101,6 @@ class _Book(NamedTuple):
     problems: tuple[str, ...]
 
 
-_Times = tuple[datetime, datetime]
-"""When a command was decided, and when its decision was durable."""
 Watcher = Callable[[Event, Sequence[Decision]], None]
 
 
@@ -150,15 +143,19 @@ class Copier:
         self._copying = copying
         self._unanswered = unanswered
         self._watch: Watcher = _nobody
+        self._sender = Sender(self.accounts, now, self)
         self._rearm = asyncio.Event()
-        self._sending: set[asyncio.Task[None]] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._resolving: set[str] = set()
         self._learned: set[Security] = set()
         self._failed: asyncio.Future[None] | None = None
-        self._answers: list[tuple[Event, int | None]] = []
         self._untold: list[tuple[Event, tuple[Decision, ...]]] = []
         self._commits, self._committed_at = 0, now()
+
+    @property
+    def is_sending(self) -> bool:
+        """Whether a command waits for its turn or for its answer."""
+        return self._sender.is_busy
 
     def watch(self, watcher: Watcher) -> None:
         """Tell somebody of each event and what was decided on it, after it is recorded."""
@@ -173,6 +170,11 @@ class Copier:
         the copier must not go on, because its state is ahead of its journal.
         """
         return self._take([(event, cause)], word)[0]
+
+    def take(self, happened: Sequence[tuple[Event, int | None]]) -> None:
+        """Take in what the sender heard, with one commit for all of it; nothing where the copier is broken."""
+        if not self.is_broken:
+            self._take(happened)
 
     def _take(
         self, happened: Sequence[tuple[Event, int | None]], word: int | None = None
@@ -189,7 +191,7 @@ class Copier:
         seqs = [self._journal.record(*steps[0], word=word)] if alone else self._journal.record_many(steps)
         durable = self._now()
         self._commits, self._committed_at = self._commits + 1, durable
-        sends = list[tuple[int, Command, datetime]]()
+        sends = list[Send]()
         for (event, decisions, _), numbers in zip(steps, seqs, strict=True):
             crash_point("committed", event, *decisions)
             sends += [
@@ -198,12 +200,14 @@ class Copier:
                 if isinstance(decision, Place | Modify | Cancel)
             ]
             self._untold.append((event, decisions))
-        self._rearm.set()
         if sends:  # the requests leave first
-            self._start(self._follow_up_soon())
-            self._dispatch_all(sends, (decided, durable))
+            try:
+                self._sender.dispatch(sends, (decided, durable))
+            finally:
+                self.start(self._follow_up_soon())
         else:
             self._follow_up()
+        self._rearm.set()
         return [decisions for _, decisions, _ in steps]
 
     def _learn_instruments(self, event: Event) -> None:
@@ -254,83 +258,13 @@ class Copier:
             if piece.order_id or piece.correlation_id in self._resolving or piece.follower not in self.accounts:
                 continue
             self._resolving.add(piece.correlation_id)
-            self._start(self._resolve(piece.correlation_id, self.accounts[piece.follower]))
+            self.start(self._resolve(piece.correlation_id, self.accounts[piece.follower]))
 
     def notice(self, level: Level, text: str, account: str | None = None, key: str = "") -> None:
         """Record and alert what no order shows."""
         self.handle(Noticed(self._now(), level, text, account, key))
 
-    # --- Out ----------------------------------------------------------------------------
-
-    def _dispatch_all(self, sends: Sequence[tuple[int, Command, datetime]], times: _Times) -> None:
-        """Send each command whatever becomes of the others: an error at one follower holds up no exit of another."""
-        with ExitStack() as stack:
-            for seq, command, asked in reversed(sends):
-                stack.callback(self._dispatch, seq, command, asked, times)
-
-    def _dispatch(self, seq: int, command: Command, asked: datetime, times: _Times) -> None:
-        """Send a command, at once if its account's pace allows it, and have a task wait for what becomes of it."""
-        account = self.accounts[command.account]
-        if account.pace.wait(command, self._now()):
-            work = self._send_later(account, seq, command, asked, times)
-        else:
-            work = self._send(account, seq, command, asked, times)
-        task = asyncio.ensure_future(work)
-        self._sending.add(task)
-        task.add_done_callback(self._sent)
-
-    async def _send_later(self, account: Account, seq: int, command: Command, asked: datetime, times: _Times) -> None:
-        while wait := account.pace.wait(command, self._now()):
-            await asyncio.sleep(wait)
-        await self._send(account, seq, command, asked, times)
-
-    def _send(
-        self, account: Account, seq: int, command: Command, asked: datetime, times: _Times
-    ) -> Coroutine[Any, Any, None]:
-        now = self._now()
-        if now - asked > HELD_UP and not isinstance(command, Cancel):
-            return self._hold_back(seq, command, now, now - asked)
-        crash_point("sending", command)
-        account.pace.sends(seq, now)
-        return self._hear_of(account, seq, command, account.broker.send(command), Sending(*times, now))
-
-    async def _hold_back(self, seq: int, command: Command, now: datetime, held_up: timedelta) -> None:
-        detail = f"held up for {held_up.total_seconds():.0f} s"
-        self.handle(NotSent(now, command.account, command.correlation_id, verb_of(command), detail), seq)
-
-    async def _hear_of(
-        self, account: Account, seq: int, command: Command, answer: Awaitable[Outcome], times: Sending
-    ) -> None:
-        outcome = await answer
-        account.pace.answered(seq, self._now())
-        crash_point("answered", command)
-        if not isinstance(outcome, NotSent):
-            outcome = replace(outcome, times=times)
-        self._answered(outcome, seq)
-
-    def _answered(self, outcome: Outcome, seq: int) -> None:
-        """Record an answer; while others are on their way, together with those that come within a moment."""
-        if len(self._sending) <= 1 and not self._answers:
-            self.handle(outcome, seq)
-            return
-        if not self._answers:
-            self._start(self._take_answers_soon())
-        self._answers.append((outcome, seq))
-
-    async def _take_answers_soon(self) -> None:
-        await asyncio.sleep(_TOGETHER)
-        self._take_answers()
-
-    def _take_answers(self) -> None:
-        answers, self._answers = self._answers, []
-        if answers and not self._broken:
-            self._take(answers)
-
-    def _sent(self, task: asyncio.Task[None]) -> None:
-        self._sending.discard(task)
-        self._fail_with(task)
-
-    def _fail_with(self, task: asyncio.Task[None]) -> None:
+    def ended(self, task: asyncio.Task[None]) -> None:
         """An error that nobody expected ends the copier: better stopped and said than alive and wrong."""
         if task.cancelled():
             return
@@ -343,14 +277,14 @@ class Copier:
             self._failed.set_exception(error)
 
     @property
-    def _broken(self) -> bool:
+    def is_broken(self) -> bool:
         return self._failed is not None and self._failed.done()
 
-    def _start(self, work: Awaitable[None]) -> None:
+    def start(self, work: Awaitable[None]) -> None:
         task = asyncio.ensure_future(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-        task.add_done_callback(self._fail_with)
+        task.add_done_callback(self.ended)
 
     async def _resolve(self, correlation_id: str, account: Account) -> None:
         """Look for an order whose placing was not answered, with growing pauses, until its fate is known."""
@@ -533,7 +467,7 @@ class Copier:
                     self.handle(Connected(self._now(), account.name))
                     if self.ready.is_set():
                         account.catching_up = True
-                        self._start(self._catch_up(account))
+                        self.start(self._catch_up(account))
                 case Frame(text=text):
                     account.last_frame = self._now()
                     if account.catching_up:
@@ -593,7 +527,7 @@ class Copier:
             await asyncio.sleep(_MIND_EVERY)
 
     def _tidy(self) -> None:
-        if self._commits < _COMMITS_TO_MOVE or self._sending or self._now() - self._committed_at < _IDLE_FOR:
+        if self._commits < _COMMITS_TO_MOVE or self.is_sending or self._now() - self._committed_at < _IDLE_FOR:
             return
         self._commits = 0
         try:
@@ -644,7 +578,7 @@ class Copier:
         self._learn_holdings()
         self._take_words()
         for each in beside:
-            self._start(each())
+            self.start(each())
         work = asyncio.ensure_future(self._work())
         stopped = asyncio.ensure_future(stop.wait())
         try:
@@ -658,18 +592,18 @@ class Copier:
     async def _work(self) -> None:
         """Start followers first, so that nothing is decided before what they have is known."""
         if self._copying:
-            self._start(self._mind())
+            self.start(self._mind())
         for account in self.accounts.values():
-            self._start(self._listen(account))
+            self.start(self._listen(account))
         followers = [account for name, account in self.accounts.items() if name != LEADER]
         await asyncio.gather(*(self._begin(account) for account in followers))
         self._adopt_strays()
         if LEADER in self.accounts:
             await self._begin_with(self.accounts[LEADER])
         for account in self.accounts.values():
-            self._start(self._poll(account))
-        self._start(self._tick())
-        self._start(self._hear())
+            self.start(self._poll(account))
+        self.start(self._tick())
+        self.start(self._hear())
         self.ready.set()
         await asyncio.Event().wait()
 
@@ -772,16 +706,9 @@ class Copier:
         for task in (work, stopped, *self._tasks):
             task.cancel()
         await asyncio.gather(work, stopped, *self._tasks, return_exceptions=True)
-        loop = asyncio.get_running_loop()
-        goodbye = loop.time() + _GOODBYE
-        while self._sending and not self._broken and (left := goodbye - loop.time()) > 0:
-            await asyncio.wait(set(self._sending), timeout=left)
-            self._take_answers()
-        for task in self._sending:
-            task.cancel()
-        await asyncio.gather(*self._sending, return_exceptions=True)
-        self._take_answers()
-        if self._broken:
+        await self._sender.wait(_GOODBYE)
+        await self._sender.end()
+        if self.is_broken:
             self._tell()
         else:
             self.handle(Stopped(self._now()))

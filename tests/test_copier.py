@@ -255,7 +255,7 @@ def test_a_mistake_at_one_follower_holds_up_no_exit_of_another() -> None:
         async def frames() -> None:
             scene.trades("L2", Side.SELL, 300)
 
-        scene.copier._start(frames())
+        scene.copier.start(frames())
         await asyncio.sleep(10)
 
     with pytest.raises(RuntimeError, match="a mistake of our own"):

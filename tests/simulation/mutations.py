@@ -88,7 +88,7 @@ RULES = (
     ),
     Rule(
         "what was held up is not sent late",
-        "copier.py",
+        "sending.py",
         "HELD_UP = timedelta(seconds=2)",
         "HELD_UP = timedelta(hours=2)",
     ),
@@ -210,7 +210,7 @@ RULES = (
     Rule(
         "an unanswered order is looked up",
         "copier.py",
-        "            self._start(self._resolve(piece.correlation_id, self.accounts[piece.follower]))",
+        "            self.start(self._resolve(piece.correlation_id, self.accounts[piece.follower]))",
         "            pass",
     ),
 )

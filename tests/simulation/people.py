@@ -306,7 +306,7 @@ class People:
         process.tokens.update(self._world.tokens)
         for name in self._world.client_ids:
             if name in changed or (process.copier.is_refused(name) and not self._dead_tokens):
-                self._world.loop.call_soon(process.copier._start, _renew(process, name))
+                self._world.loop.call_soon(process.copier.start, _renew(process, name))
 
     def _is_new(self, process: Process, client_id: str) -> bool:
         return process.tokens[client_id] != self._world.tokens[client_id]

@@ -82,7 +82,7 @@ class Tap:
     def checkpoint(self) -> bool:
         self._process.must_live()
         self._world.counts["checkpoint"] += 1
-        if self._process.copier._sending:
+        if self._process.copier.is_sending:
             self._world.problem("the journal is put in order while an order is on its way")
         return self._journal.checkpoint()
 
@@ -211,7 +211,7 @@ class Process:
     def is_served(self) -> bool:
         """Whether everybody is served and nothing is on its way."""
         state = self.copier.state
-        if not (self.alive and self.copier.ready.is_set()) or self.copier._sending:
+        if not (self.alive and self.copier.ready.is_set()) or self.copier.is_sending:
             return False
         if state.leader_blocked:
             return False
