@@ -663,6 +663,26 @@ def test_a_migration_that_fails_leaves_the_file_as_it_was(path: Path, monkeypatc
     written(path)
 
 
+def test_a_journal_of_an_older_schema_gets_the_indexes_of_this_one_and_keeps_its_facts(path: Path) -> None:
+    written(path)
+    connection = sqlite3.connect(path)
+    before = connection.execute("SELECT * FROM facts ORDER BY seq").fetchall()
+    made = dict(connection.execute("SELECT name, sql FROM sqlite_master"))
+    connection.execute("DROP INDEX facts_by_instrument")
+    connection.execute("DROP INDEX facts_by_security")
+    connection.execute("CREATE INDEX facts_by_security ON facts (substr(body, 1, 10), kind)")
+    connection.execute("DELETE FROM _sqlite_migrations WHERE name LIKE 'm004%'")
+    connection.execute("PRAGMA user_version = 3")
+    connection.commit()
+    connection.close()
+
+    with Journal.open(path) as journal:
+        assert journal.query("PRAGMA user_version")[1] == [(schema.VERSION,)]
+        assert dict(journal.query("SELECT name, sql FROM sqlite_master")[1]) == made
+        assert journal.query("SELECT * FROM facts ORDER BY seq")[1] == before
+        assert journal.verify() == []
+
+
 # --- Readers, backup, checkpoint ---
 
 

@@ -17,7 +17,7 @@ from copytrader.core.facts import Level
 from copytrader.core.model import SkipReason
 from copytrader.journal import Journal, JournalError, Row
 from copytrader.journal.rows import COLUMNS, timestamp
-from copytrader.journal.views import names_its_security, security_of
+from copytrader.journal.views import names_an_order, security_of
 
 _PAGE = 500
 _RECENT = 20_000
@@ -181,7 +181,7 @@ _OF_SECURITY = f"""(
 )"""  # noqa: S608  # constants
 _BY_ORDER = f"""leader_order_id IN (
     SELECT named.leader_order_id FROM facts AS named
-    WHERE {names_its_security("named")} AND {security_of("named")} IN {_GIVEN} AND +named.kind <> 'InstrumentRead'
+    WHERE {names_an_order("named")} AND {security_of("named")} IN {_GIVEN}
     UNION
     SELECT skip.leader_order_id FROM facts AS skip
     JOIN facts AS book ON book.seq = skip.cause, json_each(book.body, '$.orders') AS row

@@ -93,16 +93,32 @@ CREATE TABLE pruned (
 @migrations()
 def m002_views_and_pruned(db: Database) -> None:
     """Create the documented views, the indexes that keep them fast, and a record of what was archived."""
-    for statement in (*views.INDEXES, _PRUNED):
-        db.execute(statement)
-    for name, query in views.VIEWS.items():
-        db.execute(f"CREATE VIEW {name} AS {query}")
+    db.execute(_PRUNED)
+    _create_indexes(db)
+    _create_views_anew(db)
 
 
 @migrations()
 def m003_views_keep_paper_apart(db: Database) -> None:
     """Create the views anew, which keep what a dry run recorded apart."""
+    _create_views_anew(db)
+
+
+@migrations()
+def m004_what_an_order_is_of_costs_less(db: Database) -> None:
+    """Create the index by security anew: without sightings of followers' orders, and instruments apart."""
+    db.execute("DROP INDEX IF EXISTS facts_by_security")
+    _create_indexes(db)
+    _create_views_anew(db)
+
+
+def _create_indexes(db: Database) -> None:
+    for name, on in views.INDEXES.items():
+        db.execute(f"CREATE INDEX IF NOT EXISTS {name} {on}")
+
+
+def _create_views_anew(db: Database) -> None:
     for name in reversed(views.VIEWS):
-        db.execute(f"DROP VIEW {name}")
+        db.execute(f"DROP VIEW IF EXISTS {name}")
     for name, query in views.VIEWS.items():
         db.execute(f"CREATE VIEW {name} AS {query}")

@@ -10,7 +10,7 @@ import sqlite3
 
 APPLICATION_ID = 0x63747231
 """`ctr1`: tells our file from any other SQLite database (`PRAGMA application_id`)."""
-VERSION = 3
+VERSION = 4
 """The newest schema this program knows (`PRAGMA user_version`): the number of its migrations."""
 WAL_LIMIT = 16 * 1024 * 1024
 BUSY_MILLISECONDS = 5000

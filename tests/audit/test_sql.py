@@ -14,7 +14,7 @@ from sqlite_utils import Database
 from copytrader.core.facts import BookRead, Filled, OrderSeen, Skip, Source
 from copytrader.core.model import LEADER, Order, OrderStatus, Security, Side, SkipReason
 from copytrader.journal import Journal
-from copytrader.journal.views import VIEWS
+from copytrader.journal.views import INDEXES, VIEWS
 from tests.audit.journals import NOON, SHARE, D, Writer, audit, name, ticket
 
 ROOT = Path(__file__).parents[2]
@@ -198,7 +198,7 @@ def test_a_journal_of_an_older_program_is_asked_alike(writer: Writer) -> None:
     connection = sqlite3.connect(path)
     for view in reversed(VIEWS):
         connection.execute(f"DROP VIEW {view}")
-    for index in ("facts_by_day", "facts_by_reason", "facts_by_security"):
+    for index in INDEXES:
         connection.execute(f"DROP INDEX {index}")
     connection.execute("DROP TABLE pruned")
     connection.execute("PRAGMA user_version = 1")
