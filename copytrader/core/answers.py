@@ -23,6 +23,8 @@ ABSENT_AFTER = timedelta(seconds=120)
 _CANCEL_SETTLES = timedelta(seconds=3)
 _UNREACHED, _UNREACHED_FOR = 3, timedelta(seconds=15)
 _PAUSES = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0)
+_STUCK_AFTER = 3
+_VERBS = {Verb.MODIFY: "changed", Verb.CANCEL: "cancelled"}
 
 
 def take_answer(
@@ -38,7 +40,7 @@ def take_answer(
         return
     if piece.in_flight is answer.verb:
         piece.in_flight = None
-    _pause(piece, answer, at)
+    _pause(piece, answer, at, news)
     if answer.verb is Verb.PLACE and piece.known is not None and not isinstance(answer, Accepted):
         _doubt(state, account, piece, answer, at)
         return
@@ -115,16 +117,38 @@ def _doubt(
     state.ask_books.add(piece.follower)
 
 
-def _pause(piece: Slice, answer: Accepted | Refused | Throttled | Unanswered | NotSent, at: datetime) -> None:
+def _pause(
+    piece: Slice, answer: Accepted | Refused | Throttled | Unanswered | NotSent, at: datetime, news: News
+) -> None:
     """Say when the same may be tried again: an accepted cancel gets time to show, a failure waits longer each time."""
     if answer.verb is Verb.PLACE:
         return
     if isinstance(answer, Accepted):
+        if piece.tries >= _STUCK_AFTER:
+            news.alert(Level.INFO, f"{_named(piece)}: {_VERBS[answer.verb]} after all", piece.follower, _stuck(piece))
         piece.tries = 0
         piece.retry_at = at + _CANCEL_SETTLES if answer.verb is Verb.CANCEL else None
         return
     piece.retry_at = at + timedelta(seconds=_PAUSES[min(piece.tries, len(_PAUSES) - 1)])
     piece.tries += 1
+    if piece.tries == _STUCK_AFTER and isinstance(answer, Refused | Unanswered):
+        _say_stuck(piece, answer, news)
+
+
+def _say_stuck(piece: Slice, answer: Refused | Unanswered, news: News) -> None:
+    """An order that stays as it is at the broker is a risk, the greater where it should close something, or be gone."""
+    why = answer.message if isinstance(answer, Refused) else answer.detail or "no answer came"
+    text = f"could not be {_VERBS[answer.verb]} in {piece.tries} attempts, and goes on being tried: {why}"
+    level = Level.CRITICAL if answer.verb is Verb.CANCEL or piece.role is Role.EXIT else Level.WARNING
+    news.alert(level, f"{_named(piece)} {text}", piece.follower, _stuck(piece))
+
+
+def _named(piece: Slice) -> str:
+    return f"{piece.follower}: order {piece.order_id or piece.correlation_id}"
+
+
+def _stuck(piece: Slice) -> str:
+    return f"stuck-{piece.correlation_id}"
 
 
 def _refuse(state: State, account: Account, piece: Slice, answer: Refused, news: News) -> None:

@@ -295,6 +295,12 @@ MUTATIONS = (
         "        self.asked = terms.ticket\n",
     ),
     Mutation(
+        "a change that does not get through is said",
+        "answers.py",
+        "    if piece.tries == _STUCK_AFTER and isinstance(answer, Refused | Unanswered):\n",
+        "    if piece.tries < 0 and isinstance(answer, Refused | Unanswered):\n",
+    ),
+    Mutation(
         "a sweep waits for the book where an entry may have closed the position",
         "sweeps.py",
         "    if scene.at >= at_most or (read_at is not None and read_at >= proof):\n",

@@ -20,6 +20,7 @@ from copytrader.core.facts import (
     FixOrdered,
     Halted,
     InstrumentRead,
+    Level,
     Modify,
     NotFound,
     NotSent,
@@ -294,6 +295,44 @@ def test_an_unanswered_modification_is_sent_again_until_it_is_answered() -> None
 
     assert play.of()[0].ticket.price == D(101)
     assert len(modifies(play)) == 2
+
+
+def stuck(play: Play) -> list[tuple[Level, str]]:
+    return [(each.level, each.text) for each in play.alerts() if each.key.startswith("stuck-")]
+
+
+@pytest.mark.parametrize("exits", [False, True])
+def test_a_modification_that_gets_no_answer_again_and_again_is_said_once_and_its_end_too(exits: bool) -> None:
+    play = Play(followers=(follower(ratio="1"),))
+    if exits:
+        play.trades("L0", 2)
+    play.places("L1", ticket(Side.SELL if exits else Side.BUY))
+    play.answer = unanswered(play, Modify)
+    play.modifies("L1", price=D(101))
+    play.waits(1)
+    assert not stuck(play)
+    play.waits(200)
+    [(level, text)] = stuck(play)
+    assert level is (Level.CRITICAL if exits else Level.WARNING)
+    assert "could not be changed in 3 attempts" in text
+
+    play.answer = None
+    play.waits(40)
+
+    assert [level for level, _ in stuck(play)] == [level, Level.INFO]
+
+
+@pytest.mark.parametrize("lost", [unanswered, lambda play, verb: refused(play, RefusalClass.OTHER, verb)])
+def test_a_cancel_that_fails_again_and_again_is_a_critical_alert(lost: Callable[..., Answer]) -> None:
+    play = Play()
+    play.places("L1")
+    play.answer = lost(play, Cancel)
+    play.cancels("L1")
+    play.waits(100)
+
+    [(level, text)] = stuck(play)
+    assert level is Level.CRITICAL
+    assert "could not be cancelled in 3 attempts" in text
 
 
 def test_an_unanswered_modification_that_took_effect_is_not_taken_for_a_hand_s() -> None:
