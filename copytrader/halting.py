@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from copytrader import errand, narrate, session
 from copytrader.config import Config
-from copytrader.core import exposure
+from copytrader.core import copied_position
 from copytrader.core.engine import evolve
 from copytrader.core.facts import Halted, Resumed, Role, Started
 from copytrader.core.model import Calendar
@@ -115,7 +115,7 @@ def _shares(state: State, name: str) -> Iterator[tuple[str, Share, int]]:
         share = holding.shares.get(name)
         if share is not None and share.copied:
             sign = 1 if share.copied > 0 else -1
-            held = sign * exposure.held(holding, share, sign)
+            held = sign * copied_position.held(holding, share, sign)
             yield f"{state.named(key.security)} {key.product}", share, held
 
 

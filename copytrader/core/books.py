@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from decimal import Decimal
 
-from copytrader.core import exposure
+from copytrader.core import copied_position, exposure
 from copytrader.core.days import turn_day
 from copytrader.core.facts import Adopted, BookRead, Level, Role, Source
 from copytrader.core.model import LEADER, Position
@@ -117,7 +117,7 @@ def _read_follower(state: State, account: Account, book: BookRead, at: datetime,
         account.funds = book.funds
     for holding in state.holdings.values():
         if name in holding.shares:
-            exposure.prove(holding.shares[name], at)
+            copied_position.prove(holding.shares[name], at)
     if book.positions is not None:
         rows = {Key(each.security, each.product): each for each in book.positions}
         for key in rows:
@@ -138,7 +138,7 @@ def _set_net(holding: Holding, share: Share, row: Position | None, holdings: boo
         is_all = row is not None and row.whole
         share.net = net if is_all or (holdings and not share.copied) else None
         return
-    if exposure.set_follower_position(share, net):
+    if copied_position.set_follower_position(share, net):
         news.alert(
             Level.WARNING,
             f"{share.follower}: holds {net} at the broker but {copied} from copying: somebody traded by hand",

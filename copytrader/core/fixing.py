@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
-from copytrader.core import exposure, hours, limits, targets
+from copytrader.core import copied_position, exposure, hours, limits, targets
 from copytrader.core.facts import FixOrdered, Place, Role, Skip
 from copytrader.core.model import OrderType, SkipReason, Ticket, day_of
 from copytrader.core.names import correlation_id
@@ -265,7 +265,7 @@ def outcome(state: State, account: Account, fix: Fix) -> str:
 
 def _exit(part: _Part, fix: Fix) -> None:
     sign = -fix.ticket.side.sign
-    held = exposure.held(part.holding, part.share, sign)
+    held = copied_position.held(part.holding, part.share, sign)
     free = held - _closing(part, sign) - part.closing
     quantity = min(fix.ticket.quantity, free)
     if quantity <= 0:
@@ -303,7 +303,7 @@ def _enter(part: _Part, fix: Fix) -> None:
 def _room(part: _Part, sign: int) -> int:
     """How much an entry may still add: what is due and, while copying, justified, less what is held or working."""
     share = part.share
-    due = exposure.due_in(share, sign)
+    due = copied_position.due_in(share, sign)
     exact = targets.exact(part.state, part.holding, part.account, share) if part.state.copying else None
     if exact is not None:
         due = min(due, max(targets.target(exact, share.copied, part.lot) * sign, 0))
@@ -342,7 +342,7 @@ def _watch_entries(part: _Part) -> None:
     for piece in entries:
         sign = piece.asked.side.sign
         working = sum(each.remaining for each in entries if each.asked.side.sign == sign)
-        room = exposure.due_in(part.share, sign) - max(part.share.copied * sign, 0)
+        room = copied_position.due_in(part.share, sign) - max(part.share.copied * sign, 0)
         if working > room:
             part.todo.cancels.append((piece, "it is no longer due"))
         elif piece.asked.order_type is OrderType.MARKET:

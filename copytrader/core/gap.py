@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import timedelta
 
-from copytrader.core import exposure, limits, sizing
+from copytrader.core import exits, exposure, limits, room, sizing
 from copytrader.core.budget import Rank
 from copytrader.core.facts import Level, Modify, Place, Role
 from copytrader.core.model import LateExits, OrderType, SkipReason, Ticket
@@ -68,7 +68,7 @@ def total_of(scene: Scene, order: LeaderOrder, copy: Copy) -> _Total:
 
 
 def _exit_total(scene: Scene, order: LeaderOrder, copy: Copy, divided: exposure.Parts, *, quiet: bool) -> int:
-    size = exposure.exit_total(scene.holding, order, scene.share, copy, divided, scene.lot, scene.surplus)
+    size = exits.exit_total(scene.holding, order, scene.share, copy, divided, scene.lot, scene.surplus)
     if size.total <= 0 and not copy.was_sent and not quiet:
         position = f"copied position {scene.share.copied}, at the broker {_or_unknown(scene.share.net)}"
         if copy.slices:
@@ -127,7 +127,7 @@ def _within_room(scene: Scene, order: LeaderOrder, copy: Copy) -> int:
     if copy.units <= opened or not scene.is_leaving(sign):
         return max(copy.units, opened)
     if sign not in scene.room:
-        scene.room[sign] = exposure.entry_room(scene.holding, scene.share, sign, scene.lot)
+        scene.room[sign] = room.entry_room(scene.holding, scene.share, sign, scene.lot)
     granted = min(copy.units - opened, scene.room[sign])
     if order.known.is_done:
         granted = min(granted, sizing.nearest_lots(max(copy.due - opened, 0), scene.lot))

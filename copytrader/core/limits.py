@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 from decimal import Decimal
 
-from copytrader.core import exposure
+from copytrader.core import copied_position
 from copytrader.core.model import ZERO, Filter, Instrument, Limits, OrderType, Side, SkipReason, Ticket
 from copytrader.core.sizing import price_of, value
 from copytrader.core.state import Account, Copy, Holding, Share, State
@@ -115,7 +115,7 @@ def _over_position(
         return None
     working = sum(piece.may_open for piece in share.open.values() if piece.asked.side is side)
     waiting = sum(copy.waiting for copy in _copies(holding, share.follower) if copy.leader.known.ticket.side is side)
-    lots = (exposure.held(holding, share, side.sign) + working + waiting + adds) // instrument.lot_size
+    lots = (copied_position.held(holding, share, side.sign) + working + waiting + adds) // instrument.lot_size
     if lots <= limits.max_position_lots:
         return None
     return SkipReason.LIMIT_POSITION_LOTS, f"{lots} lots would be held, the limit is {limits.max_position_lots}"
@@ -142,7 +142,7 @@ def _is_in_use(holding: Holding, follower: str) -> bool:
     share = holding.shares.get(follower)
     if share is None:
         return False
-    is_held = exposure.held(holding, share, 1) or exposure.held(holding, share, -1)
+    is_held = copied_position.held(holding, share, 1) or copied_position.held(holding, share, -1)
     return bool(is_held or share.open or any(copy.waiting for copy in _copies(holding, follower)))
 
 

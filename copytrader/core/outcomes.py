@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from decimal import Decimal
 
-from copytrader.core import exposure
+from copytrader.core import copied_position
 from copytrader.core.facts import Ended, Filled, Level, Role, Skip
 from copytrader.core.model import LEADER, OrderStatus, RefusalClass, SkipReason, Validity, day_of
 from copytrader.core.news import News
@@ -24,7 +24,7 @@ def fill_piece(state: State, account: Account, piece: Slice, at: datetime, news:
     holding = state.holding(piece.key)
     share = state.share(holding, piece.follower)
     was_flat = share.left == 0
-    realized = exposure.fill_follower(share, piece.asked.side.sign, new, known.average_price, closes)
+    realized = copied_position.fill_follower(share, piece.asked.side.sign, new, known.average_price, closes)
     share.overtaken = share.unproved
     if share.overtaken:
         share.overtaken_at = at

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from copytrader.core import exposure
+from copytrader.core import exposure, room
 from copytrader.core.budget import Rank
 from copytrader.core.facts import Alert, Cancel, Command, Decision, Level, Skip, Verb
 from copytrader.core.fold import SAID, evolve
@@ -96,7 +96,7 @@ class Scene:
     def is_leaving(self, sign: int) -> bool:
         found = self._leaving.get(sign)
         if found is None:
-            found = self._leaving[sign] = exposure.is_leaving(self.holding, sign)
+            found = self._leaving[sign] = room.is_leaving(self.holding, sign)
         return found
 
     def wake(self, at: datetime) -> None:

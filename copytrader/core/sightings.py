@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import date, datetime, timedelta
 
-from copytrader.core import exposure
+from copytrader.core import copied_position, exposure
 from copytrader.core.facts import Filled, Level, Skip, Source, Verb
 from copytrader.core.merge import Known, merge
 from copytrader.core.model import LEADER, ZERO, Order, OrderStatus, OrderType, SkipReason, Ticket, day_of
@@ -325,7 +325,7 @@ def _see_foreign(state: State, account: Account, order: Order, news: News) -> No
     account.foreign_filled[order.order_id] = filled
     key = Key(order.ticket.security, order.ticket.product)
     share = state.share(state.holding(key), account.follower.name)
-    exposure.trade_by_hand(share, order.ticket.side.sign, new)
+    copied_position.trade_by_hand(share, order.ticket.side.sign, new)
     if key.product in exposure.DELIVERED:  # the positions do not show what is missing
-        exposure.close_by_hand(share, share.against)
+        copied_position.close_by_hand(share, share.against)
     news.touch(key, account.follower.name)

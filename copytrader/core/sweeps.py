@@ -11,9 +11,9 @@ from dataclasses import replace
 from datetime import date, timedelta
 from itertools import count
 
-from copytrader.core import exposure, hours, sizing
+from copytrader.core import copied_position, exits, hours, room, sizing
 from copytrader.core.budget import Rank
-from copytrader.core.exposure import side_of
+from copytrader.core.copied_position import side_of
 from copytrader.core.facts import Cancel, Command, Level, Modify, Place, Role
 from copytrader.core.model import ZERO, LateExits, OrderType, Product, Side, Ticket, Validity
 from copytrader.core.names import correlation_id
@@ -55,15 +55,15 @@ def surplus_of(scene: Scene) -> int:
     """What a sweep should close now, in units: held beyond what the leader's position justifies, for a while."""
     share = scene.share
     if share.unproved and share.overtaken_at is not None:
-        scene.wake(share.overtaken_at + exposure.PROOF_AFTER)
-        if scene.at >= share.overtaken_at + exposure.PROOF_AFTER:
+        scene.wake(share.overtaken_at + copied_position.PROOF_AFTER)
+        if scene.at >= share.overtaken_at + copied_position.PROOF_AFTER:
             scene.state.ask_books.add(scene.name)
     if not scene.state.copying and not share.flatten:
         return 0
     if share.flatten:
         too_much = max(abs(share.left) - sum(piece.remaining for piece in share.sweeps), 0)
     else:
-        too_much = exposure.excess(scene.holding, share, scene.lot)
+        too_much = room.excess(scene.holding, share, scene.lot)
     if too_much <= 0:
         share.excess_since = None
         return 0
@@ -136,7 +136,7 @@ def _sweepable(scene: Scene) -> int:
     if rules_of(scene.state).late_exits is LateExits.SKIP and not share.flatten:
         _say_once(scene, Level.CRITICAL, f"holds {share.left} though the leader is out, and late exits are off")
         return 0
-    quantity = min(quantity, abs(share.left) - exposure.being_closed(scene.holding, share, side))
+    quantity = min(quantity, abs(share.left) - exits.being_closed(scene.holding, share, side))
     if share.net is not None and scene.holding.key.product not in (Product.CNC, Product.MTF):
         at_broker = max(share.net * (1 if share.copied > 0 else -1), 0)
         if at_broker < quantity:
@@ -155,7 +155,7 @@ def _is_proved(scene: Scene) -> bool:
     share, read_at = scene.share, scene.account.read_at
     if share.excess_since is None or not share.may_be_closed:
         return True
-    proof, at_most = share.excess_since + exposure.PROOF_AFTER, share.excess_since + _PROOF_AT_MOST
+    proof, at_most = share.excess_since + copied_position.PROOF_AFTER, share.excess_since + _PROOF_AT_MOST
     if scene.at >= at_most or (read_at is not None and read_at >= proof):
         return True
     scene.wake(proof)
@@ -213,7 +213,7 @@ def _chase(scene: Scene, piece: Slice) -> Want | None:
         return None
     if scene.account.blocked is not None or scene.instrument is None:
         return None
-    held = exposure.held(scene.holding, scene.share, -piece.asked.side.sign)
+    held = copied_position.held(scene.holding, scene.share, -piece.asked.side.sign)
     if sum(each.remaining for each in scene.share.sweeps if each.asked.side is piece.asked.side) > held:
         return want_cancel(scene, piece, f"only {held} is left to close")
     if piece.first_asked.order_type is not OrderType.MARKET:

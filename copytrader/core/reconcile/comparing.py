@@ -11,7 +11,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 
-from copytrader.core import exposure, limits, sizing, targets
+from copytrader.core import copied_position, exposure, limits, sizing, targets
 from copytrader.core.facts import BookRead, InstrumentRead, Started
 from copytrader.core.fold import evolve
 from copytrader.core.model import LEADER, Desk, Instrument, OrderType, Security, Side, Ticket, Units, Validity
@@ -198,7 +198,7 @@ def _need(part: Part, target: int) -> int:
         return target - copied
     sign = 1 if copied > 0 else -1
     kept = max(target * sign, 0)
-    exits = min(abs(copied) - kept, exposure.held(part.holding, part.share, sign))
+    exits = min(abs(copied) - kept, copied_position.held(part.holding, part.share, sign))
     enters = target if target * copied < 0 else 0
     return -sign * exits + enters
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from copytrader.core import exposure, targets
+from copytrader.core import copied_position, targets
 from copytrader.core.model import Order, OrderStatus, OrderType, SkipReason
 from copytrader.core.reconcile.evidence import Evidence, is_lost, unread_of
 from copytrader.core.reconcile.picture import Finding, FindingKind, Scope
@@ -73,7 +73,7 @@ def _lacking(holding: Holding, share: Share, order: LeaderOrder) -> str:
 def _is_short(holding: Holding, share: Share, order: LeaderOrder, copy: Copy) -> bool:
     """Whether something is left that a copy would do: an exit needs a position, an entry what it was not given."""
     if order.only_exits:
-        return exposure.held(holding, share, -order.known.ticket.side.sign) > 0
+        return copied_position.held(holding, share, -order.known.ticket.side.sign) > 0
     return not copy.slices or copy.opened < copy.units
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from copytrader.core import exposure, targets
+from copytrader.core import copied_position, targets
 from copytrader.core.reconcile.evidence import Evidence, is_lost, unaccounted
 from copytrader.core.reconcile.picture import Part, RowState
 from copytrader.core.state import Copy, LeaderOrder
@@ -70,7 +70,7 @@ def _why_own(evidence: Evidence, part: Part) -> Iterator[str]:
     if not own:
         return
     today = evidence.foreign.get((part.name, part.key), 0)
-    if copied * own < 0 and exposure.held(part.holding, part.share, 1 if copied > 0 else -1) < abs(copied):
+    if copied * own < 0 and copied_position.held(part.holding, part.share, 1 if copied > 0 else -1) < abs(copied):
         yield f"{own:+} by hand: of {copied:+} from copying the broker shows {part.share.net:+}"
     elif today == own:
         yield f"{own:+} traded by hand today"

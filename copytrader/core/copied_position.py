@@ -1,0 +1,97 @@
+"""What a follower holds from copying: its fills, what the person does by hand beside them, what is still there."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from decimal import Decimal
+
+from copytrader.core.exposure import DELIVERED
+from copytrader.core.model import ZERO, Side, Units
+from copytrader.core.state import Holding, Share
+
+PROOF_AFTER = timedelta(seconds=1)
+"""A reading that ends so long after a fill was told began after it."""
+
+
+def fill_follower(share: Share, sign: int, quantity: int, price: Decimal, closes: int = 0) -> Decimal:
+    """Apply a fill of an order of ours, meant to close so much; return what it realised per unit of multiplier.
+
+    News of two orders may change places: an exit that closes more than is held proves that an entry has filled.
+    """
+    before = share.copied
+    reduces = min(quantity, abs(before)) if before * sign < 0 else 0
+    realized = ZERO
+    if reduces and price and share.average:
+        realized = (price - share.average) * reduces * (1 if before > 0 else -1)
+    opens = quantity - reduces
+    if opens and price:
+        kept = abs(before + sign * reduces)
+        share.average = (share.average * kept + price * opens) / (kept + opens)
+    share.copied = before + sign * quantity
+    share.overtaken = _overtaken(share, sign, quantity, max(closes - reduces, 0))
+    if share.copied * before <= 0:
+        share.against = share.by_hand = 0
+    if share.copied == 0:
+        share.average = ZERO
+    if share.net is not None:
+        share.net += sign * quantity
+    return realized
+
+
+def _overtaken(share: Share, sign: int, quantity: int, beyond: int) -> int:
+    before = share.overtaken
+    if before * sign < 0:
+        before += sign * min(quantity, abs(before))
+    return before + sign * beyond
+
+
+def prove(share: Share, at: datetime) -> None:
+    """A book was read: an entry that exits have overtaken, and that still has not filled, did not come first."""
+    if share.overtaken_at is not None and at >= share.overtaken_at + PROOF_AFTER:
+        share.overtaken, share.overtaken_at = 0, None
+
+
+def trade_by_hand(share: Share, sign: int, quantity: int) -> None:
+    """Apply a fill of an order that is not ours: what it closes is the person's own first, then the copy."""
+    if share.copied * sign < 0:
+        own = 0 if share.net is None else max(-share.net * sign - abs(share.left), 0)
+        share.against += max(quantity - own, 0)
+    if share.net is not None:
+        share.net += sign * quantity
+
+
+def set_follower_position(share: Share, net: int) -> int:
+    """Take the follower's position from the positions query; return how much of the copied position is not there.
+
+    What the person closed by hand is never exited again, so that what it buys of its own later is its own.  No
+    more than it traded that way counts: positions may be older than our last fill.
+    """
+    share.net = net
+    sign = 1 if share.copied > 0 else -1
+    missing = max(abs(share.left) - max(net * sign, 0), 0)
+    close_by_hand(share, missing)
+    return missing
+
+
+def close_by_hand(share: Share, quantity: int) -> None:
+    """Count so much of the copied position as closed by the person, as far as it traded that way."""
+    closed = min(quantity, share.against, abs(share.left))
+    share.against -= closed
+    share.by_hand += closed
+
+
+def held(holding: Holding, share: Share, sign: int) -> int:
+    """What the follower holds on one side from copying and, as far as that is known, still at the broker."""
+    copied = max(share.left * sign, 0)
+    if share.net is None or holding.key.product in DELIVERED:
+        return copied
+    return min(copied, max(share.net * sign, 0))
+
+
+def due_in(share: Share, sign: int) -> Units:
+    return max(share.due * sign, 0)
+
+
+def side_of(quantity: int) -> Side:
+    """The side of an order that closes a position."""
+    return Side.SELL if quantity > 0 else Side.BUY

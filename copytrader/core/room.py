@@ -1,0 +1,106 @@
+"""What a follower holds too much, and how much its entries may still fill."""
+
+from __future__ import annotations
+
+from copytrader.core.copied_position import due_in, held
+from copytrader.core.exposure import is_immediate, opens_left
+from copytrader.core.model import Units
+from copytrader.core.sizing import nearest_lots, quotient
+from copytrader.core.state import Copy, Holding, LeaderOrder, Share
+
+
+def still_to_open(holding: Holding, follower: str, sign: int, *, filled_only: bool = False) -> Units:
+    """What the leader's working entries on one side will still add to what is due; or what of it has filled ahead."""
+    total: Units = 0
+    for order in holding.active.values():
+        copy = order.copies.get(follower)
+        if copy is None or not copy.units or order.known.is_done or order.only_exits or copy.closed is not None:
+            continue
+        if order.known.ticket.side.sign == sign:
+            still = _still_to_open(holding, order, copy)
+            total += min(still, max(copy.opened - copy.due, 0)) if filled_only else still
+    return total
+
+
+def _still_to_open(holding: Holding, order: LeaderOrder, copy: Copy) -> Units:
+    opens = max(copy.opens, order.opened, 1)
+    return quotient(copy.units * min(opens - order.opened, opens_left(holding.leader_net or 0, order)), opens)
+
+
+def filled_ahead(holding: Holding, order: LeaderOrder, copy: Copy) -> int:
+    """How far a copy's opening fills are ahead of those of the leader's working order, in units."""
+    if order.known.is_done or order.only_exits or copy.closed is not None:
+        return 0
+    if not copy.opened:
+        return 0
+    return int(min(_still_to_open(holding, order, copy), max(copy.opened - copy.due, 0)))
+
+
+def lagging(holding: Holding, share: Share, sign: int, lot_size: int) -> int:
+    """What the leader has got out of and the follower's working exits have not yet, in units."""
+    total = sum(piece.remaining for piece in share.sweeps if piece.asked.side.sign != sign)
+    for order in holding.active.values():
+        copy, known = order.copies.get(share.follower), order.known
+        if copy is None or known.ticket.side.sign == sign or not copy.is_open or known.is_dead:
+            continue
+        if known.is_filled:
+            total += copy.may_close
+        elif order.reduced:
+            gone = copy.total * order.reduced // known.ticket.quantity // lot_size * lot_size
+            total += min(max(gone - copy.filled, 0), copy.may_close)
+    return total
+
+
+def excess(holding: Holding, share: Share, lot_size: int) -> int:
+    """What the follower holds from copying beyond what the leader's position justifies.
+
+    Whole lots while the leader still holds; everything once the leader is out.
+    """
+    if not share.copied or holding.leader_net is None:
+        return 0
+    sign = 1 if share.copied > 0 else -1
+    if share.copied * sign <= share.due * sign:
+        return 0
+    justified = _justified(holding, share, sign)
+    too_much = held(holding, share, sign) - justified - lagging(holding, share, sign, lot_size)
+    if too_much <= 0:
+        return 0
+    if justified == 0:
+        return int(too_much)
+    return int(too_much // lot_size) * lot_size
+
+
+def _justified(holding: Holding, share: Share, sign: int) -> Units:
+    """What the follower may hold now: what is due, and what its entries have filled ahead of the leader's."""
+    return due_in(share, sign) + still_to_open(holding, share.follower, sign, filled_only=True)
+
+
+def entry_room(holding: Holding, share: Share, sign: int, lot_size: int) -> int:
+    """How much the follower's entries on one side may still fill, once the leader has begun to get out."""
+    due = due_in(share, sign) * _left_by_immediate_exits(holding, sign)
+    kept = min(held(holding, share, sign) - lagging(holding, share, sign, lot_size), _justified(holding, share, sign))
+    room = due + still_to_open(holding, share.follower, sign) - kept
+    return nearest_lots(max(room, 0), lot_size)
+
+
+def is_leaving(holding: Holding, sign: int) -> bool:
+    """Whether the leader gets, or got, out of what its orders on one side open: entries may have to shrink."""
+    net = holding.leader_net or 0
+    for order in holding.active.values():
+        if order.known.ticket.side.sign == sign:
+            if order.standing != order.opened or (net * sign < 0 and not order.only_exits):
+                return True
+        elif order.only_exits and is_immediate(order):
+            return True
+    return False
+
+
+def _left_by_immediate_exits(holding: Holding, sign: int) -> Units:
+    """The fraction of the leader's position that remains when its market exits have filled."""
+    net = abs(holding.leader_net or 0)
+    going = sum(
+        order.known.remaining
+        for order in holding.active.values()
+        if order.known.ticket.side.sign != sign and order.only_exits and is_immediate(order)
+    )
+    return quotient(max(net - going, 0), net) if net else 1
