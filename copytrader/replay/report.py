@@ -1,4 +1,4 @@
-"""The result of a replay as one page of HTML: no script, no network, no other file.
+"""The result of a replay as one page of HTML.
 
 Its numbers are those of the document that `--json` prints; its plots come from the tallies' curves.
 """
@@ -11,9 +11,8 @@ from datetime import datetime
 from decimal import Decimal
 from html import escape
 
-from copytrader.audit import plots
+from copytrader.audit import plots, sheet
 from copytrader.core.model import LEADER
-from copytrader.render import clean
 from copytrader.replay.results import Curve, Sum, Words
 from copytrader.replay.summary import (
     ACCOUNTS,
@@ -26,69 +25,27 @@ from copytrader.replay.summary import (
     order_rows,
 )
 
-BEGINNING = """<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
-<meta name="referrer" content="no-referrer">
-<title>Copytrader, replay of """
+_TITLE = "Copytrader, replay of "
+BEGINNING = sheet.beginning(_TITLE)
 """How each page begins: by this a file is known to be one."""
 _MOST_ROWS = 1000
 _WIDTH, _HEIGHT, _LEFT, _RIGHT, _TOP, _BOTTOM = 640, 220, 70, 12, 12, 30
-_STYLE = """
-:root { color-scheme: light dark; --ink: #1c2330; --soft: #667085; --line: #d9dee7; --paper: #fff; --card: #f6f8fb;
-  --s0: #2f6fde; --s1: #e2711d; --s2: #2a9d6f; --s3: #8e5bd0; --s4: #c8324f; --s5: #6b7a90; }
-@media (prefers-color-scheme: dark) { :root { --ink: #e6e9f0; --soft: #9aa4b5; --line: #333b4a; --paper: #12161d;
-  --card: #1b212b; } }
-* { box-sizing: border-box; }
-body { margin: 0 auto; max-width: 1100px; padding: 1rem; background: var(--paper); color: var(--ink);
-  font: 15px/1.45 system-ui, sans-serif; }
-h1 { font-size: 1.4rem; margin: .2rem 0 0; } h2 { font-size: 1.1rem; margin: 2rem 0 .5rem; }
-.soft, figcaption { color: var(--soft); margin: .2rem 0; font-size: .85rem; } .soft li { margin: 0; }
-.scroll { overflow-x: auto; border: 1px solid var(--line); border-radius: 6px; }
-table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; font-size: .88rem; }
-th, td { text-align: left; padding: .35rem .6rem; border-bottom: 1px solid var(--line); vertical-align: top; }
-td.n, th.n { text-align: right; white-space: nowrap; } tr:last-child td { border-bottom: 0; }
-th { background: var(--card); white-space: nowrap; }
-.plots { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 460px), 1fr)); gap: 1rem; }
-figure { margin: 0; padding: .7rem; border: 1px solid var(--line); border-radius: 6px; break-inside: avoid; }
-figure h3 { margin: 0 0 .4rem; font-size: .95rem; } svg { width: 100%; height: auto; display: block; }
-svg text { font: 11px system-ui, sans-serif; fill: var(--soft); } .grid { stroke: var(--line); }
-.zero { stroke: var(--soft); } .mark { stroke: var(--s4); stroke-dasharray: 4 3; } svg .markname { fill: var(--s4); }
-.s0 { fill: var(--s0); } .s1 { fill: var(--s1); } .s2 { fill: var(--s2); } .s3 { fill: var(--s3); }
-.s4 { fill: var(--s4); } .s5 { fill: var(--s5); }
-.t0 { stroke: var(--s0); } .t1 { stroke: var(--s1); } .t2 { stroke: var(--s2); } .t3 { stroke: var(--s3); }
-.t4 { stroke: var(--s4); } .t5 { stroke: var(--s5); } polyline { fill: none; stroke-width: 1.6; }
-.key { display: inline-block; width: .8em; height: .8em; margin: 0 .3em 0 .8em; border-radius: 2px; }
-.k0 { background: var(--s0); } .k1 { background: var(--s1); } .k2 { background: var(--s2); }
-.k3 { background: var(--s3); } .k4 { background: var(--s4); } .k5 { background: var(--s5); }
-@media print { :root { --ink: #000; --paper: #fff; --card: #f2f2f2; --soft: #444; --line: #bbb; }
-  .scroll { overflow: visible; } tr { break-inside: avoid; } h2 { break-after: avoid; } }
-"""
 
 
 def page(played: Played, document: Mapping[str, object]) -> str:
     """Return the whole page for a document made of the same replay."""
-    when = _text(_when(document))
-    notes = "".join(f"<li>{_text(str(note))}</li>" for note in _list(document["notes"]))
-    rules = "".join(f"<li>{_text(str(rule))}</li>" for rule in _list(document["changed_rules"]))
-    return f"""{BEGINNING}{when}</title>
-<style>{_STYLE}</style>
-</head>
-<body>
-<h1>Copytrader, replay of {when}</h1>
-<p class="soft">From {_text(played.source)}. Times are Indian, money is in rupees.</p>
+    notes = "".join(f"<li>{sheet.text(str(note))}</li>" for note in _list(document["notes"]))
+    rules = "".join(f"<li>{sheet.text(str(rule))}</li>" for rule in _list(document["changed_rules"]))
+    return sheet.page(
+        f"{_TITLE}{_when(document)}",
+        f"""<p class="soft">From {sheet.text(played.source)}. Times are Indian, money is in rupees.</p>
 <ul class="soft">{notes}</ul>
 {f"<h2>Rules that differ</h2><ul>{rules}</ul>" if rules else ""}
 <h2>Results</h2>{_table(account_rows(document), ACCOUNTS)}
 <h2>Plots</h2><div class="plots">{"".join(_plots(played))}</div>
 <h2>Realised by instrument</h2>{_table(instrument_rows(document), INSTRUMENTS)}
-{_orders(played, document)}
-</body>
-</html>
-"""
+{_orders(played, document)}""",
+    )
 
 
 def _when(document: Mapping[str, object]) -> str:
@@ -128,7 +85,7 @@ def _order(row: Mapping[str, object], names: Sequence[str]) -> Words:
 def _table(rows: Sequence[Mapping[str, object]], titles: Mapping[str, str]) -> str:
     numbers = {key: any(isinstance(row.get(key), int | Decimal) for row in rows) for key in titles}
     marks = {key: " class=n" if numbers[key] else "" for key in titles}
-    head = "".join(f"<th{marks[key]}>{_text(title)}</th>" for key, title in titles.items())
+    head = "".join(f"<th{marks[key]}>{sheet.text(title)}</th>" for key, title in titles.items())
     body = "".join(
         "<tr>" + "".join(f"<td{marks[key]}>{_shown(row.get(key))}</td>" for key in titles) + "</tr>" for row in rows
     )
@@ -142,11 +99,7 @@ def _shown(value: object) -> str:
         case Decimal():
             return escape(f"{value:f}")
         case _:
-            return _text(str(value))
-
-
-def _text(text: str) -> str:
-    return escape(clean(text))
+            return sheet.text(str(value))
 
 
 def _list(value: object) -> list[object]:
@@ -166,7 +119,7 @@ def _plots(played: Played) -> Iterator[str]:
     ]
     if curves:
         drawn = _stepped(curves)
-        yield _figure("Exposure over time", drawn, "rupees at stake, all positions", [name for name, _ in curves])
+        yield sheet.figure("Exposure over time", drawn, "rupees at stake, all positions", [name for name, _ in curves])
     for track in played.tracks:
         if track.model is None:  # on paper it is what was asked for
             yield from _latencies(track.tally.sums.values(), "Latency: order to answer")
@@ -175,7 +128,7 @@ def _plots(played: Played) -> Iterator[str]:
             skips.update({reason.value: count for reason, count in total.skips.items()})
         if skips:
             drawn = plots.rows([(reason, float(count)) for reason, count in skips.most_common()], "skips by reason")
-            yield _figure(_title("Not copied, by reason", track.name, played), drawn, "skips in all")
+            yield sheet.figure(_title("Not copied, by reason", track.name, played), drawn, "skips in all")
 
 
 def _latencies(sums: Iterable[Sum], title: str) -> Iterator[str]:
@@ -184,7 +137,7 @@ def _latencies(sums: Iterable[Sum], title: str) -> Iterator[str]:
         return
     marks = [("half", waits[len(waits) // 2]), ("99 %", waits[min(len(waits) * 99 // 100, len(waits) - 1)])]
     drawn = plots.histogram(waits, marks, "how long placements took")
-    yield _figure(title, drawn, "milliseconds of each placement")
+    yield sheet.figure(title, drawn, "milliseconds of each placement")
 
 
 def _named(account: str, track: str, played: Played) -> str:
@@ -193,11 +146,6 @@ def _named(account: str, track: str, played: Played) -> str:
 
 def _title(title: str, track: str, played: Played) -> str:
     return title if len(played.tracks) == 1 else f"{title} ({TITLES[track]})"
-
-
-def _figure(title: str, svg: str, caption: str, series: Sequence[str] = ()) -> str:
-    legend = "".join(f'<span class="key k{number % 6}"></span>{_text(name)}' for number, name in enumerate(series))
-    return f"<figure><h3>{_text(title)}</h3>{svg}<figcaption>{_text(caption)}{legend}</figcaption></figure>"
 
 
 def _stepped(curves: Sequence[tuple[str, Curve]]) -> str:
@@ -228,7 +176,7 @@ def _stepped(curves: Sequence[tuple[str, Curve]]) -> str:
             before = float(amount)
         line.append(f"{x(last):.1f},{y(before):.1f}")
         parts.append(
-            f'<polyline class="t{number % 6}" points="{" ".join(line)}"><title>{_text(name)}</title></polyline>'
+            f'<polyline class="t{number % 6}" points="{" ".join(line)}"><title>{sheet.text(name)}</title></polyline>'
         )
     head = f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="exposure over time">'
     return f"{head}<title>exposure over time</title>{''.join(parts)}</svg>"
