@@ -561,7 +561,12 @@ class Copier:
             await asyncio.sleep(WORDS_EVERY)
 
     def _take_words(self) -> None:
-        """Take the operator's words from the journal's inbox: each happens when it is heard."""
+        """Take the operator's words from the journal's inbox: each happens when it is heard.
+
+        On paper none is taken: it is meant for the copying itself, which knows nothing of what a dry run heard.
+        """
+        if self._dry_run:
+            return
         for word, event in self._journal.words():
             self.handle(replace(event, at=self._now()), word=word)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import aclosing, closing
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -18,7 +18,7 @@ from pathlib import Path
 
 from pydantic import SecretStr
 
-from copytrader import calendar, login, tokens
+from copytrader import calendar, errand, login, tokens
 from copytrader.alerts import by_apprise, named
 from copytrader.beside import CLOSE
 from copytrader.config import Config, ConfigError, load
@@ -159,18 +159,15 @@ def _journal(config: Config) -> Iterator[Check]:
                 yield fail("journal", f"{where}{first.what}", "keep the file, restore a backup, see docs/journal.md")
                 return
             yield ok("journal", f"{journal.last_seq:,} facts, the file is sound and the chain is whole")
-            yield from _left(recall([(row.fact, row.time) for row in journal.facts()]), len(journal.outbox()))
+            state = recall([(row.fact, row.time) for row in journal.facts()])
+            yield from _left(state, len(journal.outbox()))
+            yield _halt(errand.halted(config, state, [event for _, event in journal.words()]))
     except JournalError as error:
         yield fail("journal", str(error), "see docs/journal.md")
 
 
 def _left(state: State, unanswered: int) -> Iterator[Check]:
     """What the last session left behind."""
-    halted = [name for name, account in state.accounts.items() if account.halted]
-    if halted:
-        yield fail("halt", f"{', '.join(halted)}: halted, no entry is copied", "copytrader resume")
-    else:
-        yield ok("halt", "nobody is halted")
     unknown = max(len(state.unknowns()), unanswered)
     if unknown:
         remedy = "start `copytrader follow`: it asks Dhan first, and never sends them again"
@@ -181,6 +178,12 @@ def _left(state: State, unanswered: int) -> Iterator[Check]:
     if left:
         more = f"; and {len(left) - 3} more" if len(left) > 3 else ""
         yield ok("left from before", "; ".join(left[:3]) + more)
+
+
+def _halt(halted: Collection[str]) -> Check:
+    if halted:
+        return fail("halt", f"{', '.join(halted)}: halted, no entry is copied", "copytrader resume")
+    return ok("halt", "nobody is halted")
 
 
 def _instruments(config: Config) -> Check:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator, Callable, Collection
+from collections.abc import AsyncIterator, Callable, Collection, Iterable
 from contextlib import asynccontextmanager, closing
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from copytrader import __version__, session
 from copytrader.config import Config
 from copytrader.copier import Copier
 from copytrader.core.engine import evolve
-from copytrader.core.facts import Cancel, Event, Modify, Place, Skip, Started
+from copytrader.core.facts import Cancel, Event, Halted, Modify, Place, Resumed, Skip, Started
 from copytrader.core.model import LEADER, Calendar
 from copytrader.core.state import Key, State
 from copytrader.dhan.master import InstrumentStore
@@ -76,6 +76,15 @@ class Onlooker:
             return []
         with Journal.open(self.path, read_only=True) as journal:
             return [event for _, event in journal.words()]
+
+
+def halted(config: Config, state: State, words: Iterable[Event]) -> tuple[str, ...]:
+    """Return the enabled followers that are halted, counting the words that nobody has taken yet; changes the state."""
+    evolve(state, Started(session.now(), "", "", config.desk(Calendar()), copying=False), session.now())
+    for event in words:
+        if isinstance(event, Halted | Resumed):
+            evolve(state, event, event.at)
+    return tuple(name for name in config.enabled if state.accounts[name].halted)
 
 
 def leave_word(config: Config, event: Event) -> int:

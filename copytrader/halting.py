@@ -12,9 +12,7 @@ from dataclasses import dataclass
 from copytrader import errand, narrate, session
 from copytrader.config import Config
 from copytrader.core import copied_position
-from copytrader.core.engine import evolve
-from copytrader.core.facts import Halted, Resumed, Role, Started
-from copytrader.core.model import Calendar
+from copytrader.core.facts import Halted, Resumed, Role
 from copytrader.core.state import Account, Share, Slice, State
 from copytrader.errand import Onlooker, Say
 from copytrader.failure import ExitCode, Failure
@@ -156,12 +154,8 @@ def halted_now(config: Config, follower: str | None) -> tuple[str, ...]:
     """Return the followers meant that are halted, counting the words that nobody has taken yet."""
     names = errand.known_followers(config, follower)
     onlooker = Onlooker(config.journal)
-    state = onlooker.look()
-    evolve(state, Started(session.now(), "", "", config.desk(Calendar()), copying=False), session.now())
-    for event in onlooker.unheard():
-        if isinstance(event, Halted | Resumed):
-            evolve(state, event, event.at)
-    return tuple(name for name in names if state.accounts[name].halted)
+    halted = errand.halted(config, onlooker.look(), onlooker.unheard())
+    return tuple(name for name in names if name in halted)
 
 
 async def resume(config: Config, follower: str | None) -> bool:

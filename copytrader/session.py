@@ -151,6 +151,8 @@ async def run(
             async with connected(config, tokens_of) as accounts:
                 dry = DryRun(accounts, now) if options.dry_run else None
                 copier = _copier(config, options, journal, store, accounts, market)
+                if options.dry_run and journal.words():
+                    say("an operator's word, such as a halt, waits for the next live follow: a dry run takes none")
                 watcher = watch(copier) if watch is not None else None
                 if dry is not None:
                     watcher = dry.watching(copier, watcher)

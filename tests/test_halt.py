@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
 
-from copytrader.core.model import label
+from copytrader.core.facts import Halted
+from copytrader.core.model import IST, label
+from copytrader.journal import Journal
 from tests.e2e.stage import Stage
 
 D = Decimal
@@ -155,6 +158,25 @@ def test_resume_asks_and_takes_no_silence_for_a_yes(tmp_path: Path) -> None:
         program = await stage.runs("resume", "--follower", "nobody", "--yes")
         assert await program.ends() == 2
         assert program.err == [f"nobody is no enabled follower: asha ({stage.config})"]
+
+    played(scene, tmp_path)
+
+
+def test_a_halt_that_nobody_has_heard_waits_for_the_next_live_follow_not_for_a_dry_run(tmp_path: Path) -> None:
+    async def scene(stage: Stage) -> None:
+        follow = await stage.follows()
+        await follow.killed()
+        Journal.leave_word(stage.folder / "copytrader.db", Halted(datetime.now(IST), None, detail="by hand"))
+        assert any("asha: halted" in line for line in (await commands(stage, "doctor", code=3)))
+        dry = await stage.follows("--dry-run")
+        await stage.settles(1)
+        assert await dry.stops() == 0
+        assert any("waits for the next live follow" in line for line in dry.out + dry.err)
+
+        resting(stage)
+        await stage.follows()
+        await stage.settles(1)
+        assert stage.orders() == []
 
     played(scene, tmp_path)
 

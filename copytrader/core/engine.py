@@ -33,7 +33,7 @@ from copytrader.core.judging import judge
 from copytrader.core.model import SkipReason
 from copytrader.core.news import News
 from copytrader.core.scene import Scene, Step, Want, age_of, rules_of, want_cancel
-from copytrader.core.state import Account, Holding, Key, State, copy_of
+from copytrader.core.state import Account, Copy, Holding, Key, LeaderOrder, State, copy_of
 from copytrader.core.sweeps import plan_closed, plan_strays, plan_sweep, surplus_of
 
 __all__ = ["evolve", "recall", "step"]
@@ -117,12 +117,18 @@ def _plan_orders(scene: Scene) -> list[Want]:
         if not copy.slices or not is_over(order, copy):
             continue
         if copy.was_sent:
-            wants += close_all(scene, copy, f"the leader's order is {order.known.ended or 'over'}")
+            wants += close_all(scene, copy, _why_over(order, copy))
         elif copy.closed is not None and copy.skip is None and not copy.is_open:
             scene.desk.skip(copy, copy.closed, "its placing never reached the broker")
     for order, copy in due:
         wants += close_gap(scene, order, copy, total_of(scene, order, copy))
     return wants
+
+
+def _why_over(order: LeaderOrder, copy: Copy) -> str:
+    if order.known.is_dead or copy.closed is None:
+        return f"the leader's order is {order.known.ended or 'over'}"
+    return "copying is halted" if copy.closed is SkipReason.HALTED else f"the copy was given up: {copy.closed}"
 
 
 def _plan_fixes(scene: Scene) -> list[Want]:

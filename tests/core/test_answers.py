@@ -663,6 +663,7 @@ def test_halted_open_copies_are_cancelled_entries_stop_and_exits_go_on() -> None
     play.places("L2")
     play.feed(Halted(play.now))
     assert [each.status for each in play.of()] == [OrderStatus.TRADED, OrderStatus.CANCELLED]
+    assert [each.why for each in play.decisions if isinstance(each, Cancel)] == ["copying is halted"]
     play.places("L3")
     play.trades("L4", -4)
 
