@@ -7,6 +7,7 @@ of its own, all at once and all with time-outs.  Nothing is changed, and no orde
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
 import stat
 from collections.abc import Collection, Iterator
@@ -70,11 +71,14 @@ def fail(check: str, detail: str, remedy: str, *, is_access: bool = False) -> Ch
     return Check(check, Status.FAIL, detail, remedy, is_access)
 
 
+_NO_HOURS = ok("calendar", 'not asked: copy.market_hours is "off"')
+
+
 async def examine(path: Path | None = None) -> list[Check]:
     """Look at everything that can be looked at, whatever of it is there."""
     config, found = _configuration(path)
     if config is None:
-        return [*found, *await asyncio.to_thread(_machine, Path.cwd())]
+        return [*found, _disk(Path.cwd()), await asyncio.to_thread(_calendar, None)]
     holder = _holder(config)
     asked = [_account(config, name, is_followed=holder is not None) for name in (LEADER, *config.enabled)]
     local, accounts = await asyncio.gather(asyncio.to_thread(_local, config, holder), asyncio.gather(*asked))
@@ -101,17 +105,15 @@ def _configuration(path: Path | None) -> tuple[Config | None, list[Check]]:
 
 def _local(config: Config, holder: str | None) -> list[Check]:
     checks = [_permissions(config), _lock(holder), *_journal(config), _instruments(config)]
-    return [*checks, *_machine(config.journal.parent, config.calendar), *_alerts(config)]
-
-
-def _machine(folder: Path, override: Path | None = None) -> list[Check]:
-    return [_disk(folder), _calendar(override)]
+    calendar_ = _calendar(config.calendar) if config.copy_rules.market_hours == "enforce" else _NO_HOURS
+    return [*checks, *_log(config.log), _disk(config.journal.parent), calendar_, *_alerts(config)]
 
 
 def _permissions(config: Config) -> Check:
     state = tokens.state_dir()
     secret = [state / "tokens", *sorted((state / "tokens").glob("*"))]
-    private = [path for path in (*secret, config.path, config.journal) if path.exists()]
+    private = [path for path in (*secret, config.path, config.journal) if path in secret or path.is_file()]
+    private = [path for path in private if path.exists()]
     open_ = [path for path in private if path.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO)]
     if not open_:
         return ok("permissions", "configuration, tokens and journal can be read by you alone")
@@ -145,7 +147,7 @@ def _lock(holder: str | None) -> Check:
 def _journal(config: Config) -> Iterator[Check]:
     folder = config.journal.parent
     if not folder.is_dir():
-        yield fail("journal", f"{folder} does not exist", f"mkdir -p {folder}, or name another place in `journal`")
+        yield ok("journal", f"{config.journal} is not there yet: `copytrader follow` creates it and its directory")
         return
     if not config.journal.exists():
         yield ok("journal", f"{config.journal} is not there yet: `copytrader follow` creates it")
@@ -200,6 +202,16 @@ def _instruments(config: Config) -> Check:
     if synced < login.now().date():
         return warn("instruments", f"{count:,} as of {synced:%d %b}: `copytrader follow` reads today's first", remedy)
     return ok("instruments", f"{count:,} as of today")
+
+
+def _log(path: Path | None) -> Iterator[Check]:
+    if path is None:
+        return
+    there = path if path.exists() else path.parent
+    if path.is_dir() or not os.access(there, os.W_OK):
+        yield fail("log", f"{path} cannot be written", "name another file in `log`")
+    else:
+        yield ok("log", f"{path} can be written")
 
 
 def _disk(folder: Path) -> Check:

@@ -98,6 +98,59 @@ def mistakes(path: Path, env: dict[str, str] | None = None) -> list[str]:
     return [line.replace(str(path), "copytrader.toml") for line in caught.value.lines]
 
 
+@pytest.mark.parametrize(
+    ("keys", "line"),
+    [
+        ('log = "copytrader.db"', "log must be a file of its own, {folder}/copytrader.db is the journal's ({file})"),
+        (
+            'log = "copytrader.db-wal"',
+            "log must be a file of its own, {folder}/copytrader.db-wal is the journal's ({file})",
+        ),
+        (
+            'log = "copytrader.toml"',
+            "log must be a file of its own, {folder}/copytrader.toml is the configuration's ({file})",
+        ),
+        ('log = "linked"', "log must be a file of its own, {folder}/linked is the configuration's ({file})"),
+        (
+            'log = "copytrader.instruments.db"',
+            "log must be a file of its own, {folder}/copytrader.instruments.db is that of the instruments ({file})",
+        ),
+        (
+            'journal = "copytrader.toml"',
+            "journal must be a file of its own, {folder}/copytrader.toml is the configuration's ({file})",
+        ),
+    ],
+)
+def test_no_two_keys_may_name_one_file(write_config: WriteConfig, keys: str, line: str) -> None:
+    path = write_config(text=keys + "\n" + follower("limits.unlimited = true"))
+    os.link(path, path.with_name("linked"))
+
+    assert mistakes(path) == [
+        line.format(folder=path.parent, file="copytrader.toml").replace(str(path), "copytrader.toml")
+    ]
+
+
+def test_a_pipe_in_place_of_the_file_is_refused_at_once(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe", 0o600)
+
+    assert mistakes(tmp_path / "pipe") == ["copytrader.toml is no file: name another with --config"]
+
+
+def test_a_file_that_anybody_can_replace_is_refused(write_config: WriteConfig) -> None:
+    path = write_config(text=follower("limits.unlimited = true"))
+    path.parent.chmod(0o777)
+
+    assert mistakes(path) == [f"copytrader.toml can be replaced by others: run chmod o-w {path.parent}"]
+
+
+def test_a_token_that_cannot_be_sent_is_refused_and_not_shown(write_config: WriteConfig) -> None:
+    path = write_config(text=follower('access_token = "abc def é"\nlimits.unlimited = true'))
+
+    [line] = mistakes(path)
+    assert line.startswith("followers.asha.access_token must be one word of plain characters, as Dhan gives it")
+    assert "abc" not in line
+
+
 def follower(section: str) -> str:
     return f"""
         [leader]

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 DEFAULT = "default"
+_JOURNAL, _CALENDAR = "the journal's", "the calendar's"
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +89,9 @@ class Config:
     def check_for_follow(self) -> None:
         """Refuse what only a copier that sends orders must not have."""
         if not self.enabled:
-            raise ConfigError(f"followers has nobody enabled: add a [followers.NAME] section ({self.path})")
+            raise ConfigError(
+                f"followers has nobody enabled: set enabled = true, or add a [followers.NAME] section ({self.path})"
+            )
         if is_loopback(self.dhan.order_update_url) != self.dhan.is_simulated:
             raise ConfigError(
                 "dhan.order_update_url and dhan.api_url must both lead to this machine, or both to Dhan"
@@ -132,7 +135,34 @@ def _judged(values: sources.Values, file: Path, changes: Mapping[str, str], wron
     wrong += _clashes(values.tree, file)
     if wrong:
         raise ConfigError(*wrong)
-    return _config(file, content, {".".join(key): place for key, place in values.origins.items()})
+    config = _config(file, content, {".".join(key): place for key, place in values.origins.items()})
+    wrong = list(_shared_files(config))
+    if wrong:
+        raise ConfigError(*wrong)
+    return config
+
+
+def _shared_files(config: Config) -> Iterator[str]:
+    """Yield a line for each file that two keys name: one would be written over the other."""
+    taken = [(config.path, "the configuration's"), (config.instruments_path, "that of the instruments")]
+    taken += [(Path(f"{config.journal}{end}"), _JOURNAL) for end in ("", "-wal", "-shm", "-journal", ".lock")]
+    taken += [(config.calendar, _CALENDAR)] if config.calendar is not None else []
+    named = [
+        ("journal", config.journal, _JOURNAL),
+        ("copy.calendar", config.calendar, _CALENDAR),
+        ("log", config.log, ""),
+    ]
+    for key, path, own in named:
+        whose = [of for other, of in taken if path is not None and of != own and _is_same(path, other)]
+        if whose:
+            yield f"{key} must be a file of its own, {path} is {whose[0]} ({config.origin(key)})"
+
+
+def _is_same(one: Path, other: Path) -> bool:
+    try:
+        return one == other or one.samefile(other)
+    except OSError:  # one of them is not there, or cannot be looked at: whoever opens it says so
+        return False
 
 
 def _clashes(tree: Mapping[str, Any], file: Path) -> Iterator[str]:

@@ -23,6 +23,8 @@ from copytrader.tokens import CLIENT_ID
 SEGMENTS = ("NSE_EQ", "NSE_FNO", "NSE_CURRENCY", "BSE_EQ", "BSE_FNO", "BSE_CURRENCY", "MCX_COMM")
 PRODUCTS = (Product.CNC, Product.INTRADAY, Product.MARGIN, Product.MTF)
 NAME = re.compile(r"[a-z0-9_-]{1,32}")
+TOKEN = re.compile(r"[!-~]{1,4096}", re.ASCII)
+"""What can be sent as a header; a real one is a JWT."""
 
 
 def _number(value: object) -> object:
@@ -72,6 +74,8 @@ def _name(value: str) -> str:
 
 
 def _token(value: object) -> object:
+    if isinstance(value, str) and value and not TOKEN.fullmatch(value):
+        raise ValueError("must be one word of plain characters, as Dhan gives it")
     return None if value == "" else value
 
 

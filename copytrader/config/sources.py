@@ -101,9 +101,11 @@ def overrides(values: Values, changes: Mapping[str, str]) -> None:
 
 def _open(path: Path) -> tuple[str, int]:
     try:
-        handle = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0))
+        handle = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
         with os.fdopen(handle, "rb") as file:
             status = os.fstat(file.fileno())
+            if not (stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)):
+                raise ConfigError(f"{path} is no file: name another with --config")
             content = file.read()
     except OSError as error:
         raise ConfigError(_cannot_open(path, error)) from None
@@ -131,6 +133,10 @@ def _check_owner(path: Path, status: os.stat_result) -> None:
         raise ConfigError(f"{path} belongs to another user: run chown {os.geteuid()} {path}")
     if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
         raise ConfigError(f"{path} can be changed by others: run chmod 600 {path}")
+    folder = path.absolute().parent
+    mode = folder.stat().st_mode
+    if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
+        raise ConfigError(f"{path} can be replaced by others: run chmod o-w {folder}")
 
 
 def _leaves(tree: Mapping[str, Any], path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], object]]:

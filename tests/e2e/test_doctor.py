@@ -134,6 +134,15 @@ def no_folder(stage: Stage) -> None:
     stage.config.write_text('journal = "none/copytrader.db"\n' + stage.config.read_text())
 
 
+def is_folder(stage: Stage) -> None:
+    (stage.folder / "place").mkdir(mode=0o755)
+    stage.config.write_text('journal = "place"\n' + stage.config.read_text())
+
+
+def no_log(stage: Stage) -> None:
+    stage.config.write_text(f'log = "{stage.folder}"\n' + stage.config.read_text())
+
+
 def nobody(stage: Stage) -> None:
     stage.config.write_text(stage.config.read_text().replace("[followers.asha]", "[followers.asha]\nenabled = false"))
 
@@ -170,7 +179,9 @@ CASES: list[tuple[Prepare, str, Status, bool, str, str]] = [
     ),
     (no_address, "address of asha", Status.FAIL, True, "no static IP is registered", "register 127.0.0.1 at Dhan"),
     (readable, "permissions", Status.WARN, False, "others can read", "chmod 600"),
-    (no_folder, "journal", Status.FAIL, False, "does not exist", "mkdir -p"),
+    (no_folder, "journal", Status.OK, False, "`copytrader follow` creates it and its directory", ""),
+    (is_folder, "journal", Status.FAIL, False, "is not a file", ""),
+    (no_log, "log", Status.FAIL, False, "cannot be written", "name another file in `log`"),
     (nobody, "configuration", Status.FAIL, False, "has nobody enabled", "change "),
     (unknown_address, "alerts", Status.FAIL, False, "alerts.urls number 1: no address", "see https://appriseit.com"),
     (unreachable, "Dhan for asha", Status.FAIL, False, "no connection", "check the network"),
