@@ -13,7 +13,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
@@ -67,10 +67,12 @@ class Display:
 
     async def close(self) -> None:
         """Say what stays behind, if anything was copied at all."""
-        if self._copier is None or not self._copier.ready.is_set():
+        if self._copier is None:
             return
         state = self._copier.state
         left, paper = list(narrate.left_open(state)), list(narrate.left_on_paper(state))
+        if not (left or paper or self._copier.ready.is_set()):
+            return
         if left:
             self._list("stopped; nobody looks after these until `copytrader follow` runs again:", left)
         elif state.dry_run:
@@ -101,7 +103,7 @@ class JsonDisplay(Display):
 
     def watch(self, copier: Copier) -> Watcher:
         super().watch(copier)
-        self._facts = _FactLines(self._journal, self._stream)
+        self._facts = _FactLines(self._journal, self._stream, self.say)
         return self._facts.wake
 
     async def close(self) -> None:
@@ -170,8 +172,9 @@ class LiveDisplay(Display):
 class _FactLines:
     """Reads the journal in a thread, as fast as whoever reads stdout takes it: nothing is left out."""
 
-    def __init__(self, path: Path, stream: TextIO) -> None:
+    def __init__(self, path: Path, stream: TextIO, say: Callable[[str], None]) -> None:
         self._path = path
+        self._say = say
         self._write = writer(stream)
         with Journal.open(path, read_only=True) as journal:
             self._seq = journal.last_seq
@@ -190,7 +193,16 @@ class _FactLines:
         self._thread.join(_LAST_FACTS)
 
     def _work(self) -> None:
-        with suppress(OSError, JournalError), Journal.open(self._path, read_only=True) as journal:
+        try:
+            self._write_all()
+        except BrokenPipeError:
+            return  # the reader has left
+        except (OSError, JournalError) as error:
+            what = error.strerror if isinstance(error, OSError) else str(error)
+            self._say(f"warning: facts are printed no longer: {what}; copying goes on, and the journal has all of them")
+
+    def _write_all(self) -> None:
+        with Journal.open(self._path, read_only=True) as journal:
             while True:
                 self._news.wait()
                 time.sleep(_GATHER)

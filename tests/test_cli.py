@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,13 @@ import typer
 from typer.testing import CliRunner
 
 from copytrader import __version__
+from copytrader.__main__ import main as program_main
 from copytrader.cli import app, guard
 from copytrader.config import ConfigError, load
+from copytrader.core.facts import Stopped
+from copytrader.display import _FactLines
 from copytrader.failure import ExitCode, Failure
+from copytrader.journal import Journal
 
 WriteConfig = Callable[..., Path]
 RUN = CliRunner()
@@ -140,6 +145,55 @@ def test_a_reader_that_leaves_gets_no_traceback() -> None:
         writer.stdout.close()
         assert writer.stderr.read() == b""
         assert writer.wait(10) == 1
+
+
+@pytest.mark.parametrize("closed", [(0,), (1,), (2,), (0, 1, 2)])
+def test_a_stream_that_is_closed_leads_nowhere(closed: tuple[int, ...]) -> None:
+    """No file that is opened later may get the number of one: what is printed would be written into it."""
+    code = (
+        "import os, sys; from copytrader.__main__ import _open_standard_streams as opened; opened(); "
+        "assert all(os.fstat(number) for number in (0, 1, 2)); file = os.open(os.devnull, os.O_RDONLY); "
+        "assert file > 2; print('x'); print('y', file=sys.stderr); sys.stdout.flush(); sys.exit(7)"
+    )
+    ended = subprocess.run(
+        ["/bin/sh", "-c", f'"$@" {" ".join(f"{number}>&-" for number in closed)}', "sh", sys.executable, "-c", code],
+        check=False,
+        cwd=ROOT,
+    )
+
+    assert ended.returncode == 7
+
+
+def test_an_interrupt_while_the_program_loads_is_one_word(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("copytrader.cli.main", interrupted)
+    with pytest.raises(SystemExit) as ended:
+        program_main()
+    assert ended.value.code == 1
+
+
+def test_facts_that_can_no_longer_be_printed_are_said_to_be(tmp_path: Path) -> None:
+    path, said = tmp_path / "j.db", list[str]()
+    at = datetime.now(UTC)
+    with Journal.open(path) as journal, Path("/dev/full").open("w") as full:
+        lines = _FactLines(path, full, said.append)
+        journal.record(Stopped(at))
+        lines.wake(Stopped(at), ())
+        lines.close()
+
+    [line] = said
+    assert line.startswith("warning: facts are printed no longer: No space left on device; copying goes on")
+
+
+def test_a_number_beyond_all_facts_is_one_line(write_config: WriteConfig) -> None:
+    path = write_config()
+    Journal.open(path.with_name("copytrader.db")).close()
+    ended = RUN.invoke(app, ["audit", "--config", str(path), "--after", "9" * 25])
+
+    assert ended.exit_code == 1
+    assert ended.stderr == f"{path.with_name('copytrader.db')}: it has no number as large as one that was asked for\n"
 
 
 def test_a_terminal_that_lacks_a_letter_shows_the_rest(write_config: WriteConfig) -> None:

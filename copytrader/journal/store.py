@@ -365,6 +365,8 @@ class _Errors:
             raise JournalError(f"{self._where}: {_conflict(error)}; nothing was recorded") from error
         if isinstance(error, sqlite3.Error):
             raise explained(self._where, error) from error
+        if isinstance(error, OverflowError):
+            raise JournalError(f"{self._where}: it has no number as large as one that was asked for") from error
         if isinstance(error, OSError):
             raise JournalError(
                 f"{error.filename or self._where}: {error.strerror}; check the path and its permissions"
