@@ -14,7 +14,7 @@ from copytrader.core.outcomes import (
     end_piece,
     note_refusal,
     refuse_modification,
-    restore,
+    take_back,
 )
 from copytrader.core.sightings import locate
 from copytrader.core.state import Account, Slice, State
@@ -165,7 +165,7 @@ def _refuse(state: State, account: Account, piece: Slice, answer: Refused, news:
     if answer.verb is not Verb.MODIFY or piece.refused_modify is not None:
         return
     if answer.refusal in (RefusalClass.TRANSIT, RefusalClass.TOKEN, RefusalClass.IP):
-        restore(piece)
+        take_back(piece)
     else:
         refuse_modification(piece, answer.message, news)
     if answer.refusal is RefusalClass.ENDED:
@@ -178,7 +178,8 @@ def _take_back(state: State, account: Account, piece: Slice, verb: Verb) -> None
         piece.void = True
         close_piece(state, account, piece, OrderStatus.REJECTED)
     elif verb is Verb.MODIFY:
-        restore(piece)
+        take_back(piece)
+        piece.modifications -= 1
 
 
 def give_up(state: State, event: NotFound, at: datetime, news: News) -> None:

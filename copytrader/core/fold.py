@@ -160,7 +160,7 @@ def _is_settled(state: State, order: LeaderOrder) -> bool:
             return False
         if copy.skip is None and not copy.was_sent:
             return False
-        if order.known.is_dead and copy.units and copy.opens != order.opened:
+        if order.known.is_dead and (copy.units or copy.exact) and copy.opens != order.opened:
             return False
         if not order.known.is_dead and _is_behind(state, order, copy):
             return False

@@ -269,7 +269,7 @@ def _may_open(scene: Scene, order: LeaderOrder, copy: Copy) -> bool:
     if over is not None:
         scene.desk.skip(copy, *over)
         return False
-    return not copy.slices or _is_fresh(scene, order, copy)
+    return _is_fresh(scene, order, copy)
 
 
 def _differs_in_quantity_only(refused: Ticket, terms: Ticket) -> bool:

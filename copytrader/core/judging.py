@@ -305,6 +305,6 @@ def _resized(scene: Scene, order: LeaderOrder, copy: Copy, opens: int) -> Sized 
     exact = sizing.exact_lots(opens, scene.instrument, factor)
     pool = carry + exact - copy.exact
     lots = max(copy.lots + floor(pool), 0)
-    rest = max(pool - (lots - copy.lots), ZERO)
+    rest = pool - (lots - copy.lots)  # less than nothing where another order has had what this one gives back
     detail = f"now {opens} / {scene.lot} lots x {factor} = {exact}: {lots} lots, carry {rest}"
     return Sized(scene.name, order.known.order_id, lots, opens, exact, rest, side, detail)

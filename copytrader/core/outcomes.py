@@ -141,7 +141,8 @@ def note_refusal(state: State, account: Account, piece: Slice, refusal: RefusalC
 def refuse_modification(piece: Slice, message: str, news: News) -> None:
     """The last modification was not taken: the order has the terms from before, and the same is not asked for again."""
     piece.refused_modify = piece.asked
-    restore(piece)
+    if piece.asked_before:
+        piece.turn_to(piece.asked_before[-1])
     news.alert(
         Level.WARNING,
         f"{piece.follower}: the modification of {piece.order_id} was refused: {message}",
@@ -150,10 +151,10 @@ def refuse_modification(piece: Slice, message: str, news: News) -> None:
     )
 
 
-def restore(piece: Slice) -> None:
-    """Take back the last modification."""
+def take_back(piece: Slice) -> None:
+    """The last modification provably had no effect: as if it had not been asked for."""
     if piece.asked_before:
-        piece.turn_to(piece.asked_before[-1])
+        piece.turn_to(piece.asked_before.pop())
 
 
 def block(state: State, name: str, refusal: RefusalClass, detail: str, news: News) -> None:

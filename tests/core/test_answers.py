@@ -49,6 +49,7 @@ from copytrader.core.model import (
     Product,
     RefusalClass,
     Side,
+    SkipReason,
     Validity,
 )
 from copytrader.core.names import correlation_id
@@ -79,6 +80,22 @@ def refused(play: Play, refusal: RefusalClass, *verbs: type[Command]) -> Answer:
         return None
 
     return answer
+
+
+def not_sent(play: Play) -> Answer:
+    return _modified(lambda each: NotSent(play.now, each.account, each.correlation_id, Verb.MODIFY, "no route"))
+
+
+def throttled(play: Play) -> Answer:
+    return _modified(lambda each: Throttled(play.now, each.account, each.correlation_id, Verb.MODIFY, "429"))
+
+
+def in_transit(play: Play) -> Answer:
+    return refused(play, RefusalClass.TRANSIT, Modify)
+
+
+def _modified(told: Answer) -> Answer:
+    return lambda command: told(command) if isinstance(command, Modify) else None
 
 
 def places(play: Play) -> list[Place]:
@@ -295,6 +312,24 @@ def test_an_unanswered_modification_is_sent_again_until_it_is_answered() -> None
 
     assert play.of()[0].ticket.price == D(101)
     assert len(modifies(play)) == 2
+
+
+@pytest.mark.parametrize("lost", [not_sent, throttled, in_transit])
+def test_a_new_price_that_never_left_is_none_of_the_attempts(lost: Callable[[Play], Answer]) -> None:
+    """The exit at market rests; it is priced anew three times, whatever did not reach the broker between."""
+    play = Play()
+    play.trades("L1", 4)
+    play.trades("L2", -4, fills=False)
+    play.waits(6)
+    (leaving,) = [each for each in play.of() if each.is_open]
+    assert leaving.ticket.price == 99
+    play.answer = lost(play)
+    play.waits(15)
+    play.answer = None
+    play.places("L3", ticket(quantity=75, price="80"), last_price=D(90))
+    play.waits(60)
+
+    assert leaving.ticket.price < 90
 
 
 def stuck(play: Play) -> list[tuple[Level, str]]:
@@ -686,6 +721,25 @@ def test_an_entry_that_waited_for_its_turn_does_not_go_once_halted_nor_when_copy
 
     assert len(play.of()) == sent < 12
     assert play.skips("HALTED")
+
+
+@pytest.mark.parametrize("restarts", [False, True])
+def test_a_market_entry_that_waited_for_its_turn_while_the_machine_slept_does_not_go(restarts: bool) -> None:
+    play = Play(followers=(follower(ratio="1"),))
+    for number in range(12):
+        play.trades(f"L{number}", 1, fills=False)
+    sent = len(play.of())
+    assert sent < 12
+    play.fills()
+    play.now += timedelta(hours=2)
+    if restarts:
+        play.starts()
+    else:
+        play.feed(Ticked(play.now))
+    play.waits(60)
+
+    assert len(play.of()) == sent
+    assert {skip.reason for skip in play.skips()} == {SkipReason.STALE}
 
 
 def test_an_entry_whose_placing_never_left_while_copying_was_halted_has_a_reason() -> None:
