@@ -136,13 +136,17 @@ def _within_room(scene: Scene, order: LeaderOrder, copy: Copy) -> int:
 
 
 def close_gap(scene: Scene, order: LeaderOrder, copy: Copy, total: _Total) -> list[Want]:
-    """Spread the total over the copy's orders: change those that are open, place what is missing."""
-    pieces = []
+    """Spread the total over the copy's orders: change those that are open, place what is missing.
+
+    What was lost of those that ended is not asked for again, and is the first to go where less is due.
+    """
+    pieces, lost = [], 0
     for piece in copy.slices:
         if piece.ended is None:
             pieces.append(piece)
         else:
-            total.take(piece.consumed)
+            total.take(piece.filled)
+            lost += piece.consumed - piece.filled
     if not pieces and total.left <= 0:
         return []
     wants: list[Want] = []
@@ -152,22 +156,24 @@ def close_gap(scene: Scene, order: LeaderOrder, copy: Copy, total: _Total) -> li
         opening = sum(piece.opens for piece in pieces)
         if total.opens > opening and not _may_open(scene, order, copy):
             total.opens = opening
-    for piece, quantity in zip(pieces, _spread(total.left, pieces, largest), strict=True):
+    for piece, quantity in zip(pieces, _spread(total.left, lost, pieces, largest), strict=True):
         opens = total.take(max(quantity, piece.filled))
         want = _adjust(scene, order, piece, quantity, opens)
         if want is not None:
             wants.append(want)
+    total.take(min(lost, max(total.left, 0)))
     if total.left > 0 and _may_place(scene, order, copy, exits=total.exits):
         wants += _place_rest(scene, order, copy, total, largest)
     return wants
 
 
-def _spread(left: int, pieces: list[Slice], largest: int) -> list[int]:
+def _spread(left: int, lost: int, pieces: list[Slice], largest: int) -> list[int]:
     """Leave each open order its quantity as far as it is still due; then let them grow, unless one is unsettled."""
     quantities: list[int] = []
     for piece in pieces:
         quantities.append(max(min(left, piece.asked.quantity), 0))
         left -= max(quantities[-1], piece.filled)
+    left -= lost
     if left > 0 and not any(is_changing(piece) for piece in pieces):
         for number, quantity in enumerate(quantities):
             more = max(min(left, largest - quantity), 0)

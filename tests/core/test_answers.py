@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
@@ -397,6 +398,30 @@ def test_a_modification_lost_and_then_refused_leaves_the_terms_in_doubt_and_the_
     play.waits(5)
 
     assert [(each.ticket.quantity, each.is_open) for each in play.of()] == [(225, False), (75, True)]
+
+
+@pytest.mark.parametrize("exits", [False, True])
+def test_what_was_refused_is_the_first_to_go_where_the_leader_wants_less(exits: bool) -> None:
+    """Of two slices one was refused; then the leader halves its order: the slice that works is all that is due."""
+    play = Play(followers=(follower(ratio="1"),))
+    order = ticket(quantity=3600)
+    if exits:
+        play.trades("L0", 48)
+        order = ticket(Side.SELL, 3600, "89", order_type=OrderType.STOP_LOSS, trigger_price=D(90))
+    before, number = len(play.of()), itertools.count(1)
+
+    def second(command: Command) -> Event | None:
+        lost = isinstance(command, Place) and next(number) == 2
+        return refused(play, RefusalClass.MARGIN, Place)(command) if lost else None
+
+    play.answer = second
+    play.places("L1", order)
+    play.answer = None
+    play.modifies("L1", quantity=1800)
+    play.waits(5)
+
+    [held] = play.of()[before:]
+    assert (held.is_open, held.ticket.quantity) == (True, 1800)
 
 
 @pytest.mark.parametrize("answered_first", [True, False])
