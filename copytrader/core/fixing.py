@@ -292,7 +292,10 @@ def _enter(part: _Part, fix: Fix) -> None:
         _skip(part, fix, SkipReason.STALE, f"it is no longer due: copied position {part.share.copied}")
         return
     ticket = replace(fix.ticket, quantity=quantity)
-    refusal = held_back(part.state, part.holding, part.account, part.share, ticket, part.at)
+    decided = sum(1 for place in part.todo.places if place.role is Role.ENTRY)
+    refusal = held_back(
+        part.state, part.holding, part.account, part.share, ticket, part.at, before=part.opening, decided=decided
+    )
     if refusal is not None:
         _skip(part, fix, *refusal)
         return
@@ -312,9 +315,20 @@ def _room(part: _Part, sign: int) -> int:
 
 
 def held_back(
-    state: State, holding: Holding, account: Account, share: Share, ticket: Ticket, at: datetime
+    state: State,
+    holding: Holding,
+    account: Account,
+    share: Share,
+    ticket: Ticket,
+    at: datetime,
+    *,
+    before: int = 0,
+    decided: int = 0,
 ) -> tuple[SkipReason, str] | None:
-    """Judge an entry of a plan as any entry is: halted, filtered, impossible terms, over a limit."""
+    """Judge an entry of a plan as any entry is: halted, filtered, impossible terms, over a limit.
+
+    `before` units of it, in so many `decided` entries, go in the same moment.
+    """
     instrument = state.instruments.get(holding.key.security)
     if instrument is None or instrument.multiplier is None:
         return SkipReason.UNKNOWN_INSTRUMENT, "its row in the instrument master is not known"
@@ -323,7 +337,9 @@ def held_back(
     return (
         limits.filtered(account.follower.filter, ticket, instrument)
         or limits.bad_terms(ticket, instrument)
-        or limits.over_limit(state, account, holding, share, ticket, ticket.quantity, ticket.quantity, at)
+        or limits.over_limit(
+            state, account, holding, share, ticket, ticket.quantity, before + ticket.quantity, at, decided
+        )
     )
 
 
@@ -331,7 +347,9 @@ def _place(part: _Part, fix: Fix, quantity: int, why: str) -> None:
     names = list(_names(part.state, part.account, fix))
     attempt = sum(1 for name in names if name in part.state.slices)
     ticket = replace(fix.ticket, quantity=quantity)
-    part.todo.places.append(Place(part.name, name_of(fix), names[attempt], ticket, fix.role, attempt, why=why))
+    opens = quantity if fix.role is Role.ENTRY else 0
+    place = Place(part.name, name_of(fix), names[attempt], ticket, fix.role, attempt, why=why, opens=opens)
+    part.todo.places.append(place)
 
 
 def _watch_entries(part: _Part) -> None:

@@ -64,15 +64,19 @@ def over_limit(
     quantity: int,
     adds: int,
     at: datetime,
+    decided: int = 0,
 ) -> Refusal | None:
-    """Judge an entry of so many units with the ticket's terms, of which `adds` are new, by the follower's limits."""
+    """Judge an entry of so many units with the ticket's terms, of which `adds` are new, by the follower's limits.
+
+    `decided` is how many entries were decided in the same moment and are not in the state yet.
+    """
     limits, instrument = account.follower.limits, state.instruments[holding.key.security]
     return (
         over_daily_loss(account, at)
         or over_order(limits, ticket, quantity, instrument, holding.last_price)
         or _over_position(limits, holding, share, ticket.side, adds, instrument)
         or _over_open_positions(limits, state, holding, share)
-        or _over_rate(limits, state, account, at)
+        or _over_rate(limits, state, account, at, decided)
     )
 
 
@@ -146,11 +150,11 @@ def _is_in_use(holding: Holding, follower: str) -> bool:
     return bool(is_held or share.open or any(copy.waiting for copy in _copies(holding, follower)))
 
 
-def _over_rate(limits: Limits, state: State, account: Account, at: datetime) -> Refusal | None:
+def _over_rate(limits: Limits, state: State, account: Account, at: datetime, decided: int) -> Refusal | None:
     if limits.max_orders_per_minute is None:
         return None
     name = account.follower.name
-    recent = sum(1 for sent in account.entries if sent > at - timedelta(minutes=1))
+    recent = decided + sum(1 for sent in account.entries if sent > at - timedelta(minutes=1))
     recent += sum(1 for holding in state.holdings.values() for copy in _copies(holding, name) if copy.waiting)
     if recent < limits.max_orders_per_minute:
         return None

@@ -174,6 +174,34 @@ def test_entries_of_a_plan_keep_the_limits_and_the_halt() -> None:
     assert play.of() == []
 
 
+def test_the_slices_of_a_plan_count_together_against_a_limit() -> None:
+    play = missed(8, followers=(follower(ratio="1", limits=Limits(max_position_lots=6)),))
+
+    play.feed(order(play, 4, 4))
+    play.fills()
+
+    assert play.lots() == 4
+
+
+def test_a_resting_entry_of_a_plan_counts_against_a_limit() -> None:
+    play = missed(4, followers=(follower(ratio="1", limits=Limits(max_position_lots=6)),))
+    play.feed(order(play, 4, limit="100"))
+    play.places("L2", ticket(quantity=300))
+    play.leader_fills("L2")
+    play.fills()
+
+    assert play.lots() == 4
+    assert [skip.reason for skip in play.skips() if skip.leader_order_id == "L2"] == ["LIMIT_POSITION_LOTS"]
+
+
+def test_the_entries_of_a_plan_keep_the_rate_of_entries() -> None:
+    play = missed(8, followers=(follower(ratio="1", limits=Limits(max_orders_per_minute=2)),))
+
+    play.feed(order(play, 2, 2, 2))
+
+    assert len(play.of()) == 2
+
+
 def test_a_halt_cancels_the_entries_of_a_plan() -> None:
     play = missed()
     play.feed(order(play, 2, limit="90"))

@@ -74,6 +74,17 @@ def while_halted(play: Play, *lots: int) -> None:
     play.feed(Resumed(play.now))
 
 
+def test_an_exit_of_a_plan_is_of_whole_lots_unless_everything_goes() -> None:
+    """The copy was faster: half of the leader's order has filled, which comes to two and a half lots of five."""
+    play = Play()
+    play.places("L1", ticket(quantity=750))
+    play.fills()
+    play.leader_fills("L1", 375)
+
+    assert row(play).drift_quantity == 225
+    assert planned(play) == []
+
+
 @pytest.mark.parametrize("lots", [[1, 1, 1], [5, -2], [4, -1, -1], [3, 3, -5], [-4, 1], [2, -4, 3]])
 @pytest.mark.parametrize("ratio", ["0.1", "0.33", "0.5", "1", "3"])
 def test_what_copying_makes_of_a_session_is_never_called_a_drift(lots: list[int], ratio: str) -> None:

@@ -121,15 +121,17 @@ def _cancel(part: Part, piece: Slice, why: str) -> Step:
 
 def _sliced(seen: Picture, part: Part, action: Action, sign: int, quantity: int, wishes: Wishes) -> Iterator[Step]:
     assert part.instrument is not None
-    if action is Action.ENTRY:
+    if action is Action.ENTRY or part.row.target_quantity:  # odd units go only when everything goes
         quantity = quantity // part.lot * part.lot
     largest = sizing.largest_order(part.instrument) or quantity
     price = _limit_price(part, sign) if wishes.at_limit else None
-    while quantity > 0:
-        step = _order(part, action, sign, min(quantity, largest), price)
+    before = decided = 0
+    while quantity > before:
+        step = _order(part, action, sign, min(quantity - before, largest), price)
         held_back = "no last price is known for a limit" if wishes.at_limit and price is None else ""
-        yield replace(step, held_back=held_back or _held_back(seen, part, step))
-        quantity -= min(quantity, largest)
+        held_back = held_back or _held_back(seen, part, step, before, decided)
+        yield replace(step, held_back=held_back)
+        before, decided = before + step.quantity, decided + 1
 
 
 def _limit_price(part: Part, sign: int) -> Decimal | None:
@@ -160,8 +162,8 @@ def _order(part: Part, action: Action, sign: int, quantity: int, price: Decimal 
     )
 
 
-def _held_back(seen: Picture, part: Part, step: Step) -> str:
-    """Why the engine would not send it, judged as it will judge."""
+def _held_back(seen: Picture, part: Part, step: Step, before: int, decided: int) -> str:
+    """Why the engine would not send it, judged as it will judge: together with the slices before it."""
     desk = seen.state.desk
     assert desk is not None
     if desk.rules.enforce_hours:
@@ -170,7 +172,10 @@ def _held_back(seen: Picture, part: Part, step: Step) -> str:
             return f"MARKET_CLOSED: {verdict.text}"
     if step.action is Action.EXIT:
         return ""
-    refusal = fixing.held_back(seen.state, part.holding, part.account, part.share, ticket_of(step), seen.at)
+    ticket = ticket_of(step)
+    refusal = fixing.held_back(
+        seen.state, part.holding, part.account, part.share, ticket, seen.at, before=before, decided=decided
+    )
     return "" if refusal is None else f"{refusal[0]}: {refusal[1]}"
 
 
