@@ -381,8 +381,9 @@ class Copier:
     async def _read(self, account: Account, *, positions: bool) -> bool:
         """Read an account's book, with its positions if wanted; False when that could not be done.
 
-        Positions count only beside all orders that made them.  A row that cannot be read in any attempt is of
-        an order that we shall not understand later either, and counts as part of the position alone.
+        Positions count only beside all orders that made them, and with all their fills.  A row that cannot be
+        read in any attempt is of an order that we shall not understand later either, and counts as part of the
+        position alone.
         """
         try:
             if not positions:
@@ -396,7 +397,8 @@ class Copier:
                 after = await self._orders(account)
                 unreadable |= {before.problems, after.problems}
                 is_whole = not (before.problems or after.problems) or (attempt == _TRIES and len(unreadable) == 1)
-                if is_whole and readings.are_one(self.state, account, before.rows, after.rows):
+                is_behind = readings.are_behind(account, after.rows, held, self._now())
+                if is_whole and not is_behind and readings.are_one(self.state, account, before.rows, after.rows):
                     self._feed_rows(account, after.rows, held, funds)
                     return True
                 await asyncio.sleep(_BOOK_PAUSE)

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 
 from copytrader.account import Account
 from copytrader.core.exposure import DELIVERED, awaits_reading
 from copytrader.core.merge import Known
-from copytrader.core.model import LEADER, Order, Position
+from copytrader.core.model import LEADER, Order, OrderStatus, Position, Side
 from copytrader.core.sightings import contradicts
 from copytrader.core.state import Holding, Key, State
 
 POSITIONS_EVERY = timedelta(seconds=30)
+BEHIND_AT_MOST = timedelta(seconds=60)
+"""Positions that show less than was filled are waited for no longer than this."""
+MAY_BE_BEHIND = timedelta(seconds=8)
+"""So long after a fill, positions that do not show what was traded today are not taken for true."""
 
 
 def is_ready(state: State, account: Account) -> bool:
@@ -74,6 +79,33 @@ def are_one(state: State, account: Account, before: Sequence[Order], after: Sequ
     if filled != {row.order_id: row.filled_quantity for row in before}:
         return False
     return all(filled.get(order_id, 0) >= quantity for order_id, quantity in _known_fills(state, account).items())
+
+
+def are_behind(account: Account, rows: Sequence[Order], positions: Sequence[Position], now: datetime) -> bool:
+    """Whether positions lack a fill that the book has: Dhan makes the two apart, and they are one only after a while.
+
+    A row that has as much as the book proves itself.  One that has less is behind; one that tells nothing of the
+    day, or is not there, may be.  A position that was converted never has as much: nothing is behind for long.
+    """
+    if account.positions_at is not None and now - account.positions_at >= BEHIND_AT_MOST:
+        return False
+    traded, newest = Counter[tuple[Key, Side]](), dict[Key, datetime]()
+    for row in rows:
+        filled = max(row.filled_quantity, row.ticket.quantity if row.status is OrderStatus.TRADED else 0)
+        told = row.updated_at or row.placed_at
+        if filled and told is not None:
+            key = Key(row.ticket.security, row.ticket.product)
+            traded[key, row.ticket.side] += filled
+            newest[key] = max(told, newest.get(key, told))
+    shown = {Key(each.security, each.product): each for each in positions}
+    for key, at in newest.items():
+        position = shown.get(key)
+        bought, sold = (position.day_bought, position.day_sold) if position is not None else (0, 0)
+        if bought >= traded[key, Side.BUY] and sold >= traded[key, Side.SELL]:
+            continue
+        if now - at < (BEHIND_AT_MOST if bought or sold else MAY_BE_BEHIND):
+            return True
+    return False
 
 
 def _known_fills(state: State, account: Account) -> dict[str, int]:

@@ -45,6 +45,7 @@ class Bench:
     def __init__(self, now: Callable[[], datetime]) -> None:
         self.rows: dict[str, Order] = {}
         self.net = 0
+        self.lag = 0.0
         self.fails = False
         self.filled: Callable[[], None] = lambda: None
         self._now = now
@@ -53,7 +54,19 @@ class Bench:
         return tuple(self.rows.values()), ()
 
     async def positions(self) -> tuple[Position, ...]:
-        return (Position(NIFTY, Product.INTRADAY, self.net),) if self.net else ()
+        return self._positions(self._now() - timedelta(seconds=self.lag))
+
+    def _positions(self, at: datetime) -> tuple[Position, ...]:
+        """The position with what had filled by then; it is shown, as closed, also where it is none any more."""
+        rows = [row for row in self.rows.values() if row.ticket.security == NIFTY and row.filled_quantity]
+        late = sum(row.filled_quantity * row.ticket.side.sign for row in rows if (row.updated_at or at) > at)
+        told = [row for row in rows if (row.updated_at or at) <= at]
+        if not (self.net - late or told):
+            return ()
+        traded = {side: sum(row.filled_quantity for row in told if row.ticket.side is side) for side in Side}
+        return (
+            Position(NIFTY, Product.INTRADAY, self.net - late, day_bought=traded[Side.BUY], day_sold=traded[Side.SELL]),
+        )
 
     async def funds(self) -> Funds:
         return Funds(D(1_000_000), D(1_000_000))
@@ -163,12 +176,16 @@ class Scene:
 
 
 def played(
-    story: Callable[[Scene], Coroutine[Any, Any, None]], *followers: str, poll_seconds: float = 5.0
-) -> Scene:  # fmt: skip
+    story: Callable[[Scene], Coroutine[Any, Any, None]],
+    *followers: str,
+    poll_seconds: float = 5.0,
+    before: Callable[[Scene], None] = lambda _scene: None,
+) -> Scene:
     loop = VirtualLoop()  # type: ignore[abstract]
 
     async def play() -> Scene:
         scene = Scene(loop, followers or ("asha",), poll_seconds)
+        before(scene)
         stop = asyncio.Event()
         running = asyncio.ensure_future(scene.copier.run(stop))
         await scene.copier.ready.wait()
@@ -178,6 +195,41 @@ def played(
         return scene
 
     return loop.run(play())
+
+
+@pytest.mark.parametrize("lag", [2.5, 7])
+def test_positions_that_lack_a_fill_of_the_book_are_waited_for_at_the_start(lag: float) -> None:
+    """The leader bought a second before the start; taken for true, its exit would be sold as an entry."""
+
+    async def story(scene: Scene) -> None:
+        await asyncio.sleep(38)
+        scene.trades("L2", Side.SELL, 300)
+        await asyncio.sleep(30)
+
+    def bought(scene: Scene) -> None:
+        leader = scene.brokers[LEADER]
+        at, terms = scene.now() - timedelta(seconds=1), ticket(Side.BUY, 300)
+        leader.rows["L1"] = Order("L1", terms, OrderStatus.TRADED, at, at, 300, D(100))
+        leader.net, leader.lag = 300, lag
+
+    scene = played(story, before=bought)
+
+    assert [row.ticket.side for row in scene.brokers["asha"].rows.values()] == [Side.BUY, Side.SELL]
+    assert scene.brokers["asha"].net == 0
+
+
+@pytest.mark.parametrize("lag", [1.5, 20])
+def test_a_follower_s_positions_that_lack_its_own_fill_cut_no_exit_short(lag: float) -> None:
+    async def story(scene: Scene) -> None:
+        scene.brokers["asha"].lag = lag
+        for number in range(20):
+            scene.trades(f"L{number}", Side.BUY, 150)
+            await asyncio.sleep(2)
+        scene.trades("L99", Side.SELL, 3000)
+        await asyncio.sleep(1)
+        assert scene.brokers["asha"].net == 0
+
+    played(story)
 
 
 def test_an_exit_that_only_the_positions_show_is_made_up_for() -> None:

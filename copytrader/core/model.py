@@ -270,6 +270,7 @@ class Order:
 class Position:
     """Net quantity per security and product; sign + is long.
 
+    `day_bought` and `day_sold` are what of it was traded today, in units; 0 also where that is not told.
     Not `whole` where it is the day's alone: shares that were carried over may be held beside it.
     """
 
@@ -282,6 +283,8 @@ class Position:
     unrealized: Decimal = ZERO
     multiplier: int = 1
     whole: bool = True
+    day_bought: int = 0
+    day_sold: int = 0
 
 
 @dataclass(frozen=True, slots=True)

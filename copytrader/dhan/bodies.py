@@ -291,6 +291,8 @@ def _position_of_row(row: Row, client_id: str) -> Position:
         realized=fields.money(row, "realizedprofit"),
         unrealized=fields.money(row, "unrealizedprofit"),
         multiplier=int(fields.money(row, "multiplier")) or 1,
+        day_bought=fields.quantity(row, "daybuyqty"),
+        day_sold=fields.quantity(row, "daysellqty"),
     )
 
 
