@@ -27,6 +27,7 @@ from copytrader.tokens import Credential
 EVERY = 1.0
 AGAIN = timedelta(seconds=30)
 LONGEST = timedelta(minutes=10)
+_ACCEPTED = "the broker accepts the account again"
 WARN_AT = (60, 15, 5)
 """Minutes before a token's end at which the user is told."""
 
@@ -184,20 +185,29 @@ class Renewal:
         each.not_before = now + min(AGAIN * 2**each.mends, LONGEST)
         if not self._copier.is_refused(each.name):
             await self._copier.recheck(each.name)
-        elif await self._is_accepted(each):
+        elif text := await self._may_go_on(each):
             each.mends += 1
             self._copier.mended(each.name)
-            self._notice(Level.INFO, each, "mended", "the broker accepts the account again")
+            self._notice(Level.INFO, each, "mended", text)
 
-    async def _is_accepted(self, each: _Kept) -> bool:
+    async def _may_go_on(self, each: _Kept) -> str:
+        """Say why orders may be sent again, "" where they may not.
+
+        Where Dhan does not say whether it takes orders from this address, only an order can tell.
+        """
         known = self._copier.state.accounts.get(each.name)
         try:
             async with login.broker(self._config, each.name, SecretStr(self._credentials[each.name]())) as broker:
-                if known is not None and known.blocked is RefusalClass.IP:
-                    return (await broker.ip()).orders_allowed is True
-                return (await broker.profile()).client_id == each.client_id
+                if known is None or known.blocked is not RefusalClass.IP:
+                    return _ACCEPTED if (await broker.profile()).client_id == each.client_id else ""
+                settings = await broker.ip()
         except BrokerError:
-            return False
+            return ""
+        if settings.orders_allowed is not None:
+            return _ACCEPTED if settings.orders_allowed else ""
+        if settings.detected and settings.detected not in (settings.primary, settings.secondary):
+            return ""
+        return "orders are tried again: Dhan does not say whether it takes them from this address"
 
     # --- Words ------------------------------------------------------------------------------
 

@@ -7,6 +7,7 @@ import os
 import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from pydantic import SecretStr
 from copytrader import renewal, session, tokens
 from copytrader.config import load
 from copytrader.core.model import IST
+from copytrader.dhan import bodies
 from copytrader.simulator import Fault, FaultKind, token_of
 from tests.e2e.stage import D, Program, Stage
 
@@ -288,5 +290,34 @@ def test_a_passing_refusal_of_a_good_token_mends_itself(hurried: None, tmp_path:
                 await until(lines, "the broker accepts the account again")
                 entry(stage)
                 await stage.until(stage.orders, what="copied")
+
+    asyncio.run(test())
+
+
+def test_an_exit_goes_once_an_address_may_be_right_though_dhan_does_not_say_so(
+    hurried: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One order was refused for its address; /ip/getIP answers as it is documented, without a word on orders."""
+    documented = bodies.read_ip
+    monkeypatch.setattr(
+        bodies, "read_ip", lambda body: replace(documented(body), detected="", match="", orders_allowed=None)
+    )
+
+    async def test() -> None:
+        async with Stage(tmp_path, ("1",), copy="poll_seconds = 1") as stage, following(stage) as lines:
+            stage.leader.place("NSE_FNO", "40001", "BUY", 75)
+            await stage.until(lambda: stage.copied() == 75, what="the entry is copied")
+            refusal = Fault(
+                FaultKind.ERROR,
+                client_id=stage.ids["asha"],
+                method="POST",
+                path="/orders",
+                code="DH-905",
+                message="Invalid IP",
+            )
+            stage.exchange.script(replace(refusal, accept=False))
+            stage.leader.place("NSE_FNO", "40001", "SELL", 75)
+            await until(lines, "orders are tried again: Dhan does not say whether")
+            await stage.until(lambda: stage.copied() == 0, what="the exit goes")
 
     asyncio.run(test())
