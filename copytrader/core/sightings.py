@@ -326,6 +326,6 @@ def _see_foreign(state: State, account: Account, order: Order, news: News) -> No
     key = Key(order.ticket.security, order.ticket.product)
     share = state.share(state.holding(key), account.follower.name)
     copied_position.trade_by_hand(share, order.ticket.side.sign, new)
-    if key.product in exposure.DELIVERED:  # the positions do not show what is missing
+    if key.product in exposure.DELIVERED or share.net is not None:  # else it may have been the person's own
         copied_position.close_by_hand(share, share.against)
     news.touch(key, account.follower.name)

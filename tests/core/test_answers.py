@@ -924,7 +924,7 @@ def test_what_the_person_sold_by_hand_is_not_sold_again() -> None:
     assert play.positions["asha"] == 150
 
 
-def trades_by_hand(play: Play, lots: int) -> None:
+def trades_by_hand(play: Play, lots: int, *, is_read: bool = True) -> None:
     """An order of the person's own fills; the stream tells it, the next read shows the position."""
     quantity = abs(lots) * play.row.lot_size
     terms = ticket(Side.BUY if lots > 0 else Side.SELL, quantity, "0", order_type=OrderType.MARKET)
@@ -934,7 +934,21 @@ def trades_by_hand(play: Play, lots: int) -> None:
     play.positions["asha"] += lots * play.row.lot_size
     play.feed(OrderSeen(play.now, "asha", held.seen(), Source.STREAM))
     play.waits(5)
-    play.reads_book("asha")
+    if is_read:
+        play.reads_book("asha")
+
+
+@pytest.mark.parametrize("sold", [-1, -2])
+def test_what_the_person_bought_before_the_positions_were_read_is_not_sold(sold: int) -> None:
+    """It sells of the copy and buys as much of its own, and no reading falls between."""
+    play = Play()
+    play.trades("L1", 4)
+    trades_by_hand(play, sold, is_read=False)
+    trades_by_hand(play, -sold)
+    play.trades("L2", -4)
+    play.waits(60)
+
+    assert play.lots() == -sold
 
 
 def test_what_the_person_bought_after_closing_the_copy_by_hand_is_not_sold() -> None:
