@@ -46,7 +46,7 @@ def take_answer(
         return
     match answer:
         case Accepted():
-            if answer.verb is Verb.PLACE and _belongs_to_another(state, piece, answer.order_id):
+            if answer.verb is Verb.PLACE and _belongs_to_another(state, account, piece, answer.order_id):
                 piece.unknown = True
                 state.ask_books.add(piece.follower)
                 return
@@ -75,9 +75,10 @@ def take_answer(
             state.ask_books.add(piece.follower)
 
 
-def _belongs_to_another(state: State, piece: Slice, order_id: str) -> bool:
-    """Whether an answer names an order that we know by another name: it proves nothing about this one."""
-    return state.by_order_id.get((piece.follower, order_id), piece) is not piece
+def _belongs_to_another(state: State, account: Account, piece: Slice, order_id: str) -> bool:
+    """Whether an answer names an order that we know by another name, or for the person's: it proves nothing."""
+    known = state.by_order_id.get((piece.follower, order_id), piece)
+    return known is not piece or order_id in account.foreign_filled
 
 
 def _note_reach(

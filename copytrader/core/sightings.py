@@ -97,6 +97,8 @@ def _say_rejected(order: LeaderOrder, news: News) -> None:
 def see_follower(state: State, account: Account, order: Order, source: Source, at: datetime, news: News) -> None:
     name = account.follower.name
     piece = state.by_order_id.get((name, order.order_id)) or state.slices.get(order.correlation_id)
+    if piece is not None and piece.order_id and piece.known is None and piece.follower == name:
+        piece = _held_against_its_answer(state, piece, order, news)
     if piece is None or piece.follower != name:
         if (name, order.order_id) not in state.bygone:
             _see_foreign(state, account, order, news)
@@ -133,6 +135,30 @@ def see_follower(state: State, account: Account, order: Order, source: Source, a
     end_piece(state, account, piece, news)
     _watch_for_hands(piece, order, source, news)
     news.touch(piece.key, name)
+
+
+def _held_against_its_answer(state: State, piece: Slice, order: Order, news: News) -> Slice | None:
+    """The first sighting of an order of ours shows whether the answer to its placing named the right one.
+
+    What bears our name is ours.  What has another name or other terms is somebody else's, and not to be touched.
+    """
+    if order.correlation_id == piece.correlation_id:
+        right = _matches(piece, order)
+        wrong = right and order.order_id != piece.order_id
+    else:
+        right, wrong = False, bool(order.correlation_id) or not _matches(piece, order)
+    if not wrong:
+        return piece
+    news.alert(
+        Level.CRITICAL,
+        f"{piece.follower}: the answer to {piece.correlation_id} named order {piece.order_id}, which is not ours",
+        piece.follower,
+        f"misnamed-{piece.correlation_id}",
+    )
+    del state.by_order_id[piece.follower, piece.order_id]
+    piece.order_id, piece.unknown = "", True
+    state.ask_books.add(piece.follower)
+    return piece if right else None
 
 
 def _only_confirms(piece: Slice, order: Order) -> bool:
@@ -318,6 +344,7 @@ def _see_foreign(state: State, account: Account, order: Order, news: News) -> No
             account.follower.name,
             f"stray-{order.order_id}",
         )
+    account.foreign_filled.setdefault(order.order_id, 0)
     filled = max(order.filled_quantity, order.ticket.quantity if order.status is OrderStatus.TRADED else 0)
     new = filled - account.foreign_filled.get(order.order_id, 0)
     if new <= 0:

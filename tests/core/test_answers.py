@@ -299,6 +299,60 @@ def test_an_order_with_our_name_but_other_terms_is_not_taken_for_ours() -> None:
     assert [each.text for each in play.alerts() if "differs" in each.text]
 
 
+def answered_with(play: Play, order_id: str) -> Held:
+    """Place the leader's order; the answer names another order than the one that came about."""
+    real: list[Held] = []
+
+    def answer(command: Command) -> Event | None:
+        if not isinstance(command, Place):
+            return None
+        real.append(play.takes(command))
+        return Accepted(play.now, command.account, command.correlation_id, Verb.PLACE, order_id)
+
+    play.answer = answer
+    play.places("L1")
+    play.answer = None
+    return real[0]
+
+
+@pytest.mark.parametrize("source", [Source.STREAM, Source.BOOK, Source.LOOKUP])
+def test_the_order_that_bears_our_name_outranks_the_id_in_an_answer(source: Source) -> None:
+    play = Play()
+    held = answered_with(play, "X99")
+    play.feed(OrderSeen(play.now, "asha", held.seen(), source))
+    play.leader_fills("L1")
+    play.fills()
+    assert play.lots() == 1
+
+    play.trades("L2", -2)
+
+    assert play.lots() == 0
+
+
+def by_hand(play: Play, order_id: str = "M1") -> Held:
+    """An order of the person's own works at the broker."""
+    held = Held(order_id, "asha", "", ticket(Side.SELL, 75, "150"), updated=play.now)
+    play.orders[order_id] = held
+    return held
+
+
+@pytest.mark.parametrize("is_known", [True, False], ids=["seen before", "seen after"])
+def test_an_order_of_the_person_s_own_that_an_answer_names_is_never_touched(is_known: bool) -> None:
+    play = Play()
+    own = by_hand(play)
+    if is_known:
+        play.reads_book("asha")
+    held = answered_with(play, own.order_id)
+    play.feed(OrderSeen(play.now, "asha", own.seen(), Source.STREAM))
+    assert play.state.unknowns()
+    play.feed(OrderSeen(play.now, "asha", held.seen(), Source.LOOKUP))
+    play.cancels("L1")
+    play.waits(60)
+
+    assert own.is_open
+    assert held.status is OrderStatus.CANCELLED
+
+
 # --- A modification, a cancel without an answer -------------------------------------------
 
 
