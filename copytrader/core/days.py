@@ -7,7 +7,8 @@ from decimal import Decimal
 
 from copytrader.core import exposure, fixing
 from copytrader.core.facts import Ended, Level, Skip, Started, Verb
-from copytrader.core.model import LEADER, OrderStatus, Product, SkipReason, day_of
+from copytrader.core.hours import session_day
+from copytrader.core.model import LEADER, OrderStatus, Product, SkipReason, Ticket, day_of
 from copytrader.core.news import News
 from copytrader.core.outcomes import close_piece
 from copytrader.core.state import Account, Holding, LeaderOrder, Slice, State, copy_of
@@ -59,7 +60,7 @@ def turn_day(state: State, at: datetime, news: News) -> None:
         return
     state.day = day
     state.leader_funds = None
-    state.bygone = {(LEADER, order_id) for order_id, each in state.orders.items() if not _outlives(each)}
+    state.bygone = {(LEADER, order_id) for order_id in state.orders}
     state.bygone |= state.by_order_id.keys()
     for account in state.accounts.values():
         state.bygone |= {(account.follower.name, order_id) for order_id in account.foreign_filled}
@@ -69,13 +70,15 @@ def turn_day(state: State, at: datetime, news: News) -> None:
         account.adopted.clear()
         for piece in list(account.open.values()):
             _expire_piece(state, account, piece, news)
+    staying = {order_id for order_id, each in state.orders.items() if _outlives(state, each)}
+    state.bygone -= {(LEADER, order_id) for order_id in staying}
     for holding in state.holdings.values():
         holding.doubted = None
-        holding.active = {key: each for key, each in holding.active.items() if _outlives(each)}
+        holding.active = {key: each for key, each in holding.active.items() if key in staying}
         if holding.key.product not in _CARRIED:
             _forget_position(holding)
     state.holdings = {key: each for key, each in state.holdings.items() if not _is_idle(each)}
-    state.orders = {key: each for key, each in state.orders.items() if _outlives(each)}
+    state.orders = {key: each for key, each in state.orders.items() if key in staying}
     state.slices = {key: each for key, each in state.slices.items() if each.is_open}
     state.by_order_id = {key: each for key, each in state.by_order_id.items() if each.is_open}
 
@@ -98,12 +101,22 @@ def _is_idle(holding: Holding) -> bool:
     return not holding.active and not holding.leader_net and not any(share.copied or share.open for share in shares)
 
 
-def _outlives(order: LeaderOrder) -> bool:
-    return order.known.ticket.after_market and not order.known.is_done
+def _outlives(state: State, order: LeaderOrder) -> bool:
+    """Whether an after-market order's day is still to come, and it works or a copy of it does."""
+    known = order.known
+    if not known.ticket.after_market or not _is_for_later(state, known.ticket, known.placed_at or order.first_seen):
+        return False
+    return not known.is_done or any(copy.is_open for copy in order.copies.values())
+
+
+def _is_for_later(state: State, ticket: Ticket, placed_at: datetime) -> bool:
+    assert state.desk is not None
+    assert state.day is not None
+    return session_day(state.desk.calendar, ticket.security.exchange_segment, placed_at) >= state.day
 
 
 def _expire_piece(state: State, account: Account, piece: Slice, news: News) -> None:
-    if piece.asked.after_market and not piece.unknown:
+    if piece.asked.after_market and not piece.unknown and _is_for_later(state, piece.asked, piece.placed_at):
         return
     unknown = piece.unknown
     close_piece(state, account, piece, OrderStatus.EXPIRED)

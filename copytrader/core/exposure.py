@@ -43,8 +43,13 @@ def awaits_reading(holding: Holding) -> bool:
 
 
 def is_immediate(order: LeaderOrder) -> bool:
-    """Whether the order trades at once or not at all, so that it cannot wait for an entry."""
+    """Whether the order trades at once or not at all, so that it cannot wait for an entry.
+
+    An after-market order waits for the morning, whatever its type.
+    """
     ticket = order.known.ticket
+    if ticket.after_market and not order.known.filled_quantity:
+        return False
     return ticket.order_type is OrderType.MARKET or ticket.validity is Validity.IOC
 
 

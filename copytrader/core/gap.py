@@ -211,7 +211,7 @@ def _adjust(scene: Scene, order: LeaderOrder, piece: Slice, quantity: int, opens
     if _follows(piece, order) and quantity == piece.asked.quantity:
         return None
     due = ticket_for(scene, order, quantity, at_market=goes_at_market(scene, order, piece))
-    watched = watch_market(scene, piece, due)
+    watched = watch_market(scene, order, piece, due)
     if watched is None:
         return want_cancel(scene, piece, "a market order that did not fill")
     wanted = watched

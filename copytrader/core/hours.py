@@ -19,6 +19,9 @@ from enum import StrEnum
 from copytrader.core.model import IST, Calendar, Session
 
 _SATURDAY = 5
+_LONGEST_BREAK = 14
+"""Days without a session; no exchange has ever had so many."""
+_GUESSED = Session(9 * 60 + 15, 15 * 60 + 30)
 
 
 class Hours(StrEnum):
@@ -53,6 +56,30 @@ def is_open(calendar: Calendar, exchange_segment: str, at: datetime, after_marke
     if day.year not in calendar.years:
         return Verdict(Hours.UNKNOWN_YEAR, f"the holidays of {day.year} are not known")
     return _on_usual_day(exchange_segment, usual_session(calendar, exchange_segment, day), local)
+
+
+def session_day(calendar: Calendar, exchange_segment: str, placed_at: datetime) -> date:
+    """Return the day for which an after-market order is: that of the next session to end.
+
+    A year or a segment that the calendar does not know is taken to trade on weekdays, to half past three.
+    """
+    local = placed_at.astimezone(IST)
+    minute, day = local.hour * 60 + local.minute, local.date()
+    for _ in range(_LONGEST_BREAK):
+        session = _session_of(calendar, exchange_segment, day)
+        if session is not None and minute < session.closes:
+            break
+        day, minute = day + timedelta(days=1), 0
+    return day
+
+
+def _session_of(calendar: Calendar, segment: str, day: date) -> Session | None:
+    special = special_key(segment, day)
+    if special in calendar.special:
+        return calendar.special[special]
+    if day.weekday() >= _SATURDAY:
+        return None
+    return usual_session(calendar, segment, day) or _GUESSED
 
 
 def special_key(exchange_segment: str, day: date) -> str:

@@ -44,15 +44,19 @@ def _made_ticket(scene: Scene, order: LeaderOrder, quantity: int, *, at_market: 
     return ticket
 
 
-def watch_market(scene: Scene, piece: Slice, wanted: Ticket) -> Ticket | None:
+def watch_market(scene: Scene, order: LeaderOrder, piece: Slice, wanted: Ticket) -> Ticket | None:
     """A market order that rests: an exit is priced anew, an entry given up (None).
 
-    What was no market order yet becomes one first.
+    What was no market order yet becomes one first.  An after-market order rests until the leader's has filled.
     """
     if wanted.order_type is not OrderType.MARKET or _times_repriced(piece) is None:
         return wanted
     rules = rules_of(scene.state)
     since = piece.accepted_at or piece.placed_at
+    if piece.asked.after_market:
+        if order.filled_at is None:
+            return _as_repriced(piece, wanted)
+        since = max(since, order.filled_at)
     wait = timedelta(seconds=rules.market_wait_seconds)
     if scene.at < since + wait:
         scene.wake(since + wait)
