@@ -49,7 +49,7 @@ def watch_market(scene: Scene, order: LeaderOrder, piece: Slice, wanted: Ticket)
 
     What was no market order yet becomes one first.  An after-market order rests until the leader's has filled.
     """
-    if wanted.order_type is not OrderType.MARKET or _times_repriced(piece) is None:
+    if wanted.order_type is not OrderType.MARKET or times_repriced(piece) is None:
         return wanted
     rules = rules_of(scene.state)
     since = piece.accepted_at or piece.placed_at
@@ -77,14 +77,14 @@ def _as_repriced(piece: Slice, wanted: Ticket) -> Ticket:
     return wanted
 
 
-def _times_repriced(piece: Slice) -> int | None:
+def times_repriced(piece: Slice) -> int | None:
     """How often it was priced anew since it was asked for at market; None when it never was."""
     forms = [terms.ticket.order_type for terms in (*piece.asked_before, piece.terms)]
     return forms[::-1].index(OrderType.MARKET) if OrderType.MARKET in forms else None
 
 
 def repriced(scene: Scene, piece: Slice, wanted: Ticket, attempts: int) -> Ticket:
-    attempt = 1 + (_times_repriced(piece) or 0)
+    attempt = 1 + (times_repriced(piece) or 0)
     last = scene.holding.last_price
     if last is None or attempt > attempts:
         _say_it_rests(

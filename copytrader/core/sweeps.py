@@ -17,7 +17,7 @@ from copytrader.core.copied_position import side_of
 from copytrader.core.facts import Cancel, Command, Level, Modify, Place, Role
 from copytrader.core.model import ZERO, LateExits, OrderType, Product, Side, Ticket, Validity
 from copytrader.core.names import correlation_id
-from copytrader.core.pricing import repriced
+from copytrader.core.pricing import repriced, times_repriced
 from copytrader.core.scene import RETRY_PAUSES, Scene, Want, is_due, is_unsettled, rules_of, want_cancel
 from copytrader.core.state import Slice
 
@@ -208,7 +208,7 @@ def _say_once(scene: Scene, level: Level, text: str) -> None:
 
 
 def _chase(scene: Scene, piece: Slice) -> Want | None:
-    """Price a sweep anew that rests."""
+    """Price a sweep anew that rests; one that was to have its price, only once the leader is out."""
     if not piece.order_id or piece.in_flight is not None or piece.unknown or piece.cancelling or piece.detached:
         return None
     if scene.account.blocked is not None or scene.instrument is None:
@@ -216,16 +216,18 @@ def _chase(scene: Scene, piece: Slice) -> Want | None:
     held = copied_position.held(scene.holding, scene.share, -piece.asked.side.sign)
     if sum(each.remaining for each in scene.share.sweeps if each.asked.side is piece.asked.side) > held:
         return want_cancel(scene, piece, f"only {held} is left to close")
-    if piece.first_asked.order_type is not OrderType.MARKET:
+    leader_is_out = not copied_position.due_in(scene.share, -piece.asked.side.sign)
+    if piece.first_asked.order_type is not OrderType.MARKET and not leader_is_out:
         return None
     rules = rules_of(scene.state)
     wanted = replace(piece.asked, order_type=OrderType.MARKET, price=ZERO)
-    since = piece.accepted_at or piece.placed_at
-    wait = timedelta(seconds=rules.market_wait_seconds)
-    if scene.at < since + wait:
-        scene.wake(since + wait)
-        return None
-    wanted = repriced(scene, piece, wanted, rules.reprice_attempts)
+    if times_repriced(piece) is not None:
+        since = piece.accepted_at or piece.placed_at
+        wait = timedelta(seconds=rules.market_wait_seconds)
+        if scene.at < since + wait:
+            scene.wake(since + wait)
+            return None
+        wanted = repriced(scene, piece, wanted, rules.reprice_attempts)
     if (wanted == piece.asked and not piece.is_doubtful) or wanted == piece.refused_modify or not is_due(scene, piece):
         return None
     why = "it still rests"

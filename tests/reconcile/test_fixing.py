@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import timedelta
+from decimal import Decimal
 
 from copytrader.core.facts import FixOrdered, Halted, NotSent, Place, Resumed, Started, Verb
 from copytrader.core.model import (
@@ -12,10 +13,12 @@ from copytrader.core.model import (
     Limits,
     OrderStatus,
     OrderType,
+    RefusalClass,
     Side,
     Ticket,
 )
 from tests.core.play import Play, follower, ticket
+from tests.core.test_answers import refused
 
 
 def order(play: Play, *lots: int, plan_id: str = "p1", cancels: tuple[str, ...] = (), limit: str = "") -> FixOrdered:
@@ -172,6 +175,29 @@ def test_entries_of_a_plan_keep_the_limits_and_the_halt() -> None:
     play.feed(Halted(play.now))
     play.feed(order(play, 2))
     assert play.of() == []
+
+
+def test_a_resting_exit_of_a_plan_goes_to_market_once_the_leader_is_out() -> None:
+    """The follower's exit was refused; the plan's limit rests where the market does not come any more."""
+    play = Play(followers=(follower(ratio="1"),))
+    play.trades("L1", 4)
+    play.answer = refused(play, RefusalClass.OTHER, Place)
+    play.trades("L2", -2)
+    play.waits(200)
+    play.answer = None
+    play.feed(order(play, -2, limit="100"))
+    play.waits(60)
+    resting = play.of()[-1]
+    assert (resting.is_open, resting.ticket.price) == (True, 100)
+
+    play.places("L3", ticket(Side.SELL, 150, "0", order_type=OrderType.MARKET), last_price=Decimal(80))
+    play.leader_fills("L3")
+
+    assert resting.ticket.order_type is OrderType.MARKET
+    play.waits(60)
+    assert resting.ticket.price == 97  # it rested, and was priced anew
+    play.fills()
+    assert play.lots() == 0
 
 
 def test_the_slices_of_a_plan_count_together_against_a_limit() -> None:
