@@ -12,7 +12,7 @@ from copytrader.core.model import LEADER, Position
 from copytrader.core.news import News
 from copytrader.core.outcomes import count_loss
 from copytrader.core.sightings import see, see_follower
-from copytrader.core.state import Account, Holding, Key, Share, Slice, State
+from copytrader.core.state import Account, Holding, Key, Slice, State
 
 READ_APART = timedelta(seconds=3)
 """Two readings that are to prove something lie so far apart."""
@@ -124,21 +124,25 @@ def _read_follower(state: State, account: Account, book: BookRead, at: datetime,
             state.share(state.holding(key), name)
         for key, holding in state.holdings.items():
             if name in holding.shares:
-                _set_net(holding, holding.shares[name], rows.get(key), book.holdings, news)
-        account.positions_known = True
+                _set_net(state, account, holding, rows.get(key), book.holdings, news)
+        account.positions_known, account.positions_day = True, state.day
         profit = sum((each.realized + each.unrealized for each in book.positions), Decimal(0))
         count_loss(account, -profit, at, news)
     for key in state.holdings:
         news.touch(key, name)
 
 
-def _set_net(holding: Holding, share: Share, row: Position | None, holdings: bool, news: News) -> None:
+def _set_net(
+    state: State, account: Account, holding: Holding, row: Position | None, holdings: bool, news: News
+) -> None:
+    share = holding.shares[account.follower.name]
     copied, net = share.left, row.net_quantity if row is not None else 0
     if holding.key.product in exposure.DELIVERED:
         is_all = row is not None and row.whole
         share.net = net if is_all or (holdings and not share.copied) else None
         return
-    if copied_position.set_follower_position(share, net):
+    overnight = account.positions_day is not None and account.positions_day != state.day
+    if copied_position.set_follower_position(share, net, overnight=overnight):
         news.alert(
             Level.WARNING,
             f"{share.follower}: holds {net} at the broker but {copied} from copying: somebody traded by hand",

@@ -60,15 +60,18 @@ def trade_by_hand(share: Share, sign: int, quantity: int) -> None:
         share.net += sign * quantity
 
 
-def set_follower_position(share: Share, net: int) -> int:
+def set_follower_position(share: Share, net: int, *, overnight: bool = False) -> int:
     """Take the follower's position from the positions query; return how much of the copied position is not there.
 
     What the person closed by hand is never exited again, so that what it buys of its own later is its own.  No
-    more than it traded that way counts: positions may be older than our last fill.
+    more than it traded that way counts: positions may be older than our last fill.  At the first reading of a day
+    no fill of ours is that young: what is not there was closed while nobody looked.
     """
     share.net = net
     sign = 1 if share.copied > 0 else -1
     missing = max(abs(share.left) - max(net * sign, 0), 0)
+    if overnight:
+        share.against = max(share.against, missing)
     close_by_hand(share, missing)
     return missing
 

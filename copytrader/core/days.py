@@ -25,6 +25,8 @@ def start(state: State, event: Started, at: datetime, news: News) -> None:
     for follower in event.desk.followers:
         account = state.accounts.get(follower.name)
         if account is None or account.follower.client_id != follower.client_id:
+            if account is not None:
+                _forget_account(state, account, news)
             state.accounts[follower.name] = Account(follower)
         else:
             account.follower, account.ready, account.blocked = follower, False, None
@@ -50,6 +52,21 @@ def start(state: State, event: Started, at: datetime, news: News) -> None:
         account.positions_known = False
         account.unreached, account.unreached_since, account.unreached_said = 0, None, None
     turn_day(state, at, news)
+
+
+def _forget_account(state: State, account: Account, news: News) -> None:
+    """The name stands for another account from now on, which holds and has open nothing of the old one's."""
+    name, held = account.follower.name, len(account.open)
+    for holding in state.holdings.values():
+        share = holding.shares.pop(name, None)
+        held += bool(share is not None and share.copied)
+    for order in state.orders.values():
+        order.copies.pop(name, None)
+    state.slices = {key: each for key, each in state.slices.items() if each.follower != name}
+    state.by_order_id = {key: each for key, each in state.by_order_id.items() if each.follower != name}
+    if held:
+        text = f"{name} is another account now; what client {account.follower.client_id} holds or has open from copying"
+        news.alert(Level.CRITICAL, f"{text} is looked after no longer", name, f"account-{name}")
 
 
 def turn_day(state: State, at: datetime, news: News) -> None:

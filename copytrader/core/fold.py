@@ -160,7 +160,8 @@ def _is_settled(state: State, order: LeaderOrder) -> bool:
             return False
         if copy.skip is None and not copy.was_sent:
             return False
-        if order.known.is_dead and (copy.units or copy.exact) and copy.opens != order.opened:
+        judged = copy.opens <= order.opened <= max(copy.opens, copy.judged_opened)
+        if order.known.is_dead and (copy.units or copy.exact) and not judged:
             return False
         if not order.known.is_dead and _is_behind(state, order, copy):
             return False
@@ -233,7 +234,7 @@ def _size(state: State, sized: Sized, news: News) -> None:
     copy = copy_of(leader, sized.account)
     copy.lots, copy.exact = sized.lots, sized.exact
     exposure.resize(leader, copy, share, sized.opens, sized.lots * lot_of(state, holding))
-    copy.judged_ticket = leader.known.ticket
+    copy.judged_ticket, copy.judged_opened = leader.known.ticket, leader.opened
     if not copy.is_refused:
         copy.skip = None
     share.carry, share.carry_side = sized.carry, sized.carry_side

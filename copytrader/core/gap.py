@@ -156,7 +156,8 @@ def close_gap(scene: Scene, order: LeaderOrder, copy: Copy, total: _Total) -> li
         opening = sum(piece.opens for piece in pieces)
         if total.opens > opening and not _may_open(scene, order, copy):
             total.opens = opening
-    for piece, quantity in zip(pieces, _spread(total.left, lost, pieces, largest), strict=True):
+    grows = total.exits or limits.over_daily_loss(scene.account, scene.at) is None
+    for piece, quantity in zip(pieces, _spread(total.left, lost, pieces, largest if grows else 0), strict=True):
         opens = total.take(max(quantity, piece.filled))
         want = _adjust(scene, order, piece, quantity, opens)
         if want is not None:
@@ -168,7 +169,10 @@ def close_gap(scene: Scene, order: LeaderOrder, copy: Copy, total: _Total) -> li
 
 
 def _spread(left: int, lost: int, pieces: list[Slice], largest: int) -> list[int]:
-    """Leave each open order its quantity as far as it is still due; then let them grow, unless one is unsettled."""
+    """Leave each open order its quantity as far as it is still due; then let them grow to the largest quantity.
+
+    While one is unsettled, none grows.
+    """
     quantities: list[int] = []
     for piece in pieces:
         quantities.append(max(min(left, piece.asked.quantity), 0))
@@ -242,8 +246,9 @@ def _over_terms(scene: Scene, order: LeaderOrder, piece: Slice, wanted: Ticket) 
     if piece.role is not Role.ENTRY or wanted.price == piece.asked.price:
         return None
     assert scene.instrument is not None
+    quantity = max(wanted.quantity, piece.copy.units) if piece.copy is not None else wanted.quantity
     return limits.bad_terms(order.known.ticket, scene.instrument) or limits.over_order(
-        scene.account.follower.limits, wanted, wanted.quantity, scene.instrument, scene.holding.last_price
+        scene.account.follower.limits, wanted, quantity, scene.instrument, scene.holding.last_price
     )
 
 

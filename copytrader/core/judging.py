@@ -252,7 +252,7 @@ def _resize(scene: Scene, order: LeaderOrder, copy: Copy) -> None:
     if copy.lots is None or not (copy.lots or copy.exact) or scene.instrument is None:
         return
     opens = scene.parts(order).opens
-    grown = copy.judged_ticket is not order.known.ticket or order.opened > copy.opens
+    grown = copy.judged_ticket is not order.known.ticket or order.opened > max(copy.opens, copy.judged_opened)
     if opens == copy.opens or (opens > copy.opens and not grown):
         return
     sized = _resized(scene, order, copy, opens)

@@ -189,6 +189,7 @@ class Copy:
     skip: Skip | None = None
     closed: SkipReason | None = None
     judged_ticket: Ticket | None = None
+    judged_opened: int = 0
 
     # Plain loops: most copies have one slice, and every event asks these many times.
 
@@ -387,13 +388,14 @@ class Account:
     """One follower as far as it is not about an instrument.
 
     `unreached` commands in a row never left for the broker; `unreached_said` is how loudly that was said.
-    `read_at` is when a reading of its order book ended last.
+    `read_at` is when a reading of its order book ended last, `positions_day` the day of the last one of positions.
     """
 
     follower: Follower
     budget: Budget = field(default_factory=Budget)
     ready: bool = False
     positions_known: bool = False
+    positions_day: date | None = None
     read_at: datetime | None = None
     blocked: RefusalClass | None = None
     halted: bool = False

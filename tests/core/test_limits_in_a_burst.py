@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from decimal import Decimal
 
-from copytrader.core.facts import BookRead, Halted, Modify, Place, TokenRenewed
+from copytrader.core.facts import Accepted, BookRead, Command, Event, Halted, Modify, Place, TokenRenewed, Verb
 from copytrader.core.model import Limits, Order, OrderStatus, Position, Product, RefusalClass, Side
-from tests.core.play import NIFTY, D, Play, follower, instrument, ticket
+from tests.core.play import NIFTY, D, Play, follower, instrument, quiet, ticket
 from tests.core.test_answers import lose, places, refused, trades_by_hand, unanswered
 
 
@@ -136,3 +137,60 @@ def test_what_the_person_closed_by_hand_takes_no_room() -> None:
     play.trades("L3", 1)
 
     assert play.lots() == 1
+
+
+def test_the_value_of_a_new_price_is_that_of_all_slices() -> None:
+    play = Play(followers=(follower(ratio="1", limits=Limits(max_order_value=Decimal(500_000))),))
+    play.places("L1", ticket(quantity=7200, price="50"))
+    assert len(play.of()) == 4
+    play.modifies("L1", price=Decimal(150))
+    play.waits(5)
+
+    assert not [held for held in play.of() if held.is_open]
+    assert [skip.reason for skip in play.skips()] == ["LIMIT_ORDER_VALUE"]
+
+
+def test_no_entry_grows_once_the_loss_of_the_day_is_reached() -> None:
+    """The leader made its order larger before that, while an earlier change was under way."""
+    play = Play(followers=(follower(ratio="1", limits=Limits(max_daily_loss=Decimal(1000))),))
+    play.places("L1", ticket(quantity=300, price="90"))
+    [held] = play.of()
+    under_way: list[Modify] = []
+
+    def answer(command: Command) -> Event | None:
+        if isinstance(command, Modify):
+            under_way.append(command)
+            return quiet(play)
+        return None
+
+    play.answer = answer
+    play.modifies("L1", price=Decimal(91))
+    play.modifies("L1", quantity=600)
+    lost = Position(NIFTY, Product.MARGIN, 0, realized=Decimal(-5000))
+    play.feed(BookRead(play.now, "asha", (held.seen(),), (lost,)))
+    play.answer = None
+    held.ticket = under_way[0].ticket
+    play.feed(Accepted(play.now, "asha", held.correlation_id, Verb.MODIFY, held.order_id))
+    play.waits(10)
+
+    assert held.ticket.quantity == 300
+
+
+def test_a_growth_that_was_refused_is_judged_once_and_the_order_is_let_go() -> None:
+    play = Play(followers=(follower(ratio="1", limits=Limits(max_order_lots=2)),))
+    play.places("L1", ticket(quantity=150))
+    play.modifies("L1", quantity=600)
+    play.leader_fills("L1", 525)
+    play.cancels("L1")
+    play.fills()
+    play.waits(5)
+    play.trades("L2", -7)
+    play.waits(10)
+    before = len(play.decisions)
+    for _ in range(10):
+        play.waits(5)
+        play.reads_leader_book()
+        play.reads_book("asha")
+
+    assert play.decisions[before:] == []
+    assert not any(holding.active for holding in play.state.holdings.values())

@@ -188,7 +188,7 @@ def test_a_resting_exit_of_a_plan_goes_to_market_once_the_leader_is_out() -> Non
     play.feed(order(play, -2, limit="100"))
     play.waits(60)
     resting = play.of()[-1]
-    assert (resting.is_open, resting.ticket.price) == (True, 100)
+    assert (resting.is_open, resting.ticket.price) == (True, Decimal(100))
 
     play.places("L3", ticket(Side.SELL, 150, "0", order_type=OrderType.MARKET), last_price=Decimal(80))
     play.leader_fills("L3")
