@@ -135,6 +135,12 @@ def _aware(value: datetime) -> datetime:
     return value
 
 
+_GAP = 3
+"""Blanks between two columns of a table."""
+_FOLDED = 12
+"""Words longer than this may be folded."""
+
+
 def _table(items: Sequence[Row], columns: Sequence[Column]) -> None:
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
     for column in columns:
@@ -143,17 +149,34 @@ def _table(items: Sequence[Row], columns: Sequence[Column]) -> None:
         table.add_column(title, justify="right" if numbers else "left", overflow="fold")
     for row in items:
         table.add_row(*(Text(_cell(row.get(column.key))) for column in columns))
-    print(_drawn(table))
-
-
-def _drawn(table: Table) -> str:
-    """Draw at the terminal's width; into a pipe nothing is folded, since nobody sees an edge there."""
     console = Console(highlight=False, markup=False, emoji=False)
-    if not console.is_terminal:
+    if not console.is_terminal:  # nobody sees an edge there: nothing is folded
         console.width = max(console.width, console.measure(table).maximum, 10_000)
+    fits = sum(_least_width(items, column) + _GAP for column in columns) <= console.width + _GAP
     with console.capture() as captured:
-        console.print(table)
-    return "\n".join(text.rstrip() for text in captured.get().splitlines())
+        console.print(table if fits or not items else _records(items, columns))
+    print("\n".join(text.rstrip() for text in captured.get().splitlines()))
+
+
+def _least_width(items: Sequence[Row], column: Column) -> int:
+    """How wide a column must be for its words; long ones, such as the name of an option, may be folded."""
+    title = column.title or column.key.replace("_", " ")
+    words = [word for row in items for word in _cell(row.get(column.key)).split()] + title.split()
+    return min(max(map(len, words), default=0), _FOLDED)
+
+
+def _records(items: Sequence[Row], columns: Sequence[Column]) -> Table:
+    """Lay rows out one below the other, a line for each cell that holds something: no word is cut for want of room."""
+    table = Table.grid(padding=(0, 2))
+    table.add_column(overflow="fold", max_width=24)
+    table.add_column(overflow="fold")
+    for number, row in enumerate(items):
+        if number:
+            table.add_row()
+        for column in columns:
+            if cell := _cell(row.get(column.key)):
+                table.add_row(Text(column.title or column.key.replace("_", " ")), Text(cell))
+    return table
 
 
 def _cell(value: object) -> str:

@@ -138,6 +138,23 @@ def test_a_terminal_folds_and_loses_nothing(
     assert (out.count("x"), render.clean(out).count("y"), "…" in out) == (50, 52, False)
 
 
+def test_a_table_that_would_cut_words_is_laid_out_row_by_row(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "40")
+    columns = [Column(f"column_{number}") for number in range(6)]
+    items = [{column.key: f"row{row}-{column.key}" for column in columns} for row in range(2)]
+
+    render.rows(items, columns)
+
+    lines = render.clean(capsys.readouterr().out.replace("\n", "|")).split("|")
+    assert lines[0].split() == ["column", "0", "row0-column_0"]
+    assert sum("row1-column_5" in text for text in lines) == 1
+    assert max(map(len, lines)) <= 40
+
+
 def test_no_color_means_none(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("NO_COLOR", "1")
