@@ -404,6 +404,8 @@ class Copier:
                 await asyncio.sleep(_BOOK_PAUSE)
             if readings.is_ready(self.state, account):
                 self._feed_rows(account, after.rows)
+            else:
+                self._say(account, f"nothing is copied yet: {readings.misfit(self.state, account, after.rows)}")
         except BrokerError as error:
             self._note_trouble(account, error)
         return False

@@ -108,6 +108,19 @@ def are_behind(account: Account, rows: Sequence[Order], positions: Sequence[Posi
     return False
 
 
+def misfit(state: State, account: Account, rows: Sequence[Order]) -> str:
+    """Say why a reading is of no use, as far as the book shows it."""
+    filled = {row.order_id: row.filled_quantity for row in rows}
+    for order_id, quantity in _known_fills(state, account).items():
+        if filled.get(order_id, 0) < quantity:
+            has = f"has {filled[order_id]} of it" if order_id in filled else "does not have it"
+            return (
+                f"order {order_id} has filled {quantity} today, and the broker's book {has}; where this stays so, the "
+                "journal is of another broker or account: name another in `journal`"
+            )
+    return "the book and the positions do not fit together yet, or a row cannot be read"
+
+
 def _known_fills(state: State, account: Account) -> dict[str, int]:
     if account.name == LEADER:
         return {

@@ -218,6 +218,26 @@ def test_positions_that_lack_a_fill_of_the_book_are_waited_for_at_the_start(lag:
     assert scene.brokers["asha"].net == 0
 
 
+def test_a_book_that_lacks_what_the_journal_has_is_said_to(caplog: pytest.LogCaptureFixture) -> None:
+    """The broker has begun anew, as a simulator does that was reset: nothing can be copied, and it is said why."""
+
+    async def story(scene: Scene) -> None:
+        scene.trades("L1", Side.BUY, 300)
+        await asyncio.sleep(10)
+        scene.copier.state.accounts["asha"].ready = False
+        scene.brokers["asha"].rows.clear()
+        scene.copier.accounts["asha"].positions_at = None
+        scene.copier.accounts["asha"].poke.set()
+        await asyncio.sleep(10)
+
+    played(story)
+
+    assert (
+        "asha: nothing is copied yet: order F0 has filled 150 today, and the broker's book does not have it"
+        in caplog.text
+    )
+
+
 @pytest.mark.parametrize("lag", [1.5, 20])
 def test_a_follower_s_positions_that_lack_its_own_fill_cut_no_exit_short(lag: float) -> None:
     async def story(scene: Scene) -> None:
