@@ -187,6 +187,25 @@ def test_facts_that_can_no_longer_be_printed_are_said_to_be(tmp_path: Path) -> N
     assert line.startswith("warning: facts are printed no longer: No space left on device; copying goes on")
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["audit", "--json", "--csv"],
+        ["audit", "--tail", "--csv"],
+        ["audit", "verify", "--against", "foo"],
+        ["reconcile", "--csv", "--json"],
+        ["config", "show", "--json", "--csv"],
+    ],
+)
+def test_options_that_cannot_both_be_meant_are_one_line(write_config: WriteConfig, arguments: list[str]) -> None:
+    path = write_config()
+    Journal.open(path.with_name("copytrader.db")).close()
+    ended = RUN.invoke(app, [*arguments, "--config", str(path)])
+
+    assert ended.exit_code == ExitCode.USAGE
+    assert len(ended.stderr.splitlines()) == 1
+
+
 def test_a_number_beyond_all_facts_is_one_line(write_config: WriteConfig) -> None:
     path = write_config()
     Journal.open(path.with_name("copytrader.db")).close()

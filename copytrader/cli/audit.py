@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -113,6 +114,8 @@ def audit(
             before=before,
             after=after,
         )
+        if tail and as_csv:
+            raise Failure("--tail prints lines, or with --json documents: leave --csv out", code=ExitCode.USAGE)
         if tail:
             show_tail(opened, wanted, limit or _TAIL, as_json=as_json)
         elif as_json:
@@ -165,6 +168,10 @@ def verify(
     from copytrader.audit import verify as verifying
     from copytrader.journal import Journal, JournalError
 
+    for digest in against or []:
+        if not re.fullmatch("[0-9a-f]{64}", digest):
+            text = f"--against must be a digest as --anchor prints it, 64 characters 0-9 and a-f, was {digest!r}"
+            raise Failure(text, code=ExitCode.USAGE)
     path = path_of(config, journal)
     books = _books(config) if broker else []
     noted = None

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from copytrader.failure import ExitCode, Failure
+
 
 def _given_anywhere(ctx: typer.Context, value: Path | None) -> Path | None:
     """Let `copytrader --config F follow` mean `copytrader follow --config F`."""
@@ -25,5 +27,14 @@ ConfigPath = Annotated[
         help="The configuration; else $COPYTRADER_CONFIG, ./copytrader.toml, the user's config directory.",
     ),
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
-AsCsv = Annotated[bool, typer.Option("--csv", help="Print comma-separated rows.")]
+
+
+def _one_form(ctx: typer.Context, given: bool) -> bool:
+    """Refuse a second form of the one output."""
+    if given and (ctx.params.get("as_json") or ctx.params.get("as_csv")):
+        raise Failure("--json and --csv are two forms of one output: leave one out", code=ExitCode.USAGE)
+    return given
+
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.", callback=_one_form)]
+AsCsv = Annotated[bool, typer.Option("--csv", help="Print comma-separated rows.", callback=_one_form)]

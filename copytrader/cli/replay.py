@@ -89,8 +89,6 @@ def replay(
 
     # A replay makes little garbage, and its state is large to look through for some.
     gc.set_threshold(COLLECT_AFTER)
-    if as_json and as_csv:
-        raise Failure("--json and --csv are two forms of one output: leave one out", code=ExitCode.USAGE)
     source_of_seed = ctx.get_parameter_source("seed")
     if source_of_seed is not None and source_of_seed.name != "DEFAULT" and not reject_rate:
         raise Failure(
