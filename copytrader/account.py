@@ -83,7 +83,8 @@ class Account:
     """One account's connections, and what was last read there.
 
     It is `unread` while its book cannot be read, and is to be read `again` soon also where its parts did not fit
-    together.  Once something of it was `unreadable`, an order may have passed unseen.
+    together.  Its positions are `behind_since` they first lacked a fill that the book has.  Once something of it
+    was `unreadable`, an order may have passed unseen.
     """
 
     name: str
@@ -93,6 +94,7 @@ class Account:
     rows: dict[str, Order] = field(default_factory=dict)
     positions: tuple[Position, ...] | None = None
     positions_at: datetime | None = None
+    behind_since: datetime | None = None
     holdings: bool = True
     funds: Funds | None = None
     profile: Profile | None = None

@@ -397,7 +397,7 @@ class Copier:
                 after = await self._orders(account)
                 unreadable |= {before.problems, after.problems}
                 is_whole = not (before.problems or after.problems) or (attempt == _TRIES and len(unreadable) == 1)
-                is_behind = readings.are_behind(account, after.rows, held, self._now())
+                is_behind = readings.are_behind(self.state, account, after.rows, held, self._now())
                 if is_whole and not is_behind and readings.are_one(self.state, account, before.rows, after.rows):
                     self._feed_rows(account, after.rows, held, funds)
                     return True

@@ -14,8 +14,8 @@ from copytrader.core.sightings import contradicts
 from copytrader.core.state import Holding, Key, State
 
 POSITIONS_EVERY = timedelta(seconds=30)
-BEHIND_AT_MOST = timedelta(seconds=60)
-"""Positions that show less than was filled are waited for no longer than this."""
+BEHIND_AT_MOST, AT_START = timedelta(seconds=60), timedelta(seconds=15)
+"""Positions that show less than was filled are waited for no longer; at the start nothing is copied meanwhile."""
 MAY_BE_BEHIND = timedelta(seconds=8)
 """So long after a fill, positions that do not show what was traded today are not taken for true."""
 
@@ -47,8 +47,16 @@ def are_wanted(state: State, account: Account, now: datetime) -> bool:
         return True
     if account.name == LEADER and leader_is_doubted(state):
         return True
+    if _is_missed(state, account):
+        return True
     again = account.name != LEADER or not account.holdings or account.unreadable
     return again and now - account.positions_at >= POSITIONS_EVERY
+
+
+def _is_missed(state: State, account: Account) -> bool:
+    """Whether a second reading is to tell if what was carried over is gone."""
+    shares = (holding.shares.get(account.name) for holding in state.holdings.values())
+    return any(share is not None and share.gone_at is not None for share in shares)
 
 
 def is_odd(state: State, account: Account, row: Order) -> bool:
@@ -65,6 +73,8 @@ def agree_with(state: State, account: Account, positions: Sequence[Position]) ->
             awaits_reading(holding) or _is_known_otherwise(holding, nets.get(key, 0))
             for key, holding in state.holdings.items()
         )
+    if _is_missed(state, account):
+        return False
     shares = ((key, holding.shares.get(account.name)) for key, holding in state.holdings.items())
     return all(share is None or share.net is None or share.net == nets.get(key, 0) for key, share in shares)
 
@@ -81,14 +91,25 @@ def are_one(state: State, account: Account, before: Sequence[Order], after: Sequ
     return all(filled.get(order_id, 0) >= quantity for order_id, quantity in _known_fills(state, account).items())
 
 
-def are_behind(account: Account, rows: Sequence[Order], positions: Sequence[Position], now: datetime) -> bool:
+def are_behind(
+    state: State, account: Account, rows: Sequence[Order], positions: Sequence[Position], now: datetime
+) -> bool:
     """Whether positions lack a fill that the book has: Dhan makes the two apart, and they are one only after a while.
 
     A row that has as much as the book proves itself.  One that has less is behind; one that tells nothing of the
-    day, or is not there, may be.  A position that was converted never has as much: nothing is behind for long.
+    day, or is not there, may be.  A position that was converted never has as much: nothing is waited for for long.
     """
-    if account.positions_at is not None and now - account.positions_at >= BEHIND_AT_MOST:
+    if not _lack_a_fill(rows, positions, now):
+        account.behind_since = None
         return False
+    account.behind_since = account.behind_since or now
+    if now - account.behind_since < (BEHIND_AT_MOST if is_ready(state, account) else AT_START):
+        return True
+    account.behind_since = None
+    return False
+
+
+def _lack_a_fill(rows: Sequence[Order], positions: Sequence[Position], now: datetime) -> bool:
     traded, newest = Counter[tuple[Key, Side]](), dict[Key, datetime]()
     for row in rows:
         filled = max(row.filled_quantity, row.ticket.quantity if row.status is OrderStatus.TRADED else 0)

@@ -46,6 +46,7 @@ class Bench:
         self.rows: dict[str, Order] = {}
         self.net = 0
         self.lag = 0.0
+        self.converted = 0
         self.fails = False
         self.filled: Callable[[], None] = lambda: None
         self._now = now
@@ -64,6 +65,7 @@ class Bench:
         if not (self.net - late or told):
             return ()
         traded = {side: sum(row.filled_quantity for row in told if row.ticket.side is side) for side in Side}
+        traded[Side.BUY] = max(traded[Side.BUY] - self.converted, 0)
         return (
             Position(NIFTY, Product.INTRADAY, self.net - late, day_bought=traded[Side.BUY], day_sold=traded[Side.SELL]),
         )
@@ -216,6 +218,53 @@ def test_positions_that_lack_a_fill_of_the_book_are_waited_for_at_the_start(lag:
 
     assert [row.ticket.side for row in scene.brokers["asha"].rows.values()] == [Side.BUY, Side.SELL]
     assert scene.brokers["asha"].net == 0
+
+
+def test_positions_that_lag_behind_a_fill_are_waited_for_at_a_reconnect_too() -> None:
+    """The leader's stream breaks right after it got out; its positions were read long ago, and show the old ones."""
+
+    async def story(scene: Scene) -> None:
+        scene.trades("L1", Side.BUY, 300)
+        await asyncio.sleep(120)
+        scene.brokers[LEADER].lag = 2
+        scene.trades("L2", Side.SELL, 300)
+        await asyncio.sleep(0.2)
+        scene.lines[LEADER].log_in()
+        await asyncio.sleep(30)
+        scene.trades("L3", Side.BUY, 300)
+        await asyncio.sleep(5)
+        scene.trades("L4", Side.SELL, 300)
+        await asyncio.sleep(60)
+
+    assert played(story).brokers["asha"].net == 0
+
+
+@pytest.mark.parametrize("every", [5, 30, 55])
+def test_a_start_does_not_wait_for_ever_for_positions_that_never_have_all_fills(every: int) -> None:
+    """A part of the leader's day was converted to another product, and it goes on trading."""
+    ready_at: list[float] = []
+
+    async def story(scene: Scene) -> None:
+        ready_at.append((scene.now() - BEGAN).total_seconds())
+
+    def converted(scene: Scene) -> None:
+        leader = scene.brokers[LEADER]
+        leader.converted = 75
+
+        async def trades() -> None:
+            for number in range(100):
+                at, side = scene.now(), Side.BUY if number % 2 else Side.SELL
+                leader.rows[f"L{number}"] = Order(
+                    f"L{number}", ticket(side, 75), OrderStatus.TRADED, at, at, 75, D(100)
+                )
+                leader.net += side.sign * 75
+                await asyncio.sleep(every)
+
+        scene.copier.start(trades())
+
+    played(story, before=converted)
+
+    assert ready_at[0] <= 20
 
 
 def test_a_book_that_lacks_what_the_journal_has_is_said_to(caplog: pytest.LogCaptureFixture) -> None:

@@ -16,7 +16,7 @@ from copytrader.core.outcomes import (
     refuse_modification,
     take_back,
 )
-from copytrader.core.sightings import locate
+from copytrader.core.sightings import is_as_asked, locate, reclaim
 from copytrader.core.state import Account, Slice, State
 
 ABSENT_AFTER = timedelta(seconds=120)
@@ -53,6 +53,7 @@ def take_answer(
             piece.accepted_at = at
             if answer.verb is Verb.PLACE:
                 piece.unknown = False
+                reclaim(state, account, piece, answer.order_id)
                 locate(state, piece, answer.order_id)
             else:
                 if answer.verb is Verb.MODIFY:
@@ -76,9 +77,14 @@ def take_answer(
 
 
 def _belongs_to_another(state: State, account: Account, piece: Slice, order_id: str) -> bool:
-    """Whether an answer names an order that we know by another name, or for the person's: it proves nothing."""
+    """Whether an answer names an order that we know by another name, or for the person's: it proves nothing.
+
+    An order that was seen without a name is the person's where it was there before ours, or has other terms.
+    """
     known = state.by_order_id.get((piece.follower, order_id), piece)
-    return known is not piece or order_id in account.foreign_filled
+    seen = account.foreign.get(order_id)
+    is_the_person_s = seen is not None and (seen[1] < piece.placed_at or not is_as_asked(piece, seen[0]))
+    return known is not piece or is_the_person_s
 
 
 def _note_reach(

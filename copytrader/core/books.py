@@ -8,6 +8,7 @@ from decimal import Decimal
 from copytrader.core import copied_position, exposure
 from copytrader.core.days import turn_day
 from copytrader.core.facts import Adopted, BookRead, Level, Role, Source
+from copytrader.core.hours import is_open
 from copytrader.core.model import LEADER, Position
 from copytrader.core.news import News
 from copytrader.core.outcomes import count_loss
@@ -124,8 +125,8 @@ def _read_follower(state: State, account: Account, book: BookRead, at: datetime,
             state.share(state.holding(key), name)
         for key, holding in state.holdings.items():
             if name in holding.shares:
-                _set_net(state, account, holding, rows.get(key), book.holdings, news)
-        account.positions_known, account.positions_day = True, state.day
+                _set_net(state, account, holding, rows.get(key), book.holdings, at, news)
+        account.positions_known = True
         profit = sum((each.realized + each.unrealized for each in book.positions), Decimal(0))
         count_loss(account, -profit, at, news)
     for key in state.holdings:
@@ -133,7 +134,7 @@ def _read_follower(state: State, account: Account, book: BookRead, at: datetime,
 
 
 def _set_net(
-    state: State, account: Account, holding: Holding, row: Position | None, holdings: bool, news: News
+    state: State, account: Account, holding: Holding, row: Position | None, holdings: bool, at: datetime, news: News
 ) -> None:
     share = holding.shares[account.follower.name]
     copied, net = share.left, row.net_quantity if row is not None else 0
@@ -141,14 +142,23 @@ def _set_net(
         is_all = row is not None and row.whole
         share.net = net if is_all or (holdings and not share.copied) else None
         return
-    overnight = account.positions_day is not None and account.positions_day != state.day
-    if copied_position.set_follower_position(share, net, overnight=overnight):
+    if share.carried and _trades_now(state, holding, at) and copied_position.miss_overnight(share, net, at, READ_APART):
+        state.ask_books.add(account.follower.name)
+    if copied_position.set_follower_position(share, net):
         news.alert(
             Level.WARNING,
             f"{share.follower}: holds {net} at the broker but {copied} from copying: somebody traded by hand",
             share.follower,
             f"own-trade-{share.follower}",
         )
+
+
+def _trades_now(state: State, holding: Holding, at: datetime) -> bool:
+    """Whether positions can be relied on: in the night a broker may show none for hours."""
+    assert state.desk is not None
+    if not state.desk.rules.enforce_hours:
+        return True
+    return is_open(state.desk.calendar, holding.key.security.exchange_segment, at).is_open
 
 
 def adopt(state: State, event: Adopted, at: datetime, news: News) -> None:

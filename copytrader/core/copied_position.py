@@ -23,6 +23,7 @@ def fill_follower(share: Share, sign: int, quantity: int, price: Decimal, closes
     realized = ZERO
     if reduces and price and share.average:
         realized = (price - share.average) * reduces * (1 if before > 0 else -1)
+    share.carried = max(share.carried - reduces, 0)
     opens = quantity - reduces
     if opens and price:
         kept = abs(before + sign * reduces)
@@ -60,20 +61,47 @@ def trade_by_hand(share: Share, sign: int, quantity: int) -> None:
         share.net += sign * quantity
 
 
-def set_follower_position(share: Share, net: int, *, overnight: bool = False) -> int:
+def take_back_by_hand(share: Share, sign: int, quantity: int) -> None:
+    """Undo what a fill that was none of the person's made of the share."""
+    if share.copied * sign < 0:
+        closed = min(quantity, share.by_hand)
+        share.by_hand -= closed
+        share.against = max(share.against - (quantity - closed), 0)
+    if share.net is not None:
+        share.net -= sign * quantity
+
+
+def set_follower_position(share: Share, net: int) -> int:
     """Take the follower's position from the positions query; return how much of the copied position is not there.
 
     What the person closed by hand is never exited again, so that what it buys of its own later is its own.  No
-    more than it traded that way counts: positions may be older than our last fill.  At the first reading of a day
-    no fill of ours is that young: what is not there was closed while nobody looked.
+    more than it traded that way counts: positions may be older than our last fill.
     """
     share.net = net
     sign = 1 if share.copied > 0 else -1
     missing = max(abs(share.left) - max(net * sign, 0), 0)
-    if overnight:
-        share.against = max(share.against, missing)
     close_by_hand(share, missing)
     return missing
+
+
+def miss_overnight(share: Share, net: int, at: datetime, apart: timedelta) -> bool:
+    """Count as closed by the person what was carried over from the day before and two readings do not show.
+
+    Tell whether a second reading is asked for.  One that shows all of it ends the question for the day.
+    """
+    sign = 1 if share.copied > 0 else -1
+    missing = min(max(abs(share.left) - max(net * sign, 0), 0), share.carried)
+    if not missing:
+        share.carried, share.gone_at = 0, None
+        return False
+    if share.gone_at is None:
+        share.gone_at = at
+        return True
+    if at < share.gone_at + apart:
+        return True
+    share.against = max(share.against, missing)
+    share.carried, share.gone_at = 0, None
+    return False
 
 
 def close_by_hand(share: Share, quantity: int) -> None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, time, timedelta
 from decimal import Decimal
 
 from copytrader.core import exposure, fixing
 from copytrader.core.facts import Ended, Level, Skip, Started, Verb
 from copytrader.core.hours import session_day
-from copytrader.core.model import LEADER, OrderStatus, Product, SkipReason, Ticket, day_of
+from copytrader.core.model import IST, LEADER, OrderStatus, Product, SkipReason, Ticket, day_of
 from copytrader.core.news import News
 from copytrader.core.outcomes import close_piece
 from copytrader.core.state import Account, Holding, LeaderOrder, Slice, State, copy_of
@@ -80,8 +80,9 @@ def turn_day(state: State, at: datetime, news: News) -> None:
     state.bygone = {(LEADER, order_id) for order_id in state.orders}
     state.bygone |= state.by_order_id.keys()
     for account in state.accounts.values():
-        state.bygone |= {(account.follower.name, order_id) for order_id in account.foreign_filled}
+        state.bygone |= {(account.follower.name, order_id) for order_id in (*account.foreign, *account.foreign_filled)}
         account.funds = None
+        account.foreign.clear()
         account.foreign_filled.clear()
         account.strays.clear()
         account.adopted.clear()
@@ -94,6 +95,8 @@ def turn_day(state: State, at: datetime, news: News) -> None:
         holding.active = {key: each for key, each in holding.active.items() if key in staying}
         if holding.key.product not in _CARRIED:
             _forget_position(holding)
+        for share in holding.shares.values():
+            share.carried, share.gone_at = abs(share.left), None
     state.holdings = {key: each for key, each in state.holdings.items() if not _is_idle(each)}
     state.orders = {key: each for key, each in state.orders.items() if key in staying}
     state.slices = {key: each for key, each in state.slices.items() if each.is_open}
@@ -119,7 +122,7 @@ def _is_idle(holding: Holding) -> bool:
 
 
 def _outlives(state: State, order: LeaderOrder) -> bool:
-    """Whether an after-market order's day is still to come, and it works or a copy of it does."""
+    """Whether an after-market order is not over with its day, and it works or a copy of it does."""
     known = order.known
     if not known.ticket.after_market or not _is_for_later(state, known.ticket, known.placed_at or order.first_seen):
         return False
@@ -127,9 +130,13 @@ def _outlives(state: State, order: LeaderOrder) -> bool:
 
 
 def _is_for_later(state: State, ticket: Ticket, placed_at: datetime) -> bool:
+    """Whether its session, or the one after it, is still to come: the calendar may not know of a holiday."""
     assert state.desk is not None
     assert state.day is not None
-    return session_day(state.desk.calendar, ticket.security.exchange_segment, placed_at) >= state.day
+    calendar, segment = state.desk.calendar, ticket.security.exchange_segment
+    first = session_day(calendar, segment, placed_at)
+    following = datetime.combine(first + timedelta(days=1), time(), IST)
+    return session_day(calendar, segment, following) >= state.day
 
 
 def _expire_piece(state: State, account: Account, piece: Slice, news: News) -> None:

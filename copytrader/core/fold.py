@@ -191,6 +191,7 @@ def _place(state: State, place: Place, at: datetime) -> None:
         copy.slices.append(piece)
         holding.active[place.leader_order_id] = copy.leader  # one that was let go for a skip is looked at again
     elif place.role is Role.EXIT:
+        piece.was_due = bool(share.due)
         share.sweeps.append(piece)
         share.sweeps_made += 1
         share.swept_at = at

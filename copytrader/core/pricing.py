@@ -35,6 +35,7 @@ def _made_ticket(scene: Scene, order: LeaderOrder, quantity: int, *, at_market: 
             price=ZERO,
             trigger_price=ZERO,
             disclosed_quantity=0,
+            after_market=terms.after_market and not order.known.filled_quantity,
         )
     ticket = terms.resized(quantity, sizing.disclosed(terms, quantity, scene.instrument))
     if ticket.order_type is OrderType.STOP_LOSS_MARKET:

@@ -101,9 +101,9 @@ def see_follower(state: State, account: Account, order: Order, source: Source, a
         piece = _held_against_its_answer(state, piece, order, news)
     if piece is None or piece.follower != name:
         if (name, order.order_id) not in state.bygone:
-            _see_foreign(state, account, order, news)
+            _see_foreign(state, account, order, at, news)
         return
-    if not piece.order_id and not _matches(piece, order):
+    if not piece.order_id and not is_as_asked(piece, order.ticket):
         news.alert(
             Level.CRITICAL,
             f"{name}: order {order.order_id} bears our name {piece.correlation_id} but differs from what was sent",
@@ -127,6 +127,8 @@ def see_follower(state: State, account: Account, order: Order, source: Source, a
         return
     if before is None and _only_confirms(piece, order):
         return
+    if not piece.order_id:
+        reclaim(state, account, piece, order.order_id)
     locate(state, piece, order.order_id)
     _revive(state, account, piece, news)
     _settle(piece, order, source, at)
@@ -143,10 +145,10 @@ def _held_against_its_answer(state: State, piece: Slice, order: Order, news: New
     What bears our name is ours.  What has another name or other terms is somebody else's, and not to be touched.
     """
     if order.correlation_id == piece.correlation_id:
-        right = _matches(piece, order)
+        right = is_as_asked(piece, order.ticket)
         wrong = right and order.order_id != piece.order_id
     else:
-        right, wrong = False, bool(order.correlation_id) or not _matches(piece, order)
+        right, wrong = False, bool(order.correlation_id) or not is_as_asked(piece, order.ticket)
     if not wrong:
         return piece
     news.alert(
@@ -171,8 +173,9 @@ def _only_confirms(piece: Slice, order: Order) -> bool:
     return bool(settled) and as_asked
 
 
-def _matches(piece: Slice, order: Order) -> bool:
-    asked, seen = piece.asked, order.ticket
+def is_as_asked(piece: Slice, seen: Ticket) -> bool:
+    """Whether an order may be this one by what it trades, and how much of it."""
+    asked = piece.asked
     quantities = {asked.quantity, *(terms.ticket.quantity for terms in piece.asked_before)}
     return (
         asked.security == seen.security
@@ -333,7 +336,16 @@ def _whole_second(at: datetime) -> datetime:
     return at.replace(microsecond=0)
 
 
-def _see_foreign(state: State, account: Account, order: Order, news: News) -> None:
+def reclaim(state: State, account: Account, piece: Slice, order_id: str) -> None:
+    """An order that was seen before anything named it, and taken for the person's, is ours: its fills count anew."""
+    account.foreign.pop(order_id, None)
+    filled = account.foreign_filled.pop(order_id, 0)
+    if filled:
+        share = state.share(state.holding(piece.key), piece.follower)
+        copied_position.take_back_by_hand(share, piece.asked.side.sign, filled)
+
+
+def _see_foreign(state: State, account: Account, order: Order, at: datetime, news: News) -> None:
     """An order that is not ours, or bears our prefix although we do not know it."""
     if order.is_ours and order.order_id not in account.strays:
         account.strays[order.order_id] = order.correlation_id
@@ -344,7 +356,8 @@ def _see_foreign(state: State, account: Account, order: Order, news: News) -> No
             account.follower.name,
             f"stray-{order.order_id}",
         )
-    account.foreign_filled.setdefault(order.order_id, 0)
+    if not order.is_ours:
+        account.foreign.setdefault(order.order_id, (order.ticket, at))
     filled = max(order.filled_quantity, order.ticket.quantity if order.status is OrderStatus.TRADED else 0)
     new = filled - account.foreign_filled.get(order.order_id, 0)
     if new <= 0:

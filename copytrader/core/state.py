@@ -99,7 +99,7 @@ class Slice:
     detached: bool = False
     refused_modify: Ticket | None = None
     accepted_at: datetime | None = None
-    reprices: int = 0
+    was_due: bool = False
     not_found: int = 0
     follows: tuple[Ticket, Ticket] | None = None  # transient
     retry_at: datetime | None = None  # transient
@@ -308,6 +308,8 @@ class Share:
     person itself traded the other way while something was held from copying, `by_hand` what of the copied
     position it has closed so.  `overtaken` is what exits have sold (or bought back) of entries whose fills were
     not known yet, signed like `copied`: a book that is read a moment after (`overtaken_at`) tells whether they filled.
+    `carried` is what of it was there when the day began and was not exited since, until a reading has shown all of
+    that; `gone_at` is when one did not.
     """
 
     follower: str
@@ -320,6 +322,8 @@ class Share:
     by_hand: int = 0
     overtaken: int = 0
     overtaken_at: datetime | None = None
+    carried: int = 0
+    gone_at: datetime | None = None
     flatten: bool = False
     average: Decimal = ZERO
     open: dict[str, Slice] = field(default_factory=dict)
@@ -388,14 +392,14 @@ class Account:
     """One follower as far as it is not about an instrument.
 
     `unreached` commands in a row never left for the broker; `unreached_said` is how loudly that was said.
-    `read_at` is when a reading of its order book ended last, `positions_day` the day of the last one of positions.
+    `read_at` is when a reading of its order book ended last.  `foreign` are orders seen without a name of ours,
+    and when first.
     """
 
     follower: Follower
     budget: Budget = field(default_factory=Budget)
     ready: bool = False
     positions_known: bool = False
-    positions_day: date | None = None
     read_at: datetime | None = None
     blocked: RefusalClass | None = None
     halted: bool = False
@@ -408,6 +412,7 @@ class Account:
     open: dict[str, Slice] = field(default_factory=dict)
     strays: dict[str, str] = field(default_factory=dict)
     adopted: dict[str, str] = field(default_factory=dict)
+    foreign: dict[str, tuple[Ticket, datetime]] = field(default_factory=dict)
     foreign_filled: dict[str, int] = field(default_factory=dict)
     plans: dict[str, list[Fix]] = field(default_factory=dict)
     unreached: int = 0

@@ -207,6 +207,13 @@ def _say_once(scene: Scene, level: Level, text: str) -> None:
         scene.desk.alert(level, text, scene.name, f"sweep-{symbol}")
 
 
+def _has_got_out_since(scene: Scene, piece: Slice) -> bool:
+    """Whether the leader was in when a resting exit of a plan was placed, and is not any more."""
+    if rules_of(scene.state).late_exits is LateExits.SKIP and not scene.share.flatten:
+        return False
+    return piece.was_due and not copied_position.due_in(scene.share, -piece.asked.side.sign)
+
+
 def _chase(scene: Scene, piece: Slice) -> Want | None:
     """Price a sweep anew that rests; one that was to have its price, only once the leader is out."""
     if not piece.order_id or piece.in_flight is not None or piece.unknown or piece.cancelling or piece.detached:
@@ -216,8 +223,7 @@ def _chase(scene: Scene, piece: Slice) -> Want | None:
     held = copied_position.held(scene.holding, scene.share, -piece.asked.side.sign)
     if sum(each.remaining for each in scene.share.sweeps if each.asked.side is piece.asked.side) > held:
         return want_cancel(scene, piece, f"only {held} is left to close")
-    leader_is_out = not copied_position.due_in(scene.share, -piece.asked.side.sign)
-    if piece.first_asked.order_type is not OrderType.MARKET and not leader_is_out:
+    if piece.first_asked.order_type is not OrderType.MARKET and not _has_got_out_since(scene, piece):
         return None
     rules = rules_of(scene.state)
     wanted = replace(piece.asked, order_type=OrderType.MARKET, price=ZERO)

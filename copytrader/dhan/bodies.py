@@ -291,9 +291,17 @@ def _position_of_row(row: Row, client_id: str) -> Position:
         realized=fields.money(row, "realizedprofit"),
         unrealized=fields.money(row, "unrealizedprofit"),
         multiplier=int(fields.money(row, "multiplier")) or 1,
-        day_bought=fields.quantity(row, "daybuyqty"),
-        day_sold=fields.quantity(row, "daysellqty"),
+        day_bought=_day_quantity(row, "daybuyqty"),
+        day_sold=_day_quantity(row, "daysellqty"),
     )
+
+
+def _day_quantity(row: Row, key: str) -> int:
+    """What was traded today, 0 where that cannot be read: known from documents only, it must not spoil a reading."""
+    try:
+        return abs(fields.signed_quantity(row, key))
+    except FrameError:
+        return 0
 
 
 def _position_of_holding(row: Row) -> Position:

@@ -51,8 +51,8 @@ MUTATIONS = (
     Mutation(
         "an order with our name but other terms is not adopted",
         "sightings.py",
-        "    if not piece.order_id and not _matches(piece, order):",
-        "    if not piece.order_id and not _matches(piece, order) and piece.ended:",
+        "    if not piece.order_id and not is_as_asked(piece, order.ticket):",
+        "    if not piece.order_id and not is_as_asked(piece, order.ticket) and piece.ended:",
     ),
     Mutation(
         "an entry that has a reason not to be copied is not placed",
@@ -333,7 +333,7 @@ MUTATIONS = (
     Mutation(
         "an order that is not ours is never touched, whatever an answer says",
         "answers.py",
-        "    return known is not piece or order_id in account.foreign_filled\n",
+        "    return known is not piece or is_the_person_s\n",
         "    return known is not piece\n",
     ),
     Mutation(
@@ -369,8 +369,8 @@ MUTATIONS = (
     Mutation(
         "what is gone in the morning was closed",
         "copied_position.py",
-        "        share.against = max(share.against, missing)\n",
-        "        pass\n",
+        "    share.against = max(share.against, missing)\n",
+        "",
     ),
     Mutation(
         "a new price is held against the value of all slices",

@@ -91,11 +91,11 @@ def test_a_cancel_that_midnight_overtook_is_sent_again_the_next_day() -> None:
 
 
 def test_an_order_is_over_with_the_day_that_it_was_for() -> None:
-    """It expired unheard; from then on it takes no room in a limit."""
+    """It expired unheard; once the session after its own is over too, it takes no room in a limit."""
     play = Play(followers=(follower(ratio="1", limits=Limits(max_position_lots=4)),))
     play.now = EVENING
     asks(play, "L1", kind=OrderType.LIMIT)
-    play.now = START + timedelta(days=2)
+    play.now = START + timedelta(days=3)
     play.leader.clear()
     play.orders.clear()
     play.starts()

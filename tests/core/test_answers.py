@@ -329,6 +329,32 @@ def test_the_order_that_bears_our_name_outranks_the_id_in_an_answer(source: Sour
     assert play.lots() == 0
 
 
+def test_a_fill_of_ours_that_is_told_without_a_name_before_its_answer_is_no_trade_by_hand() -> None:
+    play = Play()
+    play.trades("L1", 4)
+    play.reads_book("asha")
+
+    def answer(command: Command) -> Event | None:
+        if not isinstance(command, Place):
+            return None
+        held = play.takes(command)
+        held.status, held.filled, held.average = OrderStatus.TRADED, held.ticket.quantity, D(100)
+        play.positions["asha"] -= held.filled
+        play.queue.append(OrderSeen(play.now, "asha", replace(held.seen(), correlation_id=""), Source.STREAM))
+        return Accepted(play.now, command.account, command.correlation_id, Verb.PLACE, held.order_id)
+
+    play.answer = answer
+    play.trades("L2", -2, fills=False)
+    play.reads_book("asha")
+    play.answer = None
+    assert play.lots() == 1
+    play.trades("L3", -2)
+    play.waits(5)
+    play.fills()
+
+    assert play.lots() == 0
+
+
 def by_hand(play: Play, order_id: str = "M1") -> Held:
     """An order of the person's own works at the broker."""
     held = Held(order_id, "asha", "", ticket(Side.SELL, 75, "150"), updated=play.now)

@@ -19,15 +19,18 @@ def trades(play: Play, order_id: str, terms: Ticket) -> None:
     play.waits(5)
 
 
-def next_day(play: Play, leader: int, asha: int) -> None:
+def next_day(play: Play, leader: int, asha: int, first: int | None = None) -> None:
+    """The process starts the next morning; the first reading of the follower's positions may show something else."""
     play.leader.clear()
     play.orders.clear()
     play.numbered += 100
     play.now = START + timedelta(days=1)
     play.positions["asha"] = asha
     play.feed(Started(play.now, "test", "", Desk("1000000001", play.followers, play.rules)))
-    play.feed(BookRead(play.now, "asha", (), _position(asha)))
+    play.feed(BookRead(play.now, "asha", (), _position(asha if first is None else first)))
     play.feed(BookRead(play.now, LEADER, (), _position(leader)))
+    play.waits(5)
+    play.feed(BookRead(play.now, "asha", (), _position(asha)))
     play.waits(5)
 
 
@@ -54,6 +57,30 @@ def test_what_the_person_closed_overnight_is_not_sold_out_of_the_next_entry() ->
     trades(play, "M2", replace(ENTRY, side=Side.SELL, quantity=300))
 
     assert play.lots() == 1
+
+
+def test_one_reading_that_shows_nothing_gives_up_no_position_that_was_carried() -> None:
+    play = Play()
+    trades(play, "L1", ENTRY)
+    next_day(play, 300, 150, first=0)
+    trades(play, "M1", replace(ENTRY, side=Side.SELL))
+
+    assert play.lots() == 0
+
+
+def test_what_was_bought_today_is_not_gone_though_it_is_the_first_reading_of_the_day() -> None:
+    """The process ran over midnight, flat; its first fill is not in the positions yet."""
+    play = Play()
+    play.now = START + timedelta(days=1)
+    play.leader.clear()
+    trades(play, "M1", ENTRY)
+    for _ in range(2):
+        play.feed(BookRead(play.now, "asha", tuple(held.seen() for held in play.of()), ()))
+        play.waits(5)
+    play.feed(BookRead(play.now, "asha", (), _position(150)))
+    trades(play, "M2", replace(ENTRY, side=Side.SELL))
+
+    assert play.lots() == 0
 
 
 def test_a_follower_that_is_another_account_now_has_nothing_from_copying() -> None:

@@ -200,6 +200,19 @@ def test_a_resting_exit_of_a_plan_goes_to_market_once_the_leader_is_out() -> Non
     assert play.lots() == 0
 
 
+def test_a_plan_s_limit_stays_where_the_leader_was_out_before() -> None:
+    play = Play(followers=(follower(ratio="1"),))
+    play.trades("L1", 4)
+    play.answer = refused(play, RefusalClass.OTHER, Place)
+    play.trades("L2", -4)
+    play.waits(200)
+    play.answer = None
+    play.feed(order(play, -4, limit="104"))
+    play.waits(60)
+
+    assert (play.of()[-1].is_open, play.of()[-1].ticket.price) == (True, Decimal(104))
+
+
 def test_the_slices_of_a_plan_count_together_against_a_limit() -> None:
     play = missed(8, followers=(follower(ratio="1", limits=Limits(max_position_lots=6)),))
 
