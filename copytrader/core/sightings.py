@@ -142,14 +142,12 @@ def see_follower(state: State, account: Account, order: Order, source: Source, a
 def _held_against_its_answer(state: State, piece: Slice, order: Order, news: News) -> Slice | None:
     """The first sighting of an order of ours shows whether the answer to its placing named the right one.
 
-    What bears our name is ours.  What has another name or other terms is somebody else's, and not to be touched.
+    What bears our name is ours.  What bears another of our names, or trades something else, is not to be touched.
     """
-    if order.correlation_id == piece.correlation_id:
-        right = is_as_asked(piece, order.ticket)
-        wrong = right and order.order_id != piece.order_id
-    else:
-        right, wrong = False, bool(order.correlation_id) or not is_as_asked(piece, order.ticket)
-    if not wrong:
+    is_named = order.correlation_id == piece.correlation_id and is_as_asked(piece, order.ticket)
+    if is_named and order.order_id == piece.order_id:
+        return piece
+    if not is_named and not _is_another(piece, order):
         return piece
     news.alert(
         Level.CRITICAL,
@@ -160,7 +158,14 @@ def _held_against_its_answer(state: State, piece: Slice, order: Order, news: New
     del state.by_order_id[piece.follower, piece.order_id]
     piece.order_id, piece.unknown = "", True
     state.ask_books.add(piece.follower)
-    return piece if right else None
+    return piece if is_named else None
+
+
+def _is_another(piece: Slice, order: Order) -> bool:
+    """Whether an order cannot be this one; what a broker writes into a frame beside these has surprised others."""
+    if order.is_ours:
+        return order.correlation_id != piece.correlation_id
+    return order.ticket.security != piece.asked.security or order.ticket.side is not piece.asked.side
 
 
 def _only_confirms(piece: Slice, order: Order) -> bool:
