@@ -112,6 +112,7 @@ class _Desk:
         }
 
     def reset(self, scenario: str = "empty", followers: int = 2) -> None:
+        world.check(scenario, followers)
         self._exchange.reset()
         world.furnish(self._exchange, scenario, followers)
 

@@ -39,10 +39,9 @@ def options_desk(clock: Callable[[], datetime] = now, followers: int = 2, settin
 
 def furnish(exchange: Exchange, scenario: str, followers: int = 2) -> None:
     """Put a scenario's accounts and instruments into an exchange."""
+    check(scenario, followers)
     if scenario == "empty":
         return
-    if scenario != "options-desk":
-        raise ValueError(f"unknown scenario {scenario!r}: choose from {', '.join(SCENARIOS)}")
     for number, client_id in enumerate(client_ids(followers)):
         name = "LEADER" if number == 0 else f"FOLLOWER {number}"
         exchange.add_account(Account(client_id, token_of(client_id), name=name))
@@ -52,6 +51,13 @@ def furnish(exchange: Exchange, scenario: str, followers: int = 2) -> None:
 
 
 SCENARIOS = ("empty", "options-desk")
+
+
+def check(scenario: str, followers: int) -> None:
+    """Raise ValueError for what cannot be furnished."""
+    if scenario not in SCENARIOS:
+        raise ValueError(f"unknown scenario {scenario!r}: choose from {', '.join(SCENARIOS)}")
+    client_ids(followers)
 
 
 def instruments(today: date) -> list[tuple[Instrument, Decimal]]:

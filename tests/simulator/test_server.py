@@ -299,6 +299,7 @@ def test_a_mistaken_script_is_told_so(path: str, fields: dict[str, Any], status:
         answered, body = await broker.post(path, fields)
         assert answered == status
         assert body["error"]
+        assert broker.exchange.accounts, "nothing was half done"
 
     served(scenario)
 
