@@ -48,9 +48,9 @@ def is_immediate(order: LeaderOrder) -> bool:
     An after-market order waits for the morning, whatever its type.
     """
     ticket = order.known.ticket
-    if ticket.after_market and not order.known.filled_quantity:
+    if ticket.order_type is not OrderType.MARKET and ticket.validity is not Validity.IOC:
         return False
-    return ticket.order_type is OrderType.MARKET or ticket.validity is Validity.IOC
+    return not ticket.after_market or order.known.filled_quantity > 0
 
 
 def is_stop(order: LeaderOrder) -> bool:
