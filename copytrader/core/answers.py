@@ -71,7 +71,7 @@ def take_answer(
             _take_back(state, account, piece, answer.verb)
         case Unanswered():
             piece.unknown = answer.verb is Verb.PLACE
-            if answer.verb is Verb.MODIFY:
+            if answer.verb is Verb.MODIFY and piece.asked_before:
                 piece.maybe.append(piece.asked_before[-1])
             state.ask_books.add(piece.follower)
 

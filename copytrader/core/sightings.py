@@ -155,7 +155,7 @@ def _held_against_its_answer(state: State, piece: Slice, order: Order, news: New
         piece.follower,
         f"misnamed-{piece.correlation_id}",
     )
-    del state.by_order_id[piece.follower, piece.order_id]
+    state.by_order_id.pop((piece.follower, piece.order_id), None)
     piece.order_id, piece.unknown = "", True
     state.ask_books.add(piece.follower)
     return piece if is_named else None

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-SEEDS = 1000
+SEEDS = 1500
 _SECONDS = 600
 
 
