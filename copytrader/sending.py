@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, Protocol
@@ -57,14 +58,9 @@ class Sender:
 
     def dispatch(self, sends: Sequence[Send], times: Times) -> None:
         """Send each command whatever becomes of the others: an error at one follower holds up no exit of another."""
-        errors = []
-        for seq, command, asked in sends:
-            try:
-                self._dispatch(seq, command, asked, times)
-            except Exception as error:  # noqa: BLE001  # raised below
-                errors.append(error)
-        if errors:
-            raise errors[0]
+        with ExitStack() as stack:
+            for seq, command, asked in reversed(sends):
+                stack.callback(self._dispatch, seq, command, asked, times)
 
     def _dispatch(self, seq: int, command: Command, asked: datetime, times: Times) -> None:
         """Send a command, at once if its account's pace allows it, and have a task wait for what becomes of it."""

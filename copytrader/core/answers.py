@@ -145,7 +145,7 @@ def _pause(
 def _say_stuck(piece: Slice, answer: Refused | Unanswered, news: News) -> None:
     """An order that stays as it is at the broker is a risk, the greater where it should close something, or be gone."""
     why = answer.message if isinstance(answer, Refused) else answer.detail or "no answer came"
-    text = f"could not be {_VERBS[answer.verb]} in {piece.tries} attempts, and goes on being tried: {why}"
+    text = f"could not be {_VERBS[answer.verb]} in {piece.tries} attempts: {why}"
     level = Level.CRITICAL if answer.verb is Verb.CANCEL or piece.role is Role.EXIT else Level.WARNING
     news.alert(level, f"{_named(piece)} {text}", piece.follower, _stuck(piece))
 

@@ -142,7 +142,9 @@ def _set_net(
         is_all = row is not None and row.whole
         share.net = net if is_all or (holdings and not share.copied) else None
         return
-    if share.carried and _trades_now(state, holding, at) and copied_position.miss_overnight(share, net, at, READ_APART):
+    if not _trades_now(state, holding, at):
+        share.gone_at = None
+    elif share.carried and copied_position.miss_overnight(share, net, at, READ_APART):
         state.ask_books.add(account.follower.name)
     if copied_position.set_follower_position(share, net):
         news.alert(

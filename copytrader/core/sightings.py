@@ -343,7 +343,8 @@ def _whole_second(at: datetime) -> datetime:
 
 def reclaim(state: State, account: Account, piece: Slice, order_id: str) -> None:
     """An order that was seen before anything named it, and taken for the person's, is ours: its fills count anew."""
-    account.foreign.pop(order_id, None)
+    if account.foreign.pop(order_id, None) is not None:
+        state.ask_books.add(piece.follower)  # what was told of it then is to be told again
     filled = account.foreign_filled.pop(order_id, 0)
     if filled:
         share = state.share(state.holding(piece.key), piece.follower)

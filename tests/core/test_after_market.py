@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from copytrader.core.facts import Cancel, Ticked
+from copytrader.core.facts import Cancel, Command, Event, NotSent, Ticked, Verb
 from copytrader.core.model import Limits, OrderStatus, OrderType, Product, Side
 from tests.core.play import START, Held, Play, follower, ticket
 from tests.core.test_answers import unanswered
@@ -71,6 +71,27 @@ def test_a_market_entry_of_the_evening_is_copied_though_copying_began_later() ->
 
     assert [held.ticket.quantity for held in play.of()] == [150]
     assert the_last(play).status is OrderStatus.PENDING
+
+
+def test_an_exit_that_never_left_in_the_evening_goes_now_once_the_leader_is_out() -> None:
+    """Another order for the next session would leave the follower in until then."""
+    play = evening("1")
+    asks(play, "L1")
+    play.leader_fills("L1")
+    play.fills()
+
+    def answer(command: Command) -> Event | None:
+        return NotSent(play.now, command.account, command.correlation_id, Verb.PLACE, "no route")
+
+    play.answer = answer
+    asks(play, "L2", Side.SELL, OrderType.LIMIT)
+    play.waits(NIGHT)
+    play.leader_fills("L2")
+    play.answer = None
+    play.waits(60)
+
+    assert the_last(play).ticket.side is Side.SELL
+    assert not the_last(play).ticket.after_market
 
 
 def test_a_cancel_that_midnight_overtook_is_sent_again_the_next_day() -> None:

@@ -4,9 +4,21 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import timedelta
+from decimal import Decimal
 
 from copytrader.core.facts import BookRead, Level, Started
-from copytrader.core.model import LEADER, Desk, OrderType, Position, Product, Side, Ticket
+from copytrader.core.model import (
+    LEADER,
+    CopyRules,
+    Desk,
+    Order,
+    OrderStatus,
+    OrderType,
+    Position,
+    Product,
+    Side,
+    Ticket,
+)
 from tests.core.play import NIFTY, START, Play, follower, ticket
 
 ENTRY = ticket(Side.BUY, 300, "0", order_type=OrderType.MARKET, product=Product.MARGIN)
@@ -66,6 +78,39 @@ def test_one_reading_that_shows_nothing_gives_up_no_position_that_was_carried() 
     trades(play, "M1", replace(ENTRY, side=Side.SELL))
 
     assert play.lots() == 0
+
+
+def test_the_night_shows_nothing_of_what_is_held() -> None:
+    """A broker may show no positions for hours before the market opens, however often it is asked."""
+    play = Play()
+    trades(play, "L1", ENTRY)
+    play.now = START.replace(hour=0) + timedelta(days=1)
+    play.feed(Started(play.now, "test", "", Desk("1000000001", play.followers, CopyRules(enforce_hours=True))))
+    for _ in range(5):
+        play.feed(BookRead(play.now, "asha", (), ()))
+        play.waits(60)
+    next_day(play, 300, 150)
+    trades(play, "M1", replace(ENTRY, side=Side.SELL))
+
+    assert play.lots() == 0
+
+
+def test_an_exit_of_the_evening_that_filled_before_the_start_goes_in_today_s_market() -> None:
+    """An after-market order of ours would wait for tomorrow."""
+    play = Play()
+    trades(play, "L1", ENTRY)
+    play.leader.clear()
+    play.orders.clear()
+    play.numbered += 100
+    play.now = START + timedelta(days=1)
+    terms = replace(ENTRY, side=Side.SELL, order_type=OrderType.LIMIT, price=Decimal(100), after_market=True)
+    placed = play.now - timedelta(hours=13)
+    filled = Order("A1", terms, OrderStatus.TRADED, placed, play.now - timedelta(minutes=5), 300, Decimal(100))
+    play.feed(Started(play.now, "test", "", Desk("1000000001", play.followers, play.rules)))
+    play.feed(BookRead(play.now, "asha", (), _position(150)))
+    play.feed(BookRead(play.now, LEADER, (filled,), ()))
+
+    assert [(held.ticket.side, held.ticket.after_market) for held in play.of()] == [(Side.SELL, False)]
 
 
 def test_what_was_bought_today_is_not_gone_though_it_is_the_first_reading_of_the_day() -> None:
