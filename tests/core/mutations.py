@@ -385,6 +385,24 @@ MUTATIONS = (
         "largest)",
     ),
     Mutation(
+        "what the night does not show is not gone",
+        "books.py",
+        "    if not _trades_now(state, holding, at):\n        share.gone_at = None\n    elif share",
+        "    if share",
+    ),
+    Mutation(
+        "an exit that is late is for today",
+        "pricing.py",
+        "            after_market=terms.after_market and not order.known.filled_quantity,\n",
+        "",
+    ),
+    Mutation(
+        "a fill of ours that was told without a name is no trade by hand",
+        "answers.py",
+        "                reclaim(state, account, piece, answer.order_id)\n",
+        "",
+    ),
+    Mutation(
         "a sweep waits for the book where an entry may have closed the position",
         "sweeps.py",
         "    if scene.at >= at_most or (read_at is not None and read_at >= proof):\n",

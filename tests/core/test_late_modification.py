@@ -150,30 +150,28 @@ def test_an_order_that_stays_as_it_was_at_first_is_asked_for_the_last_terms_agai
     assert play.skips() == []
 
 
-def through_zero(play: Play) -> Held:
-    """Two lots are to turn three short; the leader makes it one less, and the broker never hears of that."""
+def through_zero(play: Play, quantity: int) -> Held:
+    """The follower's one lot is to turn short by a resting order of half that quantity."""
     play.trades("L1", 2)
-    play.places("L2", ticket(Side.SELL, 600, "105"))
+    play.places("L2", ticket(Side.SELL, quantity, "105"))
     held = play.of()[-1]
-    assert (play.lots(), held.ticket.quantity) == (1, 300)
+    assert (play.lots(), held.ticket.quantity) == (1, quantity // 2)
     play.now += timedelta(seconds=2)
-    lost(play)
-    play.modifies("L2", quantity=450)
     return held
 
 
 def settled_by_a_row(play: Play) -> Held:
-    held = through_zero(play)
+    """The leader makes it one lot less, and the broker never hears of that."""
+    held = through_zero(play, 600)
+    lost(play)
+    play.modifies("L2", quantity=450)
     told(play)
     return held
 
 
 def never_in_force(play: Play) -> Held:
     """Two modifications were accepted, and the book goes on showing the order as it was."""
-    play.trades("L1", 2)
-    play.places("L2", ticket(Side.SELL, 450, "105"))
-    held = play.of()[-1]
-    play.now += timedelta(seconds=2)
+    held = through_zero(play, 450)
     accepts(play, held)
     play.modifies("L2", quantity=600)
     play.modifies("L2", quantity=750)
@@ -182,35 +180,31 @@ def never_in_force(play: Play) -> Held:
     return held
 
 
+def takes_effect(play: Play, held: Held, quantity: int) -> None:
+    held.ticket = replace(held.ticket, quantity=quantity)
+    held.updated = play.now
+    told(play)
+
+
 def gone_back(play: Play) -> Held:
     """The modification to 600 takes effect after the one to 450, which was accepted."""
-    play.trades("L1", 2)
-    play.places("L2", ticket(Side.SELL, 750, "105"))
-    held = play.of()[-1]
-    play.now += timedelta(seconds=2)
+    held = through_zero(play, 900)
     accepts(play, held)
     play.modifies("L2", quantity=600)
     play.modifies("L2", quantity=450)
     in_transit(play)
     play.now += timedelta(seconds=3)
-    held.ticket = replace(held.ticket, quantity=300)
-    held.updated = play.now
-    told(play)
+    takes_effect(play, held, 300)
     return held
 
 
 def given_up_and_late(play: Play) -> Held:
     """The book told of the order as it was; then the modification takes effect after all."""
-    play.trades("L1", 2)
-    play.places("L2", ticket(Side.SELL, 450, "105"))
-    held = play.of()[-1]
-    play.now += timedelta(seconds=2)
+    held = through_zero(play, 450)
     lost(play)
     play.modifies("L2", quantity=600)
     told(play)
-    held.ticket = replace(held.ticket, quantity=300)
-    held.updated = play.now
-    told(play)
+    takes_effect(play, held, 300)
     return held
 
 

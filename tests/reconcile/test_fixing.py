@@ -177,14 +177,20 @@ def test_entries_of_a_plan_keep_the_limits_and_the_halt() -> None:
     assert play.of() == []
 
 
-def test_a_resting_exit_of_a_plan_goes_to_market_once_the_leader_is_out() -> None:
-    """The follower's exit was refused; the plan's limit rests where the market does not come any more."""
+def left_behind(lots: int) -> Play:
+    """Of four lots the leader has got out of so many, and the follower's exits were refused."""
     play = Play(followers=(follower(ratio="1"),))
     play.trades("L1", 4)
     play.answer = refused(play, RefusalClass.OTHER, Place)
-    play.trades("L2", -2)
+    play.trades("L2", -lots)
     play.waits(200)
     play.answer = None
+    return play
+
+
+def test_a_resting_exit_of_a_plan_goes_to_market_once_the_leader_is_out() -> None:
+    """The follower's exit was refused; the plan's limit rests where the market does not come any more."""
+    play = left_behind(2)
     play.feed(order(play, -2, limit="100"))
     play.waits(60)
     resting = play.of()[-1]
@@ -201,12 +207,7 @@ def test_a_resting_exit_of_a_plan_goes_to_market_once_the_leader_is_out() -> Non
 
 
 def test_a_plan_s_limit_stays_where_the_leader_was_out_before() -> None:
-    play = Play(followers=(follower(ratio="1"),))
-    play.trades("L1", 4)
-    play.answer = refused(play, RefusalClass.OTHER, Place)
-    play.trades("L2", -4)
-    play.waits(200)
-    play.answer = None
+    play = left_behind(4)
     play.feed(order(play, -4, limit="104"))
     play.waits(60)
 
