@@ -170,7 +170,7 @@ class Known:
 
 def page(known: Known, now: datetime, width: int, height: int) -> list[Line]:
     """Lay everything out in exactly so many lines, none wider than the terminal."""
-    head = [*_title(known, now, width), *_accounts(known, now, max(3, height // 4))]
+    head = [*_title(known, now, width), *_accounts(known, now, width, max(3, height // 4))]
     foot = [*_positions(known, max(2, height // 6)), *_messages(known, max(2, height // 6))]
     room = height - len(head) - len(foot) - 1
     body = [[("leader's orders and their copies, newest first", "head")], *islice(_orders(known, width), max(room, 0))]
@@ -180,7 +180,10 @@ def page(known: Known, now: datetime, width: int, height: int) -> list[Line]:
 
 def _title(known: Known, now: datetime, width: int) -> Iterator[Line]:
     doing = (known.replay, "warn") if known.replay else _COPYING
-    line = [(f"{known.leader} to {', '.join(known.state.accounts)}: ", ""), doing]
+    names = f"{known.leader} to {', '.join(known.state.accounts)}"
+    if len(known.state.accounts) > 1 and cell_len(names) > width // 2:
+        names = f"{known.leader} to {len(known.state.accounts)} followers"
+    line = [(f"{names}: ", ""), doing]
     alarm = _alarm(known, now)
     if alarm:
         line = [(alarm, "alarm"), (f"  {line[0][0].rstrip(': ')}", "")]
@@ -211,22 +214,30 @@ def _login(name: str) -> str:
     return f"copytrader login {name}"
 
 
-def _accounts(known: Known, now: datetime, most: int) -> Iterator[Line]:
+def _accounts(known: Known, now: datetime, width: int, most: int) -> Iterator[Line]:
     """Show the leader and the followers; where there is no room for all, those in trouble first."""
-    yield [(f"{'account':<14}{'stream':<13}{'frame':>8}{'book':>8}{'calls left':>16}  state", "head")]
+    column = _name_column(known, width)
+    head = f"{'account':<{column}}{'stream':<13}{'frame':>8}{'book':>8}{'calls left':>16}  state"
+    yield [(head, "head")]
     followers = sorted(known.state.accounts, key=lambda name: _standing(known, name) == _well(known))
-    yield _account(known, LEADER, now)
-    yield from _at_most([_account(known, name, now) for name in followers], most)
+    yield _account(known, LEADER, now, column)
+    yield from _at_most([_account(known, name, now, column) for name in followers], most)
 
 
-def _account(known: Known, name: str, now: datetime) -> Line:
+def _name_column(known: Known, width: int) -> int:
+    """Return the cells of the accounts' names: as many as the longest needs, where the terminal has them to spare."""
+    longest = max(cell_len(name) for name in known.accounts)
+    return 14 + max(0, min(longest - 13, width - 80))
+
+
+def _account(known: Known, name: str, now: datetime, column: int) -> Line:
     account = known.accounts[name]
     stream = ("up " if account.connected else "LOST ") + _age(known.watching.turned.get(name), now)
     book = _age(account.last_book, now)
     old = account.last_book is None or now - account.last_book > _STALE_BOOK
     standing, style = _standing(known, name)
     line = [
-        (f"{set_cell_size(name, 13):<14}", ""),
+        (_fitted(name, column), ""),
         (f"{stream:<13}", "" if account.connected else "bad"),
         (f"{_age(account.last_frame, now):>8}", ""),
         (f"{book:>8}", "warn" if old else ""),
@@ -237,6 +248,11 @@ def _account(known: Known, name: str, now: datetime) -> Line:
     if account.trouble:
         line.append((f" {clean(account.trouble)}", "warn"))
     return line
+
+
+def _fitted(name: str, column: int) -> str:
+    """Return a name as wide as its column, which shows where the name goes on."""
+    return set_cell_size(name if cell_len(name) < column else set_cell_size(name, column - 2) + "…", column)
 
 
 def _needs_login(known: Known, name: str) -> bool:

@@ -372,10 +372,15 @@ def test_mistakes_in_the_environment_name_the_variable(write_config: WriteConfig
         "COPYTRADER_FOLLOWERS__ASHA__SIZING__RATIO": "lots",
         "COPYTRADER_LEADER_ACCESS_TOKEN": "secret",
         "COPYTRADER_NOWHERE__KEY": "1",
+        "COPYTRADER_JOURNL": "elsewhere.db",
+        "COPYTRADER_STATEDIR": "elsewhere",
+        "COPYTRADER_HOME": "nobody's business",
     }
 
     assert mistakes(write_config(), env) == [
+        "COPYTRADER_JOURNL is no variable of copytrader's: did you mean COPYTRADER_JOURNAL?",
         "COPYTRADER_LEADER_ACCESS_TOKEN is no key of copytrader's: sections and keys are joined by two underscores",
+        "COPYTRADER_STATEDIR is no variable of copytrader's: did you mean COPYTRADER_STATE_DIR?",
         "copy.max_age is no key of copytrader's: did you mean max_age_seconds? (COPYTRADER_COPY__MAX_AGE)",
         'followers.asha.sizing.ratio must be a number, was "lots" (COPYTRADER_FOLLOWERS__ASHA__SIZING__RATIO)',
         (

@@ -23,6 +23,7 @@ from copytrader.cli.simulator import simulator as simulator_command
 from copytrader.config import load
 from copytrader.core.model import SkipReason
 from copytrader.demo import write_config
+from copytrader.failure import ExitCode
 from tests.core.mutations import MUTATIONS
 from tests.core.play import Play
 from tests.simulation.mutations import RULES
@@ -34,6 +35,7 @@ GENERATE = [sys.executable, "-m", "typer", "copytrader.cli", "utils", "docs", "-
 
 NOT_RUN = {
     "python3 -m venv": ".ci/run runs both commands of the README, each in a clone of its own",
+    ". .venv/bin/activate": ".ci/run does it in the clone where it ran the README's first command",
     "copytrader login": "asks a person for a PIN and a one-time password; its own tests answer",
 }
 """How a block begins that no test runs here, and why."""
@@ -235,6 +237,12 @@ def test_the_page_of_commands_is_what_the_commands_say() -> None:
     written = (ROOT / "docs" / "commands.md").read_text(encoding="utf-8")
     again = " ".join(["python", *GENERATE[1:], "--output", "docs/commands.md"])
     assert written.rstrip() == done.stdout.rstrip(), f"write it anew: {again}"
+
+
+def test_the_daily_routine_has_every_exit_code() -> None:
+    page = (ROOT / "docs" / "daily-routine.md").read_text(encoding="utf-8").partition("## Exit codes")[2]
+
+    assert [int(code) for code in re.findall(r"(?m)^\| (\d) \|", page)] == [*ExitCode]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

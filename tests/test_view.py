@@ -74,6 +74,26 @@ def play() -> Play:
     return play
 
 
+LONG = (follower("the-family-of-asha", "0.5"), follower("the-family-of-ravi", "1"))
+
+
+@pytest.mark.parametrize("width", [80, 160])
+def test_it_says_that_it_copies_however_many_names_there_are(width: int) -> None:
+    many = tuple(follower(f"member-{number:02}", "1") for number in range(20))
+
+    assert shown(Play(many).state, width=width).startswith("1000000001 to 20 followers: copying ")
+    assert shown(Play(LONG).state, width=160).startswith(
+        "1000000001 to the-family-of-asha, the-family-of-ravi: copying "
+    )
+
+
+def test_a_long_name_is_whole_where_there_is_room_and_ends_with_a_mark_where_not() -> None:
+    state = Play(LONG).state
+
+    assert re.search(r"^the-family-of-asha up ", shown(state, width=160), re.MULTILINE)
+    assert re.search(r"^the-family-o… up ", shown(state, width=80), re.MULTILINE)
+
+
 # --- the page ------------------------------------------------------------------------
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import sys
 import textwrap
+from collections import Counter
 from dataclasses import asdict, fields
 from decimal import Decimal
 from typing import TYPE_CHECKING, Annotated
@@ -99,7 +100,7 @@ def reconcile(
         report = asyncio.run(reconcile.adopt(settings, request, render.notice))
     else:
         report = asyncio.run(_once(settings, request))
-    _show(report, show_all=show_all, as_json=as_json, as_csv=as_csv)
+    show(report, show_all=show_all, as_json=as_json, as_csv=as_csv)
     return report.code
 
 
@@ -122,7 +123,7 @@ async def _watch(config: Config, request: Request, seconds: float, *, show_all: 
             if sys.stdout.isatty():
                 typer.echo("\x1b[H\x1b[2J", nl=False)
             render.line(f"{report.picture.at:%H:%M:%S}, again every {seconds:g} s; Ctrl-C ends it")
-            _show(report, show_all=show_all)
+            show(report, show_all=show_all)
             render.flush()
             try:
                 await asyncio.sleep(seconds)
@@ -177,7 +178,7 @@ def _ask_adopt(orders: Sequence[str]) -> None:
 # --- Showing -----------------------------------------------------------------------------
 
 
-def _show(report: Report, *, show_all: bool = False, as_json: bool = False, as_csv: bool = False) -> None:
+def show(report: Report, *, show_all: bool = False, as_json: bool = False, as_csv: bool = False) -> None:
     from copytrader import render
 
     if as_json:
@@ -329,8 +330,8 @@ def _conclude(report: Report) -> None:
         of = f" of {picture.scope.symbol}" if picture.scope.symbol else ""
         render.line("in sync" if picture.rows else f"in sync: nothing{of} is held and nothing works")
         return
-    counts: dict[str, int] = {}
-    for row in picture.rows:
-        counts[_state(row)] = counts.get(_state(row), 0) + 1
-    told = ", ".join(f"{count} {state}" for state, count in counts.items())
-    render.line(f"not in sync: {told or 'orders, see above'}")
+    wrong = Counter(_state(row) for row in picture.rows if not row.is_fine)
+    told = [f"{count} {state}" for state, count in wrong.items()]
+    if picture.findings:
+        told.append(f"{len(picture.findings)} {'order' if len(picture.findings) == 1 else 'orders'}, see above")
+    render.line(f"not in sync: {', '.join(told) or 'an account cannot be read'}")

@@ -5,6 +5,7 @@ Everything is kept as raw values with the place each came from; `models` judges 
 
 from __future__ import annotations
 
+import difflib
 import errno
 import os
 import stat
@@ -18,6 +19,7 @@ import platformdirs
 
 from copytrader.config.mistakes import ConfigError
 from copytrader.config.models import SECRET_KEYS, keys_at
+from copytrader.tokens import STATE_DIR
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
 FILE_NAME = "copytrader.toml"
 CONFIG = "COPYTRADER_CONFIG"
 _PREFIX = "COPYTRADER_"
+_VARIABLES = (CONFIG, STATE_DIR, "COPYTRADER_JOURNAL", "COPYTRADER_LOG")
+"""The variables that are no key of a section; one that is nearly called so is a slip, and would go unheard."""
 
 
 @dataclass(slots=True)
@@ -89,6 +93,9 @@ def environment(values: Values, env: Mapping[str, str]) -> Iterator[str]:
             values.put((rest,), env[name], name)
         elif "__" in rest:
             values.put(_path(rest, _follower_names(values)), env[name], name)
+        elif near := difflib.get_close_matches(name, _VARIABLES, 1, 0.9):
+            if name not in _VARIABLES:
+                yield f"{name} is no variable of copytrader's: did you mean {near[0]}?"
         elif rest.split("_")[0] in keys_at(()):
             yield f"{name} is no key of copytrader's: sections and keys are joined by two underscores"
 

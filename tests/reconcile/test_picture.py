@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from copytrader.cli.reconcile import question
+from copytrader.cli.reconcile import question, show
 from copytrader.core.facts import Halted, Resumed
 from copytrader.core.model import (
     LEADER,
@@ -26,6 +26,8 @@ from copytrader.core.model import (
 from copytrader.core.reconcile import comparing, planning
 from copytrader.core.reconcile.picture import FindingKind, Picture, Reading, Row, RowState
 from copytrader.core.reconcile.planning import Action, Step, Wishes
+from copytrader.failure import ExitCode
+from copytrader.reconcile import Report
 from tests.core.play import NIFTY, Play, follower, ticket
 
 D = Decimal
@@ -323,6 +325,22 @@ def test_terms_that_differ_are_found() -> None:
     (finding,) = looked_at(play).findings
 
     assert (finding.kind, finding.detail) == ("terms_differ", "its price is 100, the leader's 95; follow modifies it")
+
+
+def test_the_last_line_names_what_is_wrong_and_nothing_else(capsys: pytest.CaptureFixture[str]) -> None:
+    play = Play()
+    play.trades("L0", 2)
+    play.places("L1", ticket(quantity=150))
+    leader = play.leader["L1"]
+    play.leader["L1"] = replace(
+        leader, ticket=replace(leader.ticket, price=D(95)), updated_at=play.now + timedelta(seconds=5)
+    )
+    seen = looked_at(play)
+
+    show(Report(seen, (), ExitCode.FINDINGS))
+    assert capsys.readouterr().out.splitlines()[-1] == "not in sync: 1 order, see above"
+    show(Report(replace(seen, findings=(), problems=(Reading("asha", problem="403"),)), (), ExitCode.FINDINGS))
+    assert capsys.readouterr().out.splitlines()[-1] == "not in sync: an account cannot be read"
 
 
 def test_an_intraday_position_that_no_order_explains_is_unexplained_and_left_alone() -> None:

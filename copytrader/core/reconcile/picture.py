@@ -72,6 +72,10 @@ class Row:
     drift_value: Decimal | None = None
     expiry: date | None = None
 
+    @property
+    def is_fine(self) -> bool:
+        return self.state in (RowState.IN_SYNC, RowState.OWN)
+
 
 @dataclass(frozen=True, slots=True)
 class Finding:
@@ -154,8 +158,7 @@ class Picture:
     @property
     def in_sync(self) -> bool:
         """Whether all is known and as it should be; a follower's own positions are its own affair."""
-        fine = all(row.state in (RowState.IN_SYNC, RowState.OWN) for row in self.rows)
-        return fine and not self.findings and not self.problems
+        return all(row.is_fine for row in self.rows) and not self.findings and not self.problems
 
 
 def unread_reason(reading: Reading) -> str:
