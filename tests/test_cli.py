@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import ast
+import errno
 import json
 import os
 import signal
@@ -96,7 +97,13 @@ def test_no_command_shows_the_commands() -> None:
         (ConfigError("journal must be text"), 2, "journal must be text\n"),
         (KeyboardInterrupt(), 1, "interrupted\n"),
         (typer.Abort(), 1, "interrupted\n"),
-        (PermissionError(13, "Permission denied", "x.db"), 1, "x.db: Permission denied\n"),
+        (
+            PermissionError(errno.EACCES, "Permission denied", "x"),
+            1,
+            "x: Permission denied; check the permissions of it and of its folder\n",
+        ),
+        (OSError(errno.ENOSPC, "No space left on device"), 1, "No space left on device; make room on that disk\n"),
+        (OSError(errno.EIO, "Input/output error", "x"), 1, "x: Input/output error\n"),
         (typer.BadParameter("no such thing"), 2, "Invalid value: no such thing (see --help)\n"),
         (Failure("\x1b[31mred\nsecond"), 1, "red second\n"),
     ],
@@ -282,7 +289,7 @@ def test_a_master_that_cannot_be_read_is_one_line(write_config: WriteConfig, tmp
     )
 
     assert (done.exit_code, done.stdout) == (1, "")
-    assert done.stderr.endswith("none.csv: No such file or directory\n")
+    assert done.stderr.endswith("none.csv cannot be read: No such file or directory; name another with --from\n")
 
 
 # --- simulator -----------------------------------------------------------------------

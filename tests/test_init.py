@@ -97,6 +97,10 @@ def test_an_existing_file_is_never_touched(tmp_path: Path, link: bool) -> None:
         (["--leader", "1", "--follower", "a=2", "--ratio", "0"], "--ratio 0: must be above 0 and at most 1000"),
         (["--leader", "1", "--follower", "a=2", "--segment", "NYSE"], "followers.a.filter.segments.0 must be one of"),
         (["--leader", "1", "--follower", "a=2", "--simulator", "http://sim.example"], "dhan.api_url must begin with"),
+        (
+            ["--leader", "1", "--follower", "a=2", "--simulator", "sim"],
+            "--simulator sim: must be the address it serves",
+        ),
         (["--config", "no/x.toml", "--leader", "1", "--follower", "a=2"], "no is no directory: create it first"),
     ],
 )

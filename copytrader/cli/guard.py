@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,16 @@ from copytrader.failure import ExitCode, Failure
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
+
+
+_REMEDIES = {
+    errno.EACCES: "check the permissions of it and of its folder",
+    errno.EPERM: "check the permissions of it and of its folder",
+    errno.EROFS: "name another place",
+    errno.ENOSPC: "make room on that disk",
+    errno.ENOENT: "name one that is there",
+    errno.ENOTDIR: "name another place",
+}
 
 
 def fail(lines: Iterable[str], code: ExitCode) -> int:
@@ -77,4 +88,6 @@ def _nobody_reads() -> int:
 
 def _worded(error: OSError) -> str:
     what = error.strerror or str(error) or type(error).__name__
-    return f"{error.filename}: {what}" if error.filename else what
+    told = f"{error.filename}: {what}" if error.filename else what
+    remedy = _REMEDIES.get(error.errno or 0)
+    return f"{told}; {remedy}" if remedy else told

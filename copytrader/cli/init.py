@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -76,6 +77,11 @@ def init(
         "max_orders_per_minute": max_orders_per_minute,
     }
     limits = dict(PROPOSED) | {key: value for key, value in given.items() if value is not None}
+    if simulator and not re.match(r"https?://[^/]", simulator):
+        raise Failure(
+            f"--simulator {simulator}: must be the address it serves, such as http://127.0.0.1:8080",
+            code=ExitCode.USAGE,
+        )
     followers = _followers(follower or [], ratio or [])
     answers = Answers(leader, followers, limits, tuple(segment or ()), simulator)
     if not leader or not followers:

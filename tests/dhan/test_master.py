@@ -376,5 +376,7 @@ def test_a_network_that_is_down_is_said_with_the_address_and_what_to_do(tmp_path
 
     where = "the instruments cannot be downloaded from http://127.0.0.1:9/x.csv: "
     assert str(failed.value).startswith(where)
-    assert str(failed.value).endswith(": look at the network and at dhan.instruments_url")
+    assert str(failed.value).endswith(
+        "; look at the network and at the address, which is dhan.instruments_url or --from"
+    )
     assert "Error" not in str(failed.value)

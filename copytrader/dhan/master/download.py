@@ -29,7 +29,7 @@ async def download(url: str, target: Path, progress: Progress | None = None) -> 
         ) as session:
             await _fetch(session, address, target, progress)
     except ValueError as error:
-        raise MasterError(f"instruments_url: {error}") from None
+        raise MasterError(f"the address of the instruments: {error}; look at dhan.instruments_url or --from") from None
     except aiohttp.ClientPayloadError:
         raise MasterError("the download of the instruments broke off; the old ones are kept") from None
     except (aiohttp.ClientError, TimeoutError) as error:
@@ -52,7 +52,8 @@ async def _fetch(session: aiohttp.ClientSession, address: URL, target: Path, pro
 def _failed(address: URL, why: str) -> MasterError:
     where = address.with_query(None).with_fragment(None)
     return MasterError(
-        f"the instruments cannot be downloaded from {where}: {why}: look at the network and at dhan.instruments_url"
+        f"the instruments cannot be downloaded from {where}: {why}; look at the network and at the address,"
+        " which is dhan.instruments_url or --from"
     )
 
 

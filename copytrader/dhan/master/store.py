@@ -118,7 +118,7 @@ class InstrumentStore:
             self._db.execute(_SCHEMA)
             self._db.execute(_LAST_SYNC)
         except OSError as error:
-            raise MasterError(f"{path}: {error.strerror}") from None
+            raise MasterError(f"{path} cannot be used: {error.strerror}; check its permissions") from None
         except sqlite3.Error as error:
             raise MasterError(f"{path}: {error}; delete the file and sync again") from None
 
@@ -152,7 +152,7 @@ class InstrumentStore:
                 db.execute("insert or replace into last_sync values (1, ?, ?, ?)", synced)
                 return report
         except OSError as error:
-            raise MasterError(f"{path}: {error.strerror}") from None
+            raise MasterError(f"{path} cannot be read: {error.strerror}; name another with --from") from None
         except (UnicodeDecodeError, csv.Error):
             raise MasterError(f"{path}: not Dhan's instrument file, or a damaged one; the old ones are kept") from None
         except sqlite3.Error as error:
