@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 
 from copytrader.audit import positions, words
-from copytrader.audit.words import Lots
+from copytrader.audit.words import Instruments
 from copytrader.core.facts import (
     Accepted,
     BookRead,
@@ -100,7 +100,7 @@ def explain(journal: Journal, order: str) -> Explanation | None:
     leader_order_id, follower = _whose(journal, order)
     if leader_order_id is None:
         return None
-    known = words.Lots(journal)
+    known = words.Instruments(journal)
     recorded = _links(journal, leader_order_id)
     paper = _paper([link for link in recorded if not follower or link.row.follower == follower], order)
     links = [link for link in recorded if link.paper == paper]
@@ -216,7 +216,7 @@ def _orders(fact: Fact) -> Sequence[Order]:
     return fact.orders if isinstance(fact, BookRead) and fact.account == LEADER else ()
 
 
-def _terms(sightings: Sequence[tuple[_Link, Order]], links: Sequence[_Link], known: Lots) -> str:
+def _terms(sightings: Sequence[tuple[_Link, Order]], links: Sequence[_Link], known: Instruments) -> str:
     if sightings:
         telling = [order for link, order in sightings if _has_terms(link.fact, order)]
         return words.terms((telling or [sightings[0][1]])[-1].ticket, known)
@@ -230,7 +230,9 @@ def _has_terms(fact: Fact, order: Order) -> bool:
     return told or not isinstance(fact, OrderSeen) or fact.source is not Source.STREAM
 
 
-def _leader_steps(links: Sequence[_Link], sightings: Sequence[tuple[_Link, Order]], known: Lots) -> tuple[Step, ...]:
+def _leader_steps(
+    links: Sequence[_Link], sightings: Sequence[tuple[_Link, Order]], known: Instruments
+) -> tuple[Step, ...]:
     steps = {}
     for link, order in sightings:
         source = link.fact.source.lower() if isinstance(link.fact, OrderSeen) else "book"
@@ -253,7 +255,7 @@ def _chain(
     name: str,
     links: Sequence[_Link],
     sightings: Sequence[tuple[_Link, Order]],
-    known: Lots,
+    known: Instruments,
 ) -> Chain:
     own = [link for link in links if link.row.follower == name]
     first = next((link for link in own if isinstance(link.fact, Sized | Place | Skip)), own[0] if own else None)
@@ -311,7 +313,7 @@ def _follower(journal: Journal, name: str, seq: int) -> Follower | None:
 
 
 def _inputs(
-    journal: Journal, first: _Link, name: str, follower: Follower | None, ticket: Ticket | None, known: Lots
+    journal: Journal, first: _Link, name: str, follower: Follower | None, ticket: Ticket | None, known: Instruments
 ) -> Iterator[str]:
     """Say with which numbers the rules were applied."""
     if follower is not None:
@@ -324,7 +326,7 @@ def _inputs(
     if ticket is not None:
         lot = known.get(ticket.security)
         if lot is not None:
-            yield f"instrument {lot.symbol}: lot {lot.lot_size}, tick {lot.tick_size:g}, multiplier {lot.multiplier}"
+            yield f"instrument {lot.label}: lot {lot.lot_size}, tick {lot.tick_size:g}, multiplier {lot.multiplier}"
         yield f"position from copying before it: {_copied(journal, name, ticket.security, first):+d}"
 
 
@@ -348,7 +350,7 @@ def _copied(journal: Journal, name: str, security: Security, before: _Link) -> i
     return sum(row["quantity"] * (1 if row["side"] == "BUY" else -1) for row in rows if row["seq"] < before.seq)
 
 
-def _steps(own: Sequence[_Link], known: Lots) -> Iterator[Step]:
+def _steps(own: Sequence[_Link], known: Instruments) -> Iterator[Step]:
     commands = {link.seq: link for link in own if isinstance(link.fact, Place | Modify | Cancel)}
     in_force: dict[str, Ticket] = {}
     for link in own:
@@ -455,7 +457,7 @@ def _compared(fact: Filled) -> str:
 # --- What would have had to be different ---------------------------------------------
 
 
-def _remedy(skip: Skip, follower: Follower | None, ticket: Ticket | None, known: Lots) -> str:
+def _remedy(skip: Skip, follower: Follower | None, ticket: Ticket | None, known: Instruments) -> str:
     """Say what would have had to be different for the copy to be made."""
     if skip.refusal is not None:
         return f"It would have been copied had the broker not refused it. {explain_refusal(skip.refusal)}"
@@ -464,7 +466,7 @@ def _remedy(skip: Skip, follower: Follower | None, ticket: Ticket | None, known:
     return f"It would have been copied {_if(skip, follower, ticket, known)}."
 
 
-def _if(skip: Skip, follower: Follower | None, ticket: Ticket | None, known: Lots) -> str:
+def _if(skip: Skip, follower: Follower | None, ticket: Ticket | None, known: Instruments) -> str:
     where = f"followers.{skip.account}"
     match skip.reason:
         case SkipReason.BELOW_ONE_LOT:
@@ -505,7 +507,7 @@ def _limit(where: str, skip: Skip, follower: Follower | None) -> str:
     return f"{where}.limits.{key}" + ("" if value is None else f", which was {value},")
 
 
-def _one_lot(where: str, follower: Follower | None, ticket: Ticket | None, known: Lots) -> str:
+def _one_lot(where: str, follower: Follower | None, ticket: Ticket | None, known: Instruments) -> str:
     lot = None if ticket is None else known.get(ticket.security)
     if follower is None or ticket is None or lot is None or follower.sizing.mode is not SizingMode.RATIO:
         return "had its share come to one lot: a larger order of the leader's, or a larger share"

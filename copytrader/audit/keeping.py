@@ -31,7 +31,7 @@ DAYS_THAT_STAY = 2
 def export(journal: Journal, target: Path, period: Period, made: datetime) -> list[Path]:
     """Write a period as files that anything reads: the facts, each view as CSV, the page; nothing is overwritten."""
     _make_empty(target)
-    known = words.Lots(journal)
+    known = words.Instruments(journal)
     wanted = selection.Wanted(since=period.since, until=period.until)
     written = [_write(target / "facts.jsonl", _as_json(selection.find(journal, wanted), known))]
     for view in EXPORTED:
@@ -54,7 +54,7 @@ def _make_empty(target: Path) -> None:
         raise Failure(f"{target} is not empty; nothing is overwritten, name another directory")
 
 
-def _as_json(rows: Iterable[Row], known: words.Lots) -> Iterator[str]:
+def _as_json(rows: Iterable[Row], known: words.Instruments) -> Iterator[str]:
     for row in rows:
         yield json.dumps(selection.document(row, known), separators=(",", ":")) + "\n"
 

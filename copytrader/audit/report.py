@@ -18,7 +18,7 @@ from math import ceil
 from typing import Any
 
 from copytrader.audit import positions
-from copytrader.audit.words import MEANINGS, Lots
+from copytrader.audit.words import MEANINGS, Instruments
 from copytrader.core.model import IST, LEADER, ZERO, RefusalClass, Security, SkipReason
 from copytrader.dhan.answers import explain
 from copytrader.journal import Journal
@@ -158,11 +158,12 @@ def report(journal: Journal, period: Period, follower: str = "") -> Report:
     paper = began[-1].paper if began and all(run.paper for run in began) else 0
     runs = [run for run in began if run.copying and run.paper == paper]
     asked = _Asked(journal, period, follower, paper)
-    orders, copies, skips = asked.rows("orders"), asked.rows("copies"), asked.rows("skips")
-    fills, slippages, latencies = asked.rows("fills"), asked.rows("slippage"), asked.rows("latency")
+    known = Instruments(journal)
+    orders, copies = _labelled(asked.rows("orders"), known), _labelled(asked.rows("copies"), known)
+    skips, fills = asked.rows("skips"), asked.rows("fills")
+    slippages, latencies = asked.rows("slippage"), asked.rows("latency")
     alerts = asked.rows("alerts")
     answers = asked.answers()
-    known = Lots(journal)
     names = [follower] if follower else _names(runs, copies, skips, fills)
     reports = tuple(
         _follower(
@@ -198,6 +199,11 @@ def report(journal: Journal, period: Period, follower: str = "") -> Report:
         latencies=tuple(latencies),
         alerts=tuple(alerts),
     )
+
+
+def _labelled(rows: Sequence[Row], known: Instruments) -> list[Row]:
+    """Add to each order what it is of as a person reads it: a symbol does not tell the weeks of a month apart."""
+    return [{**row, "label": known.label(positions.security_of(row))} for row in rows]
 
 
 def last_day(journal: Journal) -> datetime | None:
@@ -329,7 +335,7 @@ def _of(name: str, rows: Iterable[Row]) -> list[Row]:
     return [row for row in rows if row["follower"] == name]
 
 
-def _leader(orders: Sequence[Row], fills: Sequence[Row], known: Lots) -> LeaderReport:
+def _leader(orders: Sequence[Row], fills: Sequence[Row], known: Instruments) -> LeaderReport:
     statuses = Counter(row["status"] for row in orders)
     return LeaderReport(
         orders=len(orders),
@@ -354,7 +360,7 @@ def _follower(
     *,
     unknown: int,
     realized: Decimal,
-    known: Lots,
+    known: Instruments,
 ) -> FollowerReport:
     reached = [row for row in copies if row["order_id"] is not None]
     refusals = _refusals(skips, answers)
@@ -417,12 +423,12 @@ def _mean_ticks(rows: Sequence[Row]) -> Decimal | None:
     return rupees(sum((ticks * quantity for ticks, quantity in weighed), ZERO) / units)
 
 
-def _multiplier(security: Security, known: Lots) -> int:
-    lot = known.get(security)
-    return 1 if lot is None else lot.multiplier
+def _multiplier(security: Security, known: Instruments) -> int:
+    found = known.get(security)
+    return 1 if found is None else found.multiplier or 1
 
 
-def _traded(fills: Sequence[Row], known: Lots) -> Decimal:
+def _traded(fills: Sequence[Row], known: Instruments) -> Decimal:
     """Add up what each fill was worth; an average is turned back into the price of its last part."""
     total, before = ZERO, dict[str, Decimal]()
     for row in fills:
@@ -434,7 +440,9 @@ def _traded(fills: Sequence[Row], known: Lots) -> Decimal:
     return total
 
 
-def _realized(journal: Journal, period: Period, name: str, fills: Sequence[Row], known: Lots, paper: int) -> Decimal:
+def _realized(
+    journal: Journal, period: Period, name: str, fills: Sequence[Row], known: Instruments, paper: int
+) -> Decimal:
     """Work out what the period's closings brought, at the average price of what they closed."""
     traded = {positions.security_of(row) for row in fills}
     if not traded:

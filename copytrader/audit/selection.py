@@ -9,12 +9,12 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any
 
-from copytrader.audit.words import Lots, tell
+from copytrader.audit.words import Instruments, tell
 from copytrader.core.facts import Level
-from copytrader.core.model import SkipReason
+from copytrader.core.model import SkipReason, label
 from copytrader.journal import Journal, JournalError, Row
 from copytrader.journal.rows import COLUMNS, timestamp
 from copytrader.journal.views import names_an_order, security_of
@@ -78,7 +78,7 @@ def newer(wanted: Wanted, seq: int) -> Wanted:
     return replace(wanted, after=max(seq, wanted.after))
 
 
-def document(row: Row, known: Lots) -> dict[str, Any]:
+def document(row: Row, known: Instruments) -> dict[str, Any]:
     """Return a fact as machines get it: its columns, null where one does not apply, then what else it says."""
     columns = row._asdict()
     text, digest = columns.pop("body"), columns.pop("hash")
@@ -90,7 +90,7 @@ def document(row: Row, known: Lots) -> dict[str, Any]:
     return {**columns, **said, "summary": summary(row, known), "hash": digest}
 
 
-def summary(row: Row, known: Lots) -> str:
+def summary(row: Row, known: Instruments) -> str:
     """Say a fact in plain words, also one that this program cannot read."""
     try:
         return tell(row.fact, known)
@@ -195,13 +195,16 @@ _FAILED = (
 )
 
 
-def _securities(journal: Journal, symbol: str) -> list[str]:
-    """Return the securities whose symbol or underlying has this in it, as they stand in the facts."""
-    pattern = f"%{_literal(symbol)}%"
-    fitting = "SELECT seq FROM instruments WHERE symbol LIKE ? ESCAPE '\\' OR underlying LIKE ? ESCAPE '\\'"
-    sql = f"SELECT DISTINCT {security_of('facts')} FROM facts WHERE seq IN ({fitting})"  # noqa: S608  # constants
-    return [security for (security,) in journal.query(sql, [pattern, pattern])[1]]
-
-
-def _literal(text: str) -> str:
-    return text.replace("\\", "\\\\").replace("%", r"\%").replace("_", r"\_")
+def _securities(journal: Journal, text: str) -> list[str]:
+    """Return the securities with this in their symbol, as Dhan or as a screen writes it, or in their underlying."""
+    _, read = journal.query(
+        f"SELECT DISTINCT {security_of('facts')}, json_extract(body, '$.instrument.symbol'), "  # noqa: S608  # constants
+        "json_extract(body, '$.instrument.underlying'), json_extract(body, '$.instrument.expiry') "
+        "FROM facts WHERE kind = 'InstrumentRead'"
+    )
+    wanted, found = text.casefold(), dict[str, None]()
+    for security, symbol, underlying, expiry in read:
+        dated = label(symbol, date.fromisoformat(expiry) if expiry else None)
+        if any(wanted in name.casefold() for name in (symbol, dated, underlying or "")):
+            found[security] = None
+    return list(found)

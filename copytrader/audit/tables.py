@@ -180,7 +180,7 @@ def _fate(order: Row, status: str) -> str:
 
 
 def _terms(order: Row) -> str:
-    text = f"{order['side']} {order['quantity']} {order['symbol'] or order['security_id']} {order['order_type']}"
+    text = f"{order['side']} {order['quantity']} {order['label']} {order['order_type']}"
     if order["price"]:
         text += f" {order['price']:g}"
     return f"{text} trigger {order['trigger_price']:g}" if order["trigger_price"] else text
@@ -229,10 +229,16 @@ def _milliseconds(value: float) -> Decimal:
 
 def _slippage(report: Report, *, narrow: bool) -> Table:
     prices = () if narrow else ("side", "quantity", "average_price", "leader_price")
-    keys = ("at", "follower", "symbol", *prices, "ticks", "rupees")
+    keys = ("at", "follower", "instrument", *prices, "ticks", "rupees")
+    labels = {row["correlation_id"]: row["label"] for row in report.copies}
     titles = {"at": "time", "average_price": "price", "leader_price": "leader's"}
     rows = [
-        {**{key: row[key] for key in keys}, "at": row["at"][11:19], "rupees": exact(row["rupees"])}
+        {
+            **{key: row.get(key) for key in keys},
+            "at": row["at"][11:19],
+            "instrument": labels.get(row["correlation_id"], row["symbol"]),
+            "rupees": exact(row["rupees"]),
+        }
         for row in report.slippages
     ]
     note = "Positive: the follower did worse than the leader."

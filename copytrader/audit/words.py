@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from copytrader.core.facts import (
     Accepted,
@@ -42,50 +41,37 @@ from copytrader.core.facts import (
     TokenRenewed,
     Unanswered,
 )
-from copytrader.core.model import LEADER, OrderType, Security, SkipReason, Ticket
+from copytrader.core.model import LEADER, Instrument, OrderType, Security, SkipReason, Ticket
 from copytrader.journal import Journal
 from copytrader.journal.views import newest_row_of
 
 
-@dataclass(frozen=True, slots=True)
-class Lot:
-    """What the words need of an instrument."""
-
-    symbol: str
-    lot_size: int
-    tick_size: float
-    multiplier: int
-
-
-class Lots:
+class Instruments:
     """The instruments that a journal knows, as they were read last; each is looked up when it is first asked for."""
 
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
-        self._found: dict[Security, Lot | None] = {}
+        self._found: dict[Security, Instrument | None] = {}
 
-    def get(self, security: Security) -> Lot | None:
+    def get(self, security: Security) -> Instrument | None:
         if security not in self._found:
             self._found[security] = self._look_up(security)
         return self._found[security]
 
-    def _look_up(self, security: Security) -> Lot | None:
-        sql = (
-            "SELECT symbol, lot_size, tick_size, coalesce(multiplier, 1) FROM instruments WHERE seq = "  # noqa: S608
-            + newest_row_of("?")
-        )
-        rows = self._journal.query(sql, [security_key(security)])[1]
-        return Lot(*rows[0]) if rows else None
+    def label(self, security: Security) -> str:
+        """Name what is traded, with the day of its expiry, as every screen does."""
+        found = self.get(security)
+        return found.label if found is not None else f"{security.exchange_segment} {security.security_id}"
+
+    def _look_up(self, security: Security) -> Instrument | None:
+        seq = self._journal.query(f"SELECT {newest_row_of('?')}", [security_key(security)])[1][0][0]
+        row = None if seq is None else self._journal.row(seq)
+        return row.fact.instrument if row is not None and isinstance(row.fact, InstrumentRead) else None
 
 
-def symbol(security: Security, known: Lots) -> str:
-    lot = known.get(security)
-    return lot.symbol if lot is not None else f"{security.exchange_segment} {security.security_id}"
-
-
-def terms(ticket: Ticket, known: Lots) -> str:
+def terms(ticket: Ticket, known: Instruments) -> str:
     """Say an order's terms as a trader would: BUY 75 NIFTY … LIMIT 186.00."""
-    text = f"{ticket.side} {ticket.quantity} {symbol(ticket.security, known)} {ticket.order_type}"
+    text = f"{ticket.side} {ticket.quantity} {known.label(ticket.security)} {ticket.order_type}"
     if ticket.order_type is not OrderType.MARKET:
         text += f" {ticket.price}"
     return f"{text} trigger {ticket.trigger_price}" if ticket.trigger_price else text
@@ -96,26 +82,26 @@ def who(fact: Fact) -> str:
     return getattr(fact, "account", None) or ""
 
 
-def tell(fact: Fact, known: Lots) -> str:
+def tell(fact: Fact, known: Instruments) -> str:
     """Say a fact in one line, without its time and its account."""
-    teller: Callable[[Fact, Lots], str] = _TELLERS[type(fact)]
+    teller: Callable[[Fact, Instruments], str] = _TELLERS[type(fact)]
     return teller(fact, known)
 
 
-def _started(fact: Started, _known: Lots) -> str:
+def _started(fact: Started, _known: Instruments) -> str:
     names = ", ".join(follower.name for follower in fact.desk.followers)
     return f"follow started, version {fact.version or '?'}, for {names or 'nobody'}" + (
         "; a dry run: nothing is sent" if fact.dry_run else ""
     )
 
 
-def _instrument(fact: InstrumentRead, _known: Lots) -> str:
+def _instrument(fact: InstrumentRead, _known: Instruments) -> str:
     row = fact.instrument
     freeze = f", freeze quantity {row.freeze_quantity}" if row.freeze_quantity else ""
-    return f"instrument {row.symbol}: lot {row.lot_size}, tick {row.tick_size}{freeze}"
+    return f"instrument {row.label}: lot {row.lot_size}, tick {row.tick_size}{freeze}"
 
 
-def _seen(fact: OrderSeen, known: Lots) -> str:
+def _seen(fact: OrderSeen, known: Instruments) -> str:
     order = fact.order
     text = f"order {order.order_id} {order.status} by {fact.source.lower()}: {terms(order.ticket, known)}"
     if order.filled_quantity:
@@ -123,34 +109,34 @@ def _seen(fact: OrderSeen, known: Lots) -> str:
     return f"{text} ({order.note})" if order.note else text
 
 
-def _book(fact: BookRead, known: Lots) -> str:
+def _book(fact: BookRead, known: Instruments) -> str:
     said = [f"{order.order_id} {order.status}" for order in fact.orders]
     text = f"order book read, {len(said)} changed" + (f": {', '.join(said[:4])}" if said else "")
     if len(said) > 4:
         text += ", …"
     if fact.positions is not None:
-        held = [f"{each.net_quantity:+} {symbol(each.security, known)}" for each in fact.positions if each.net_quantity]
+        held = [f"{each.net_quantity:+} {known.label(each.security)}" for each in fact.positions if each.net_quantity]
         text += f"; positions {', '.join(held) or 'flat'}"
     return text
 
 
-def _accepted(fact: Accepted, _known: Lots) -> str:
+def _accepted(fact: Accepted, _known: Instruments) -> str:
     return f"{fact.verb.lower()} accepted: order {fact.order_id}" + (f", {fact.status}" if fact.status else "")
 
 
-def _refused(fact: Refused, _known: Lots) -> str:
+def _refused(fact: Refused, _known: Instruments) -> str:
     said = " ".join(part for part in (fact.code, fact.message) if part)
     return f"{fact.verb.lower()} refused, {fact.refusal}: {said or 'no words'}"
 
 
-def _filled(fact: Filled, _known: Lots) -> str:
+def _filled(fact: Filled, _known: Instruments) -> str:
     text = f"order {fact.order_id} filled {fact.filled_quantity} at {fact.average_price}"
     if fact.account != LEADER and fact.leader_price:
         text += f" (leader {fact.leader_price})"
     return text
 
 
-def _skip(fact: Skip, _known: Lots) -> str:
+def _skip(fact: Skip, _known: Instruments) -> str:
     return f"not copied, {fact.reason}: {fact.detail or MEANINGS[fact.reason]}"
 
 

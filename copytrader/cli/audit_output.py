@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from copytrader.audit.report import Period
     from copytrader.audit.selection import Wanted
     from copytrader.audit.verify import Finding
-    from copytrader.audit.words import Lots
+    from copytrader.audit.words import Instruments
     from copytrader.journal import Journal, Row
 
 _LAST = 50
@@ -25,7 +25,7 @@ _LOOK_EVERY = 0.2
 def documents(journal: Journal, wanted: Wanted, limit: int | None) -> Iterator[dict[str, Any]]:
     from copytrader.audit import selection, words
 
-    known = words.Lots(journal)
+    known = words.Instruments(journal)
     for row in selection.find(journal, wanted, limit):
         yield selection.document(row, known)
 
@@ -47,7 +47,7 @@ def show_facts(journal: Journal, wanted: Wanted, limit: int | None, *, as_csv: b
     from copytrader.audit import selection, words
     from copytrader.render import Column
 
-    known = words.Lots(journal)
+    known = words.Instruments(journal)
     most = limit or (None if as_csv else _LAST)
     rows = list(selection.find(journal, wanted, most))
     if as_csv:
@@ -75,7 +75,7 @@ def show_facts(journal: Journal, wanted: Wanted, limit: int | None, *, as_csv: b
 _CSV = ("seq", "cause", "at", "kind", "follower", "leader_order_id", "order_id", "correlation_id", "reason", "summary")
 
 
-def _as_row(row: Row, known: Lots) -> dict[str, object]:
+def _as_row(row: Row, known: Instruments) -> dict[str, object]:
     from copytrader.audit import selection
 
     said = selection.document(row, known)
@@ -100,12 +100,12 @@ def show_tail(journal: Journal, wanted: Wanted, limit: int, *, as_json: bool) ->
     from copytrader import render
     from copytrader.audit import selection, words
 
-    known, seen, last = words.Lots(journal), wanted.after, limit
+    known, seen, last = words.Instruments(journal), wanted.after, limit
     try:
         while True:
             newest = journal.last_seq
             if newest > seen or last:
-                known = words.Lots(journal)
+                known = words.Instruments(journal)
                 for row in selection.find(journal, selection.newer(wanted, seen), last or None):
                     if as_json:
                         render.line(json.dumps(selection.document(row, known)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 
@@ -93,7 +93,8 @@ class Writer:
         self.record(Started(self.now, "1.0", "digest", desk, dry_run, copying))
 
     def instrument(self, security: Security = CALL, symbol: str = "NIFTY-Dec2026-25000-CE", lot: int = 75) -> None:
-        row = Instrument(security, symbol, lot, D("0.05"), underlying=symbol.split("-", maxsplit=1)[0])
+        expiry = date(2026, 12, 29) if security == CALL else None
+        row = Instrument(security, symbol, lot, D("0.05"), underlying=symbol.split("-", maxsplit=1)[0], expiry=expiry)
         self.record(InstrumentRead(self.now, row))
 
     def positions(self, *held: Position, follower: str = "asha") -> None:

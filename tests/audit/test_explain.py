@@ -21,7 +21,7 @@ def test_each_of_an_order_s_names_tells_the_same_story(writer: Writer, order: st
 
     text = told(writer, order)
 
-    assert text.startswith("Leader's order 362261123000001: BUY 150 NIFTY-Dec2026-25000-CE LIMIT 110\n")
+    assert text.startswith("Leader's order 362261123000001: BUY 150 NIFTY-29Dec2026-25000-CE LIMIT 110\n")
     for said in (
         "asha: copied with 75 units, 75 filled, traded",
         "given     sizing ratio 0.5",
@@ -29,7 +29,7 @@ def test_each_of_an_order_s_names_tells_the_same_story(writer: Writer, order: st
         "lot 75, tick 0.05",
         "position from copying before it: +0",
         "the order opens 150 units: 1.0 lots exactly, 1 lots due, carry 0 on BUY",
-        f"place BUY 75 NIFTY-Dec2026-25000-CE LIMIT 110 as {name(1)}",
+        f"place BUY 75 NIFTY-29Dec2026-25000-CE LIMIT 110 as {name(1)}",
         "quantity 75, price 110",
         "place accepted: order 322261123000001, TRANSIT, 24.0 ms after its event",
         "decided 1.0 ms, durable 2.0 ms, sent 1.0 ms, answered 20.0 ms",
@@ -156,7 +156,7 @@ def test_a_changed_copy_is_told_with_the_terms_in_force_and_what_changed(writer:
 
     text = told(writer, name(1))
 
-    assert text.startswith("Leader's order 362261123000001: BUY 450 NIFTY-Dec2026-25000-CE LIMIT 111\n")
+    assert text.startswith("Leader's order 362261123000001: BUY 450 NIFTY-29Dec2026-25000-CE LIMIT 111\n")
     assert "asha: copied with 225 units, 0 filled" in text
     assert "quantity due changed): quantity from 75 to 150\n" in text
     assert "quantity due changed): quantity from 150 to 225, price from 110 to 111\n" in text

@@ -61,7 +61,7 @@ def test_a_fact_also_has_what_is_its_own(writer: Writer) -> None:
     place = next(fact for fact in facts(writer.close()) if fact["kind"] == "Place")
 
     assert place["ticket"]["price"] == "110"
-    assert place["summary"].startswith("place BUY 75 NIFTY-Dec2026-25000-CE LIMIT 110 as ct1-asha")
+    assert place["summary"].startswith("place BUY 75 NIFTY-29Dec2026-25000-CE LIMIT 110 as ct1-asha")
 
 
 @pytest.mark.parametrize(
@@ -74,6 +74,8 @@ def test_a_fact_also_has_what_is_its_own(writer: Writer) -> None:
         (["--order", name(1)], {"Place", "Accepted", "OrderSeen", "Filled", "Ended"}),
         (["--order", "322261123000001"], {"Accepted", "OrderSeen", "Filled", "Ended"}),
         (["--symbol", "reliance"], {"OrderSeen", "Skip"}),
+        (["--symbol", "29dec2026-25000"], {"Place", "Sized", "Accepted", "OrderSeen", "Filled", "Ended", "Skip"}),
+        (["--symbol", "30Dec2026"], set()),
         (["--symbol", "40001"], set()),
         (["--symbol", "%"], set()),
     ],

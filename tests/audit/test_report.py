@@ -58,6 +58,18 @@ def test_the_last_day_on_record_is_reported_when_no_day_is_named(writer: Writer)
     assert report(writer.close())["period"]["since"] == "2026-11-23T00:00:00+05:30"
 
 
+def test_orders_and_slippage_name_the_day_of_expiry(writer: Writer) -> None:
+    """A month has several, and the symbol is the same for all of them."""
+    writer.copied(1, "110.10")
+    path = writer.close()
+
+    orders, slippage = audit(path, "report").stdout.split("\nOrders\n")[1].split("\nSlippage\n")
+
+    assert "BUY 150 NIFTY-29Dec2026-25000-CE LIMIT 110" in orders
+    assert "NIFTY-29Dec2026-25000-CE" in slippage
+    assert "NIFTY-Dec2026" not in orders + slippage
+
+
 def test_latency_is_given_for_each_stage(writer: Writer) -> None:
     writer.copied(1, times=True)
 
