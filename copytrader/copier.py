@@ -2,9 +2,8 @@
 
 Everything that happens enters by `Copier.handle`: the engine decides, the journal records the
 event and its decisions in one durable commit, and only then do the commands leave, each
-in a task of its own whose answer comes in by the same door.  Streams are the fast
-path; the order books, read at start, after each reconnect, at a steady pace and whenever
-the engine asks, are the truth.
+in a task of its own whose answer comes in by the same door.  What comes from the accounts
+is heard in `listening`, what leaves goes by `sending`.
 
 This module decides nothing about orders.  The clock, the brokers and the streams come in
 from outside, so that a simulation with a virtual clock runs the same code.
@@ -14,11 +13,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from copytrader import reach, readings
 from copytrader.account import Account
@@ -30,54 +28,40 @@ from copytrader.core.facts import (
     BookRead,
     Cancel,
     Command,
-    Connected,
     Decision,
-    Disconnected,
     Event,
     Fact,
-    FrameRefused,
     InstrumentRead,
     Level,
     Modify,
-    NotFound,
     Noticed,
     OrderSeen,
     Place,
-    Source,
     Started,
     Stopped,
     Ticked,
-    TokenRefused,
     TokenRenewed,
     Unanswered,
 )
-from copytrader.core.model import LEADER, Desk, Funds, Instrument, Order, Position, Security
+from copytrader.core.model import LEADER, Desk, Instrument, Order, Security
 from copytrader.core.state import State
 from copytrader.crash import crash_point
 from copytrader.dhan.answers import verb_of
 from copytrader.dhan.bodies import Profile
 from copytrader.dhan.broker import BrokerError, TokenError
-from copytrader.dhan.fields import FrameError
-from copytrader.dhan.frames import NotAnOrder, read_frame
-from copytrader.dhan.stream import Frame, LoggedIn, Lost
 from copytrader.failure import ExitCode, Failure
+from copytrader.listening import Listener, wait_for
 from copytrader.sending import Send, Sender
 
 _log = logging.getLogger(__name__)
 
-SILENT_AFTER = timedelta(seconds=5)
-LOOK_UP_PAUSES = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0)
 WORDS_EVERY = 0.2
-BUFFER_AT_MOST = 5.0
-_BOOK_PAUSE = 0.25
 _MIND_EVERY = 2.0
 _IDLE_FOR = timedelta(seconds=1)
 _COMMITS_TO_MOVE = 50
 """After so many commits the journal is put in order when nothing happens, so that this falls on no order."""
-_UNREAD_EVERY = 5.0
 _TRIES = 4
 _GOODBYE = 5.0
-_RAW_AT_MOST = 4096
 
 
 class Journal(Protocol):
@@ -92,13 +76,6 @@ class Journal(Protocol):
     def words(self) -> list[tuple[int, Event]]: ...
 
     def checkpoint(self) -> bool: ...
-
-
-class _Book(NamedTuple):
-    """An order book as it was read, with a line for each row that could not be."""
-
-    rows: tuple[Order, ...]
-    problems: tuple[str, ...]
 
 
 Watcher = Callable[[Event, Sequence[Decision]], None]
@@ -144,9 +121,9 @@ class Copier:
         self._unanswered = unanswered
         self._watch: Watcher = _nobody
         self._sender = Sender(self.accounts, now, self)
+        self._listener = Listener(self.accounts, now, self, poll_seconds)
         self._rearm = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._resolving: set[str] = set()
         self._learned: set[Security] = set()
         self._failed: asyncio.Future[None] | None = None
         self._untold: list[tuple[Event, tuple[Decision, ...]]] = []
@@ -254,11 +231,7 @@ class Copier:
             if name in self.accounts:
                 self.accounts[name].poke.set()
         self.state.ask_books.clear()
-        for piece in self.state.unknowns():
-            if piece.order_id or piece.correlation_id in self._resolving or piece.follower not in self.accounts:
-                continue
-            self._resolving.add(piece.correlation_id)
-            self.start(self._resolve(piece.correlation_id, self.accounts[piece.follower]))
+        self._listener.look_up_unknowns()
 
     def notice(self, level: Level, text: str, account: str | None = None, key: str = "") -> None:
         """Record and alert what no order shows."""
@@ -285,231 +258,6 @@ class Copier:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         task.add_done_callback(self.ended)
-
-    async def _resolve(self, correlation_id: str, account: Account) -> None:
-        """Look for an order whose placing was not answered, with growing pauses, until its fate is known."""
-        attempt = 0
-        try:
-            while True:
-                await asyncio.sleep(LOOK_UP_PAUSES[min(attempt, len(LOOK_UP_PAUSES) - 1)])
-                attempt += 1
-                if not self._is_unknown(correlation_id):
-                    return
-                await self._look_up(correlation_id, account)
-        finally:
-            self._resolving.discard(correlation_id)
-
-    def _is_unknown(self, correlation_id: str) -> bool:
-        piece = self.state.slices.get(correlation_id)
-        return piece is not None and piece.unknown and not piece.order_id
-
-    async def _look_up(self, correlation_id: str, account: Account) -> None:
-        """Ask by name and in the book; only when both answer, and neither knows it, is it not found."""
-        try:
-            found = await account.broker.find(correlation_id)
-            crash_point("looked-up")
-            if found is not None:
-                self.handle(OrderSeen(self._now(), account.name, found, Source.LOOKUP))
-                return
-            book = await self._orders(account)
-        except BrokerError as error:
-            self._note_trouble(account, error)
-            return
-        self._feed_rows(account, book.rows)
-        is_there = bool(book.problems) or any(row.correlation_id == correlation_id for row in book.rows)
-        if self._is_unknown(correlation_id) and not is_there:
-            self.handle(NotFound(self._now(), account.name, correlation_id))
-
-    # --- Books --------------------------------------------------------------------------
-
-    async def _orders(self, account: Account) -> _Book:
-        rows, problems = await account.broker.orders()
-        crash_point("book-read", account.name)
-        account.last_book = self._now()
-        account.trouble = ""
-        account.unreadable = account.unreadable or bool(problems)
-        for problem in problems:
-            self._say(account, f"a row of the order book cannot be read: {problem}")
-        return _Book(rows, problems)
-
-    def _say(self, account: Account, text: str) -> None:
-        if account.trouble != text:
-            account.trouble = text
-            _log.warning("%s: %s", account.name, text)
-
-    def _note_trouble(self, account: Account, error: BrokerError) -> None:
-        if isinstance(error, TokenError) and not self.is_refused(account.name):
-            self.handle(TokenRefused(self._now(), account.name, error.refusal, str(error)))
-        self._say(account, f"cannot be read: {error}")
-
-    def _feed_rows(
-        self,
-        account: Account,
-        rows: tuple[Order, ...],
-        positions: tuple[Position, ...] | None = None,
-        funds: Funds | None = None,
-    ) -> None:
-        """Give the engine what changed since the last reading, if anything did."""
-        changed = tuple(
-            row for row in rows if account.rows.get(row.order_id) != row or readings.is_odd(self.state, account, row)
-        )
-        account.rows.update((row.order_id, row) for row in changed)
-        first = not readings.is_ready(self.state, account)
-        holdings = self._has_holdings(account, positions)
-        if positions is not None:
-            same = positions == account.positions and holdings == account.holdings
-            if same and not changed and not first and readings.agree_with(self.state, account, positions):
-                account.positions_at, positions = self._now(), None
-            else:
-                account.positions, account.positions_at, account.holdings = positions, self._now(), holdings
-        awaited = first or readings.are_awaited(self.state, account)
-        if not (changed or positions is not None or funds is not None or awaited):
-            return
-        before = readings.known(self.state, changed)
-        self.handle(BookRead(self._now(), account.name, changed, positions, funds, holdings))
-        if account.name == LEADER and not first:
-            self._suspect(account, readings.told_first(self.state, before))
-
-    def _has_holdings(self, account: Account, positions: tuple[Position, ...] | None) -> bool:
-        """Whether positions show the shares in the demat account too; where they begin not to, it is said."""
-        problem = account.broker.holdings_problem if positions is not None else ""
-        if problem and account.holdings:
-            text = f"{account.name}: its holdings cannot be read: {problem}; what it has in CNC and MTF counts on"
-            self.notice(Level.WARNING, text, account.name, f"holdings-{account.name}")
-        return not problem
-
-    async def _read(self, account: Account, *, positions: bool) -> bool:
-        """Read an account's book, with its positions if wanted; False when that could not be done.
-
-        Positions count only beside all orders that made them, and with all their fills.  A row that cannot be
-        read in any attempt is of an order that we shall not understand later either, and counts as part of the
-        position alone.
-        """
-        try:
-            if not positions:
-                self._feed_rows(account, (await self._orders(account)).rows)
-                return True
-            funds = await self._funds(account)
-            unreadable = set[tuple[str, ...]]()
-            for attempt in range(1, _TRIES + 1):
-                before = await self._orders(account)
-                held = await account.broker.positions()
-                after = await self._orders(account)
-                unreadable |= {before.problems, after.problems}
-                is_whole = not (before.problems or after.problems) or (attempt == _TRIES and len(unreadable) == 1)
-                is_behind = readings.are_behind(self.state, account, after.rows, held, self._now())
-                if is_whole and not is_behind and readings.are_one(self.state, account, before.rows, after.rows):
-                    self._feed_rows(account, after.rows, held, funds)
-                    return True
-                await asyncio.sleep(_BOOK_PAUSE)
-            if readings.is_ready(self.state, account):
-                self._feed_rows(account, after.rows)
-            else:
-                self._say(account, f"nothing is copied yet: {readings.misfit(self.state, account, after.rows)}")
-        except BrokerError as error:
-            self._note_trouble(account, error)
-        return False
-
-    async def _funds(self, account: Account) -> Funds | None:
-        """Read the day's capital once; None where it cannot be had."""
-        known = self.state.leader_funds
-        if account.name != LEADER:
-            follower = self.state.accounts.get(account.name)
-            known = follower.funds if follower is not None else None
-        if known is not None:
-            return None
-        try:
-            return await account.broker.funds()
-        except TokenError:
-            raise
-        except BrokerError as error:
-            self._say(account, f"funds cannot be read: {error}")
-            return None
-
-    async def _poll(self, account: Account) -> None:
-        """Read the book at a steady pace, at once when asked, and soon again when it could not be read."""
-        pace = self._poll_seconds or None
-        while True:
-            soon = account.again or (account.name == LEADER and readings.leader_is_doubted(self.state))
-            await _wait(account.poke, min(pace or _UNREAD_EVERY, _UNREAD_EVERY) if soon else pace)
-            account.poke.clear()
-            await self._refresh(account, positions=readings.are_wanted(self.state, account, self._now()))
-            self._doubt_stream(account)
-            await asyncio.sleep(_BOOK_PAUSE)
-
-    async def _refresh(self, account: Account, *, positions: bool) -> bool:
-        """Read an account's book, and note whether it can be read, and whether it is to be read again soon."""
-        done = await self._read(account, positions=positions)
-        account.again = not done
-        account.unread = not done and (bool(account.trouble) or not readings.is_ready(self.state, account))
-        return done
-
-    def _suspect(self, account: Account, order_ids: Iterable[str]) -> None:
-        """Note what the book told first: the stream should say it too, within a moment."""
-        if account.connected and not account.catching_up:
-            for order_id in order_ids:
-                account.suspects.setdefault(order_id, self._now())
-
-    def _doubt_stream(self, account: Account) -> None:
-        """Find out a stream that is alive but silent: the book knew first, and the frame never came."""
-        now = self._now()
-        silent = [order_id for order_id, since in account.suspects.items() if now - since >= SILENT_AFTER]
-        if not silent:
-            return
-        account.suspects.clear()
-        text = f"the book shows order {silent[0]}, the stream did not"
-        self._say(account, text)
-        account.stream.force_reconnect(text)
-
-    # --- Streams ------------------------------------------------------------------------
-
-    async def _listen(self, account: Account) -> None:
-        async for news in account.stream.listen():
-            match news:
-                case LoggedIn():
-                    account.connected = True
-                    self.handle(Connected(self._now(), account.name))
-                    if self.ready.is_set():
-                        account.catching_up = True
-                        self.start(self._catch_up(account))
-                case Frame(text=text):
-                    account.last_frame = self._now()
-                    if account.catching_up:
-                        account.buffer.append(text)
-                    else:
-                        self._take_frame(account, text)
-                case Lost(detail=detail):
-                    if account.connected:
-                        self.handle(Disconnected(self._now(), account.name, detail))
-                    else:
-                        self._say(account, f"the order stream: {detail}")
-                    account.connected = False
-
-    async def _catch_up(self, account: Account) -> None:
-        """After a reconnect the book comes first, then the frames that arrived meanwhile."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(BUFFER_AT_MOST):
-                await self._refresh(account, positions=True)
-        account.catching_up = False
-        waiting, account.buffer = account.buffer, []
-        for text in waiting:
-            self._take_frame(account, text)
-
-    def _take_frame(self, account: Account, text: str) -> None:
-        crash_point("frame-received", account.name)
-        now = self._now()
-        try:
-            order = read_frame(text, account.client_id)
-        except NotAnOrder:
-            return
-        except FrameError as error:
-            self.handle(FrameRefused(now, account.name, str(error), text[:_RAW_AT_MOST]))
-            account.unreadable = True
-            account.poke.set()
-            return
-        crash_point("frame-read", account.name)
-        account.suspects.pop(order.order_id, None)
-        self.handle(OrderSeen(now, account.name, order, Source.STREAM, text[:_RAW_AT_MOST]))
 
     # --- Out of reach ---------------------------------------------------------------------
 
@@ -553,7 +301,7 @@ class Copier:
         while True:
             wake = self.state.next_wake
             delay = None if wake is None else max((wake - self._now()).total_seconds(), 0)
-            await _wait(self._rearm, delay)
+            await wait_for(self._rearm, delay)
             self._rearm.clear()
             now, wake = self._now(), self.state.next_wake
             if wake is not None and wake <= now:
@@ -603,14 +351,14 @@ class Copier:
         if self._copying:
             self.start(self._mind())
         for account in self.accounts.values():
-            self.start(self._listen(account))
+            self.start(self._listener.listen(account))
         followers = [account for name, account in self.accounts.items() if name != LEADER]
         await asyncio.gather(*(self._begin(account) for account in followers))
         self._adopt_strays()
         if LEADER in self.accounts:
             await self._begin_with(self.accounts[LEADER])
         for account in self.accounts.values():
-            self.start(self._poll(account))
+            self.start(self._listener.poll(account))
         self.start(self._tick())
         self.start(self._hear())
         self.ready.set()
@@ -619,16 +367,16 @@ class Copier:
     async def _begin_with(self, leader: Account) -> None:
         """Read the leader's book, once its stream is logged in wherever its orders are to be copied."""
         leader.catching_up = True
-        while not await self._refresh(leader, positions=True):
+        while not await self._listener.refresh(leader, positions=True):
             await asyncio.sleep(1)
         while self._copying and not leader.connected:
             await asyncio.sleep(0.01)
-        await self._catch_up(leader)
+        await self._listener.catch_up(leader)
 
     async def _begin(self, account: Account) -> None:
         """Read a follower's book; one that cannot be read is tried again later, and does not hold up the others."""
         for attempt in range(_TRIES):
-            if await self._refresh(account, positions=True):
+            if await self._listener.refresh(account, positions=True):
                 return
             known = self.state.accounts.get(account.name)
             if known is not None and known.blocked is not None:
@@ -666,10 +414,10 @@ class Copier:
                     "get today's with: copytrader login leader",
                     code=ExitCode.TOKEN,
                 ) from None
-            self._note_trouble(account, error)
+            self._listener.note_trouble(account, error)
             return
         except BrokerError as error:
-            self._say(account, f"the token cannot be checked: {error}")
+            self._listener.say(account, f"the token cannot be checked: {error}")
             return
         account.profile = profile
         if profile.client_id != account.client_id:
@@ -695,7 +443,7 @@ class Copier:
         try:
             account.profile = await account.broker.profile()
         except BrokerError as error:
-            self._note_trouble(account, error)
+            self._listener.note_trouble(account, error)
 
     def renewed(self, name: str, profile: Profile) -> None:
         """Go on with an account's new token, which was checked: read its book, log its stream in again."""
@@ -731,17 +479,6 @@ def _resized(before: Instrument, now: Instrument) -> list[tuple[str, object, obj
         ("freeze quantity", before.freeze_quantity, now.freeze_quantity),
     )
     return [(what, old, new) for what, old, new in sizes if old != new]
-
-
-async def _wait(event: asyncio.Event, seconds: float | None) -> None:
-    """Wait for an event, at most so long.
-
-    `asyncio.wait_for` would do, but before Python 3.12 it swallows a cancellation that comes
-    together with the event, and the task that waits could not be stopped.
-    """
-    with suppress(TimeoutError):
-        async with asyncio.timeout(seconds):
-            await event.wait()
 
 
 def _orders_of(event: Event) -> Sequence[Order]:

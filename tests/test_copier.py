@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from copytrader.account import Account
-from copytrader.copier import Copier, _wait
+from copytrader.copier import Copier
 from copytrader.core.facts import Accepted, Command, Event, Modify, OrderSeen, Place, Source, Verb
 from copytrader.core.model import (
     IST,
@@ -31,6 +31,7 @@ from copytrader.dhan.answers import Outcome
 from copytrader.dhan.bodies import Profile
 from copytrader.dhan.stream import LoggedIn, StreamEvent
 from copytrader.journal import Journal
+from copytrader.listening import wait_for
 from tests.core.play import NIFTY, D, follower, instrument, ticket
 from tests.simulation.loop import VirtualLoop
 
@@ -390,7 +391,7 @@ def test_a_mistake_at_one_follower_holds_up_no_exit_of_another() -> None:
 def test_a_task_that_waits_can_be_stopped_in_the_moment_in_which_its_wait_ends() -> None:
     async def story() -> bool:
         event = asyncio.Event()
-        waiting = asyncio.ensure_future(_wait(event, 10))
+        waiting = asyncio.ensure_future(wait_for(event, 10))
         await asyncio.sleep(0)
         event.set()
         waiting.cancel()

@@ -100,9 +100,9 @@ RULES = (
     ),
     Rule(
         "a look-up that failed does not say that there is no order",
-        "copier.py",
-        "            self._note_trouble(account, error)\n            return\n        self._feed_rows(account, book.rows)",
-        "            self._note_trouble(account, error)\n            book = _Book((), ())\n        self._feed_rows(account, book.rows)",
+        "listening.py",
+        "            self.note_trouble(account, error)\n            return\n        self._feed_rows(account, book.rows)",
+        "            self.note_trouble(account, error)\n            book = _Book((), ())\n        self._feed_rows(account, book.rows)",
     ),
     Rule(
         "a book that could not be read is not empty, nor a position flat",
@@ -203,14 +203,14 @@ RULES = (
     ),
     Rule(
         "the books are read again and again",
-        "copier.py",
-        "            await self._refresh(account, positions=readings.are_wanted(self.state, account, self._now()))\n",
+        "listening.py",
+        "            await self.refresh(account, positions=readings.are_wanted(self._state, account, self._now()))\n",
         "            await asyncio.sleep(0)\n",
     ),
     Rule(
         "an unanswered order is looked up",
-        "copier.py",
-        "            self.start(self._resolve(piece.correlation_id, self.accounts[piece.follower]))",
+        "listening.py",
+        "            self._door.start(self._resolve(piece.correlation_id, self._accounts[piece.follower]))",
         "            pass",
     ),
 )
