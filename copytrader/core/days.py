@@ -32,6 +32,10 @@ def start(state: State, event: Started, at: datetime, news: News) -> None:
             account.follower, account.ready, account.blocked = follower, False, None
     for name in set(state.accounts) - {follower.name for follower in event.desk.followers}:
         state.accounts[name].ready = False
+    for account in state.accounts.values():
+        for piece in account.open.values():
+            if piece.copy is not None:  # its order was let go while the follower was left out
+                state.holding(piece.key).active[piece.leader_order_id] = piece.copy.leader
     for holding in state.holdings.values():
         for order in holding.active.values():
             for name in state.accounts:

@@ -161,7 +161,7 @@ def _is_settled(state: State, order: LeaderOrder) -> bool:
         if copy.skip is None and not copy.was_sent:
             return False
         judged = copy.opens <= order.opened <= max(copy.opens, copy.judged_opened)
-        if order.known.is_dead and (copy.units or copy.exact) and not judged:
+        if (copy.units or copy.exact) and not judged and (order.known.is_dead or order.opened > copy.opens):
             return False
         if not order.known.is_dead and _is_behind(state, order, copy):
             return False

@@ -128,10 +128,9 @@ def _within_room(scene: Scene, order: LeaderOrder, copy: Copy) -> int:
         return max(copy.units, opened)
     if sign not in scene.room:
         scene.room[sign] = room.entry_room(scene.holding, scene.share, sign, scene.lot)
-    granted = min(copy.units - opened, scene.room[sign])
-    if order.known.is_done:
-        granted = min(granted, sizing.nearest_lots(max(copy.due - opened, 0), scene.lot))
-    scene.room[sign] -= granted
+    left, is_over = scene.room[sign], order.known.is_done
+    granted = min(copy.units - opened, left.over if is_over else left.all, left.all)
+    scene.room[sign] = left.without(granted, is_over=is_over)
     return opened + granted
 
 
@@ -234,7 +233,7 @@ def _adjust(scene: Scene, order: LeaderOrder, piece: Slice, quantity: int, opens
     over = _over_terms(scene, order, piece, wanted)
     if over is not None and piece.copy is not None:
         scene.desk.skip(piece.copy, *over)
-        return want_cancel(scene, piece, f"the leader's new terms are not copied: {over[1]}")
+        return want_cancel(scene, piece, f"the leader's new terms are not copied: {over[1]}", renew=True)
     rank = Rank.EXIT if piece.role is Role.EXIT else Rank.MODIFY
     why = "the leader's terms or the quantity due changed"
     modify = Modify(scene.name, order.known.order_id, piece.correlation_id, piece.order_id, wanted, why, opens)

@@ -121,6 +121,8 @@ def _unknown_instrument(scene: Scene) -> tuple[SkipReason, str]:
 
 def _judge_entry(scene: Scene, order: LeaderOrder, copy: Copy) -> None:
     """Give an order that opens its lots, or the reason why it gets none."""
+    if _is_to_be_resumed(order, copy):
+        _resume(scene, order, copy)
     if _is_to_be_judged(scene, order, copy):
         opens = scene.parts(order).opens
         if opens <= 0:
@@ -156,6 +158,24 @@ def _is_to_be_judged(scene: Scene, order: LeaderOrder, copy: Copy) -> bool:
     if reason is SkipReason.UNKNOWN_INSTRUMENT:
         return True
     return copy.lots is None and reason in (SkipReason.NOTHING_TO_EXIT, SkipReason.BELOW_ONE_LOT)
+
+
+def _is_to_be_resumed(order: LeaderOrder, copy: Copy) -> bool:
+    """Whether a copy was cancelled for the leader's terms, and these are others."""
+    if not (copy.slices and copy.lots) or copy.skip is None or copy.is_open:
+        return False
+    return copy.skip.reason in _FOR_OTHER_TERMS and copy.judged_ticket is not order.known.ticket
+
+
+def _resume(scene: Scene, order: LeaderOrder, copy: Copy) -> None:
+    """Let a copy that was cancelled for the leader's terms go on by the new ones, as large as it was."""
+    assert copy.lots is not None
+    size = copy.lots * scene.lot
+    reason = _refusal(scene, order) or _over_limit(scene, order, size, size - copy.opened)
+    if reason is None:
+        scene.desk.decide(_as_before(scene, order, copy))
+    else:
+        scene.desk.skip(copy, *reason)
 
 
 def _refusal(scene: Scene, order: LeaderOrder) -> tuple[SkipReason, str] | None:
@@ -249,11 +269,11 @@ def _over_limit(scene: Scene, order: LeaderOrder, total: int, adds: int) -> tupl
 
 def _resize(scene: Scene, order: LeaderOrder, copy: Copy) -> None:
     """Follow a change of the part that opens: more, less, or given up."""
-    if copy.lots is None or not (copy.lots or copy.exact) or scene.instrument is None:
+    if copy.lots is None or scene.instrument is None or (copy.skip is not None and not (copy.lots or copy.exact)):
         return
     opens = scene.parts(order).opens
     grown = copy.judged_ticket is not order.known.ticket or order.opened > max(copy.opens, copy.judged_opened)
-    if opens == copy.opens or (opens > copy.opens and not grown):
+    if opens == copy.opens or (opens > copy.opens and order.known.is_done and not grown):
         return
     sized = _resized(scene, order, copy, opens)
     if sized is None:
@@ -297,6 +317,8 @@ def _resized(scene: Scene, order: LeaderOrder, copy: Copy, opens: int) -> Sized 
     share, side = scene.share, order.known.ticket.side
     carry = share.carry if share.carry_side is side else ZERO
     if scene.account.follower.sizing.mode in (SizingMode.LOTS, SizingMode.RISK):
+        if opens and not copy.lots:
+            return _sized(scene, order, copy, opens)
         lots = copy.lots if opens else 0
         return Sized(scene.name, order.known.order_id, lots, opens, ZERO, carry, side, f"the order opens {opens}")
     factor = _factor(scene)

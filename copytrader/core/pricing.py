@@ -6,6 +6,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 from copytrader.core import sizing
+from copytrader.core.copied_position import held
 from copytrader.core.facts import Level, Role
 from copytrader.core.model import ZERO, OrderType, SkipReason, Ticket
 from copytrader.core.scene import Scene, rules_of
@@ -116,8 +117,13 @@ def goes_at_market(scene: Scene, order: LeaderOrder, piece: Slice) -> bool:
 
 
 def _is_left_behind(scene: Scene, order: LeaderOrder, piece: Slice) -> bool:
-    """The leader's stop filled at the market; the copy rests at its protective limit, which the market has passed."""
+    """The leader's stop filled at the market; the copy rests at its protective limit, which the market has passed.
+
+    Where what it is to close is not held yet, it waits for the entry, as the leader's did not have to.
+    """
     if order.known.ticket.order_type is not OrderType.STOP_LOSS_MARKET or order.filled_at is None or piece.opens:
+        return False
+    if held(scene.holding, scene.share, -piece.asked.side.sign) < piece.remaining:
         return False
     wait = order.filled_at + timedelta(seconds=rules_of(scene.state).market_wait_seconds)
     scene.wake(wait)

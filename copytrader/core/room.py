@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from copytrader.core.copied_position import due_in, held
-from copytrader.core.exposure import is_immediate, opens_left
+from copytrader.core.exposure import opens_left
 from copytrader.core.model import Units
 from copytrader.core.sizing import nearest_lots, quotient
 from copytrader.core.state import Copy, Holding, LeaderOrder, Share
@@ -18,7 +20,7 @@ def still_to_open(holding: Holding, follower: str, sign: int, *, filled_only: bo
             continue
         if order.known.ticket.side.sign == sign:
             still = _still_to_open(holding, order, copy)
-            total += min(still, max(copy.opened - copy.due, 0)) if filled_only else still
+            total += min(still, _ahead(order, copy)) if filled_only else still
     return total
 
 
@@ -33,7 +35,12 @@ def filled_ahead(holding: Holding, order: LeaderOrder, copy: Copy) -> int:
         return 0
     if not copy.opened:
         return 0
-    return int(min(_still_to_open(holding, order, copy), max(copy.opened - copy.due, 0)))
+    return int(min(_still_to_open(holding, order, copy), _ahead(order, copy)))
+
+
+def _ahead(order: LeaderOrder, copy: Copy) -> Units:
+    """What a copy has opened beyond its share of what the leader's order has; what was closed since counts in both."""
+    return max(copy.opened - quotient(copy.units * order.opened, max(copy.opens, order.opened, 1)), 0)
 
 
 def lagging(holding: Holding, share: Share, sign: int, lot_size: int) -> int:
@@ -75,32 +82,35 @@ def _justified(holding: Holding, share: Share, sign: int) -> Units:
     return due_in(share, sign) + still_to_open(holding, share.follower, sign, filled_only=True)
 
 
-def entry_room(holding: Holding, share: Share, sign: int, lot_size: int) -> int:
-    """How much the follower's entries on one side may still fill, once the leader has begun to get out."""
-    due = due_in(share, sign) * _left_by_immediate_exits(holding, sign)
+class Room(NamedTuple):
+    """How much the follower's entries on one side may still fill: those whose leader orders are over, and all."""
+
+    over: int
+    all: int
+
+    def without(self, granted: int, *, is_over: bool) -> Room:
+        return Room(self.over - granted if is_over else self.over, self.all - granted)
+
+
+def entry_room(holding: Holding, share: Share, sign: int, lot_size: int) -> Room:
+    """How much the follower's entries on one side may still fill, once the leader has begun to get out.
+
+    Those that are over may fill what is due and not held; the rest is left to those that work.
+    """
+    due = due_in(share, sign)
     kept = min(held(holding, share, sign) - lagging(holding, share, sign, lot_size), _justified(holding, share, sign))
-    room = due + still_to_open(holding, share.follower, sign) - kept
-    return nearest_lots(max(room, 0), lot_size)
+    working = still_to_open(holding, share.follower, sign)
+    return Room(
+        nearest_lots(max(due - kept, 0), lot_size),
+        nearest_lots(max(due + working - kept, 0), lot_size),
+    )
 
 
 def is_leaving(holding: Holding, sign: int) -> bool:
     """Whether the leader gets, or got, out of what its orders on one side open: entries may have to shrink."""
     net = holding.leader_net or 0
     for order in holding.active.values():
-        if order.known.ticket.side.sign == sign:
-            if order.standing != order.opened or (net * sign < 0 and not order.only_exits):
-                return True
-        elif order.only_exits and is_immediate(order):
+        left = order.standing != order.opened or (net * sign < 0 and not order.only_exits)
+        if left and order.known.ticket.side.sign == sign:
             return True
     return False
-
-
-def _left_by_immediate_exits(holding: Holding, sign: int) -> Units:
-    """The fraction of the leader's position that remains when its market exits have filled."""
-    net = abs(holding.leader_net or 0)
-    going = sum(
-        order.known.remaining
-        for order in holding.active.values()
-        if order.known.ticket.side.sign != sign and order.only_exits and is_immediate(order)
-    )
-    return quotient(max(net - going, 0), net) if net else 1

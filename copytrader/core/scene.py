@@ -83,7 +83,7 @@ class Scene:
         self.instrument = desk.state.instruments.get(holding.key.security)
         self.lot = self.instrument.lot_size if self.instrument is not None else 1
         self.surplus = 0
-        self.room: dict[int, int] = {}
+        self.room: dict[int, room.Room] = {}
         self._leaving: dict[int, bool] = {}
 
     def parts(self, order: LeaderOrder) -> exposure.Parts:

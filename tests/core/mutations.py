@@ -153,7 +153,7 @@ MUTATIONS = (
     Mutation(
         "an entry is given up when the leader gets out before it filled",
         "gap.py",
-        "    granted = min(copy.units - opened, scene.room[sign])\n",
+        "    granted = min(copy.units - opened, left.over if is_over else left.all, left.all)\n",
         "    granted = copy.units - opened\n",
     ),
     Mutation(
@@ -303,8 +303,8 @@ MUTATIONS = (
     Mutation(
         "an order that came to nothing gives its part of a lot back",
         "fold.py",
-        "        if order.known.is_dead and (copy.units or copy.exact) and not judged:\n",
-        "        if order.known.is_dead and copy.units and not judged:\n",
+        "        if (copy.units or copy.exact) and not judged and (",
+        "        if copy.units and not judged and (",
     ),
     Mutation(
         "what another order has had of a part of a lot is owed",
@@ -696,5 +696,59 @@ MUTATIONS = (
         "answers.py",
         "            _say_unreached(account, piece, answer.detail, news)\n",
         "            pass\n",
+    ),
+    Mutation(
+        "what is ahead of the leader's entry is reckoned by its fills, not by what is due",
+        "room.py",
+        "copy.opened - quotient(copy.units * order.opened, max(copy.opens, order.opened, 1)), 0)",
+        "copy.opened - copy.due, 0)",
+    ),
+    Mutation(
+        "an entry that is over leaves the room to those that work",
+        "gap.py",
+        "left.over if is_over else left.all, left.all)",
+        "left.all)",
+    ),
+    Mutation(
+        "an entry is not cut for what an exit on its way closes",
+        "room.py",
+        "        nearest_lots(max(due - kept, 0), lot_size),\n",
+        "        nearest_lots(max(due - max(kept, 0), 0), lot_size),\n",
+    ),
+    Mutation(
+        "an opening part comes back when the position behind it goes",
+        "judging.py",
+        "(opens > copy.opens and order.known.is_done and not grown)",
+        "(opens > copy.opens and not grown)",
+    ),
+    Mutation(
+        "an opening part of a fixed size comes back too",
+        "judging.py",
+        "        if opens and not copy.lots:\n",
+        "        if opens and copy.lots is None:\n",
+    ),
+    Mutation(
+        "a stop that was left behind waits for what it is to close",
+        "pricing.py",
+        "    if held(scene.holding, scene.share, -piece.asked.side.sign) < piece.remaining:\n",
+        "    if held(scene.holding, scene.share, -piece.asked.side.sign) < 0:\n",
+    ),
+    Mutation(
+        "an order that opened more than it was to is judged before it is let go",
+        "fold.py",
+        "(order.known.is_dead or order.opened > copy.opens):",
+        "order.known.is_dead:",
+    ),
+    Mutation(
+        "an order that was let go while its follower was left out is looked at again",
+        "days.py",
+        "                state.holding(piece.key).active[piece.leader_order_id] = piece.copy.leader\n",
+        "                pass\n",
+    ),
+    Mutation(
+        "a copy cancelled for its price goes on with a better one",
+        "judging.py",
+        "    if _is_to_be_resumed(order, copy):\n",
+        "    if copy.slices and _is_to_be_resumed(order, copy) and copy.lots is None:\n",
     ),
 )

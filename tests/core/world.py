@@ -78,6 +78,7 @@ from copytrader.core.model import (
     Ticket,
     Validity,
 )
+from copytrader.core.sightings import contradicts
 from copytrader.core.state import Key, State
 from tests.core.play import START
 
@@ -309,12 +310,19 @@ class World:
         rows = []
         for live in ours.values():
             row = live.seen()
-            if live.arrived and live.account == account and self.shown.get((account, live.order_id)) != row:
+            if not (live.arrived and live.account == account):
+                continue
+            if self.shown.get((account, live.order_id)) != row or self._is_odd(live, row):
                 self.shown[account, live.order_id] = row
                 rows.append(row)
         nets = self.net if account == LEADER else {key: self.held[account, key] for key in self.keys}
         positions = tuple(Position(key.security, key.product, net) for key, net in nets.items() if net)
         self.handle(BookRead(self.now, account, tuple(rows), positions))
+
+    def _is_odd(self, live: Live, row: Order) -> bool:
+        """Whether the copier would give the engine an unchanged row again."""
+        piece = self.state.by_order_id.get((live.account, live.order_id))
+        return piece is not None and piece.is_open and (piece.is_doubtful or contradicts(piece, row))
 
     def _looks_up(self) -> None:
         for piece in self.state.unknowns():

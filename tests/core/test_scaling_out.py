@@ -1,0 +1,275 @@
+"""The leader gets out of a part while something of an entry still works: what is held must follow what the leader has."""
+
+from __future__ import annotations
+
+import pytest
+
+from copytrader.core.facts import OrderSeen, Place, Source, Started
+from copytrader.core.model import (
+    LEADER,
+    Desk,
+    Limits,
+    Order,
+    OrderStatus,
+    OrderType,
+    Side,
+    Sizing,
+    SizingMode,
+)
+from tests.core.play import D, Held, Play, follower, instrument, ticket
+
+ONE = follower(ratio="1")
+MARKET = {"price": "0", "order_type": OrderType.MARKET}
+
+
+def settles(play: Play, seconds: int = 120) -> None:
+    """Let market orders fill and books be read until nothing more happens."""
+    for _ in range(seconds // 5):
+        for held in play.of():
+            if held.is_open and held.ticket.order_type is OrderType.MARKET:
+                fill_rest(play, held)
+        play.waits(5)
+        play.reads_book("asha")
+        play.reads_leader_book()
+
+
+def fill_rest(play: Play, held: Held) -> None:
+    play.fills_follower(held, held.ticket.quantity - held.filled)
+    play.drain()
+
+
+def done(play: Play, order_id: str, side: Side, quantity: int, price: str = "0") -> Order:
+    """The leader's order as it stands when it is first heard of: filled."""
+    kind = OrderType.MARKET if price == "0" else OrderType.LIMIT
+    terms = ticket(side, quantity, price, order_type=kind)
+    return Order(order_id, terms, OrderStatus.TRADED, play.now, play.now, quantity, D(100), last_price=D(100))
+
+
+# --- a part of an entry has filled -------------------------------------------------------------
+
+
+@pytest.mark.parametrize("how", ["in order", "its last frame only", "in the book only"])
+@pytest.mark.parametrize("out", [2, 3])
+def test_who_got_out_of_what_had_filled_is_flat_though_the_rest_works(how: str, out: int) -> None:
+    """Two of five lots have filled on both sides; the leader sells them at market, or one more."""
+    play = Play((ONE,))
+    play.places("L1", ticket(quantity=375))
+    play.leader_fills("L1", 150)
+    play.fills_follower(play.of()[0], 150)
+    play.drain()
+    play.waits(3)
+    if how == "in order":
+        play.places("X", ticket(Side.SELL, 75 * out, **MARKET))
+        play.leader_fills("X")
+    else:
+        play.leader["X"] = full = done(play, "X", Side.SELL, 75 * out)
+        if how == "its last frame only":
+            play.feed(OrderSeen(play.now, LEADER, full, Source.STREAM))
+    play.reads_leader_book()
+    settles(play)
+
+    assert play.lots() == play.leader_net() // 75 == 2 - out
+
+
+@pytest.mark.parametrize("leader_first", [True, False])
+def test_the_rest_of_an_entry_is_copied_whole_after_a_part_of_what_had_filled_is_sold(leader_first: bool) -> None:
+    play = Play((ONE,))
+    play.places("L1", ticket(quantity=450))
+    entry = play.of()[0]
+    play.leader_fills("L1", 225)
+    play.fills_follower(entry, 225)
+    play.drain()
+    play.places("X", ticket(Side.SELL, 75, **MARKET))
+    play.fills_follower(play.of()[1], 75)
+    play.drain()
+    play.leader_fills("X")
+    settles(play, 30)
+    if leader_first:
+        play.leader_fills("L1")
+        fill_rest(play, entry)
+    else:
+        fill_rest(play, entry)
+        play.leader_fills("L1")
+    settles(play)
+
+    assert play.lots() == play.leader_net() // 75 == 5
+
+
+# --- an entry that filled at the leader alone --------------------------------------------------
+
+
+@pytest.mark.parametrize("exit_type", ["limit", "market", "stop at market"])
+def test_an_entry_is_not_cut_for_what_an_exit_closes_as_well(exit_type: str) -> None:
+    """The follower's entry rests though the leader's has filled; the leader sells a third; then the entry fills."""
+    play = Play((ONE,))
+    play.places("L1", ticket(quantity=450))
+    play.leader_fills("L1")
+    play.waits(20)
+    if exit_type == "limit":
+        play.places("X", ticket(Side.SELL, 150, "105"))
+    elif exit_type == "market":
+        play.places("X", ticket(Side.SELL, 150, **MARKET))
+    else:
+        play.places("X", ticket(Side.SELL, 150, "0", order_type=OrderType.STOP_LOSS_MARKET, trigger_price=D(95)))
+    play.waits(1)
+    play.leader_fills("X")
+    for _ in range(10):
+        play.waits(2)
+        for held in play.of():
+            if held.is_open and held.ticket.order_type is OrderType.MARKET:
+                fill_rest(play, held)
+                assert play.lots() >= 0
+    fill_rest(play, play.of()[0])
+    settles(play)
+    for held in play.of():
+        if held.is_open:
+            fill_rest(play, held)
+    settles(play)
+
+    assert play.lots() == play.leader_net() // 75 == 4
+
+
+@pytest.mark.parametrize("how", ["in order", "last frame first", "exit in the book", "both in the book"])
+def test_a_market_entry_on_its_way_is_cut_or_sold_from_but_not_both(how: str) -> None:
+    play = Play((ONE,))
+    if how == "both in the book":
+        play.leader["L1"] = done(play, "L1", Side.BUY, 450)
+    else:
+        play.places("L1", ticket(Side.BUY, 450, **MARKET))
+        play.leader_fills("L1")
+    full = done(play, "X", Side.SELL, 150, "105")
+    if how == "in order":
+        play.places("X", full.ticket)
+        play.leader_fills("X")
+    else:
+        play.leader["X"] = full
+    if how == "last frame first":
+        play.feed(OrderSeen(play.now, LEADER, full, Source.STREAM))
+    play.reads_leader_book()
+    play.waits(0.1)
+    play.fills()
+    for _ in range(24):
+        play.waits(5)
+        play.fills()
+        play.reads_book("asha")
+        play.reads_leader_book()
+
+    assert play.lots() == play.leader_net() // 75 == 4
+
+
+@pytest.mark.parametrize(("lots", "out"), [(3, 1), (60, 20)])
+def test_a_market_exit_reduces_once_where_the_entry_fills_before_the_leaders_exit(lots: int, out: int) -> None:
+    play = Play((ONE,), row=instrument(freeze_quantity=0))
+    play.places("L1", ticket(Side.BUY, 75 * lots, **MARKET))
+    play.leader_fills("L1")
+    play.places("X", ticket(Side.SELL, 75 * out, **MARKET))
+    for _ in range(2):
+        play.waits(0.2)
+        play.fills()
+    play.leader_fills("X")
+    settles(play)
+
+    assert play.lots() == play.leader_net() // 75 == lots - out
+
+
+# --- an opening part that comes back -----------------------------------------------------------
+
+
+def test_a_resting_entry_that_was_an_exit_for_a_while_is_an_entry_again() -> None:
+    """SELL 4 rests; the leader buys 4 and sells 4 at market; then the resting order fills."""
+    play = Play((ONE,))
+    play.places("S", ticket(Side.SELL, 300, "120"))
+    for order_id, lots in (("B", 4), ("X", -4)):
+        play.trades(order_id, lots, fills=False)
+        for held in play.of():
+            if held.is_open and held.ticket.order_type is OrderType.MARKET:
+                fill_rest(play, held)
+    play.waits(30)
+    assert [(held.ticket.side, held.ticket.quantity) for held in play.of() if held.is_open] == [(Side.SELL, 300)]
+    play.leader_fills("S")
+    for held in play.of():
+        if held.is_open:
+            fill_rest(play, held)
+    settles(play)
+
+    assert play.lots() == play.leader_net() // 75 == -4
+
+
+@pytest.mark.parametrize("lots", [False, True], ids=["ratio", "lots"])
+def test_an_opening_part_that_a_modification_took_away_comes_back_with_the_next(lots: bool) -> None:
+    play = Play((follower(sizing=Sizing(SizingMode.LOTS, lots=2)) if lots else ONE,))
+    play.trades("B", 2)
+    play.places("S", ticket(Side.SELL, 300, "110"))
+    play.modifies("S", quantity=150)
+    play.waits(2)
+    play.modifies("S", quantity=300)
+    play.waits(2)
+    play.leader_fills("S")
+    for held in play.of():
+        if held.is_open:
+            fill_rest(play, held)
+    settles(play)
+
+    assert play.lots() == play.leader_net() // 75 == -2
+
+
+@pytest.mark.parametrize("leader_first", [True, False])
+def test_an_order_that_fills_at_the_follower_first_keeps_what_it_opened(leader_first: bool) -> None:
+    """ASK 3 and BID 6 rest; behind the ASK the BID was to close three; it fills first."""
+    play = Play((ONE,))
+    play.places("ASK", ticket(Side.SELL, 225, "110"))
+    play.places("BID", ticket(Side.BUY, 450, "90"))
+    play.waits(3)
+    bid = play.of()[1]
+    if leader_first:
+        play.leader_fills("BID")
+        fill_rest(play, bid)
+    else:
+        fill_rest(play, bid)
+        play.leader_fills("BID")
+    settles(play)
+
+    assert play.lots() == play.leader_net() // 75 == 6
+    assert not [each for each in play.decisions if isinstance(each, Place) and each.sweep]
+
+
+# --- limits and restarts -----------------------------------------------------------------------
+
+
+def test_a_price_that_was_over_a_limit_and_is_not_any_more_is_copied_again() -> None:
+    play = Play((follower(ratio="1", limits=Limits(max_order_value=D(33000))),))
+    play.places("L1", ticket(quantity=300))
+    play.modifies("L1", price=D(115))
+    play.waits(3)
+    assert not [held for held in play.of() if held.is_open]
+    play.modifies("L1", price=D(100))
+    play.waits(3)
+    assert [held.ticket.quantity for held in play.of() if held.is_open] == [300]
+    play.leader_fills("L1")
+    play.fills()
+    settles(play)
+
+    assert play.lots() == play.leader_net() // 75 == 4
+
+
+def test_a_copy_left_open_by_a_follower_that_was_left_out_is_cancelled_when_it_is_back() -> None:
+    others = follower("bina", "1")
+    play = Play((ONE, others))
+    play.places("L1", ticket(quantity=300))
+
+    def restarts(*names: str) -> None:
+        play.now = play.now.replace(second=play.now.second + 1)
+        play.followers = tuple(each for each in (ONE, others) if each.name in names)
+        play.feed(Started(play.now, "test", "", Desk("1000000001", play.followers, play.rules)))
+        for name in names:
+            play.reads_book(name)
+        play.reads_leader_book()
+        play.waits(3)
+
+    restarts("bina")
+    play.cancels("L1")
+    play.waits(5)
+    play.reads_leader_book()
+    restarts("asha", "bina")
+
+    assert [held.status for held in play.of("asha")] == [OrderStatus.CANCELLED]
