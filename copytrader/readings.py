@@ -49,8 +49,7 @@ def are_wanted(state: State, account: Account, now: datetime) -> bool:
         return True
     if _is_missed(state, account):
         return True
-    again = account.name != LEADER or not account.holdings or account.unreadable
-    return again and now - account.positions_at >= POSITIONS_EVERY
+    return now - account.positions_at >= POSITIONS_EVERY
 
 
 def _is_missed(state: State, account: Account) -> bool:

@@ -316,6 +316,24 @@ def test_an_exit_that_only_the_positions_show_is_made_up_for() -> None:
     assert played(story).brokers["asha"].net == 0
 
 
+def test_the_leaders_positions_are_read_again_when_nothing_happens() -> None:
+    """What they showed too little of is right again before the leader's exit, which must not open anything."""
+
+    async def story(scene: Scene) -> None:
+        scene.trades("L1", Side.BUY, 300)
+        await asyncio.sleep(10)
+        scene.brokers[LEADER].net = 0
+        scene.lines[LEADER].log_in()
+        await asyncio.sleep(20)
+        assert scene.brokers["asha"].net == 0
+        scene.brokers[LEADER].net = 300
+        await asyncio.sleep(60)
+        scene.trades("L2", Side.SELL, 300)
+        await asyncio.sleep(60)
+
+    assert played(story).brokers["asha"].net == 0
+
+
 def test_a_lesser_position_is_read_again_though_no_book_is_polled() -> None:
     """Also where the first attempt to read it again fails, since the book is behind the stream for a while."""
 

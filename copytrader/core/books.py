@@ -57,9 +57,13 @@ def _read_net(state: State, holding: Holding, net: int, at: datetime) -> None:
     """Take less than was known only when it is read twice: no order explains it, and what follows cannot be undone.
 
     A reading that is behind the fills is so for a moment: the second counts when it comes a while after the first.
+    While the market is closed nothing less counts, however often it is read.
     """
     before = holding.leader_net or 0
     is_less = abs(net) < abs(before) or net * before < 0
+    if is_less and not _trades_now(state, holding, at):
+        holding.doubted = None
+        return
     if is_less and holding.doubted is None and any(share.copied or share.open for share in holding.shares.values()):
         holding.doubted, holding.doubted_at = net, at
         state.ask_books.add(LEADER)

@@ -4,8 +4,8 @@ Dhan's stream has no sequence numbers, repeats nothing after a reconnect, and th
 order book lags behind it.  So sightings are joined, not applied: filled is the
 highest seen, a terminal status never un-happens, the newest terms win.  The result
 does not depend on the order of the sightings, with one exception that is made
-visible: two different sets of terms in the same second (`conflict`), which only the
-order book can settle.
+visible: two different sets of terms in the same second (the later heard is the `rival`),
+which only the order book can settle.
 
 Terms come from `Pending` and `Modified` frames and from the book.  A `Mod-Rejected` frame
 carries the price that was attempted and a `Triggered` one has become a limit order
@@ -41,7 +41,7 @@ class Known(NamedTuple):
     trade_date: date
     placed_at: datetime | None
     terms_at: datetime | None = None
-    conflict: bool = False
+    rival: Ticket | None = None
     working: bool = False
     filled_quantity: int = 0
     average_price: Decimal = ZERO
@@ -75,7 +75,7 @@ def merge(known: Known | None, order: Order, source: Source, at: datetime) -> Kn
         filled = max(filled, order.ticket.quantity)
     ended = _later_end(known.ended, status)
     average = order.average_price if order.filled_quantity >= known.filled_quantity and filled else ZERO
-    ticket, has_terms, terms_at, conflict = _terms(known, order, source)
+    ticket, has_terms, terms_at, rival = _terms(known, order, source)
     is_filled = ended is OrderStatus.TRADED or (has_terms and filled >= ticket.quantity)
     return Known(
         known.order_id,
@@ -84,7 +84,7 @@ def merge(known: Known | None, order: Order, source: Source, at: datetime) -> Kn
         known.trade_date,
         known.placed_at or order.placed_at,
         terms_at,
-        conflict,
+        rival,
         known.working or status is not OrderStatus.TRANSIT,
         filled,
         average or known.average_price,
@@ -109,29 +109,39 @@ def _later_end(ended: OrderStatus | None, status: OrderStatus) -> OrderStatus | 
     return status if ended is None or _RANK[status] > _RANK[ended] else ended
 
 
-def _terms(known: Known, order: Order, source: Source) -> tuple[Ticket, bool, datetime | None, bool]:
-    kept = (known.ticket, known.has_terms, known.terms_at, known.conflict)
+def _terms(known: Known, order: Order, source: Source) -> tuple[Ticket, bool, datetime | None, Ticket | None]:
+    kept = (known.ticket, known.has_terms, known.terms_at, known.rival)
     if source is Source.STREAM and order.status not in _FRAMES_WITH_TERMS:
         return kept
     if not known.has_terms:
-        return order.ticket, True, order.updated_at, False
+        return order.ticket, True, order.updated_at, None
     if order.updated_at is None or (known.terms_at is not None and order.updated_at < known.terms_at):
         return kept
     same = _same_terms(known.ticket, order.ticket)
     if source is not Source.STREAM:
-        if same and known.ticket.disclosed_quantity != order.ticket.disclosed_quantity:
-            return order.ticket, True, order.updated_at, False  # frames do not tell it
-        if same or _is_conversion(known.ticket, order):
-            return known.ticket, True, order.updated_at, False
-        return order.ticket, True, order.updated_at, False
+        return _of_a_row(known, order, same=same), True, order.updated_at, None
     if same:
-        return known.ticket, True, order.updated_at, known.conflict and order.updated_at == known.terms_at
+        return known.ticket, True, order.updated_at, known.rival if order.updated_at == known.terms_at else None
     if order.updated_at == known.terms_at:
-        return known.ticket, True, known.terms_at, True
+        return known.ticket, True, known.terms_at, order.ticket
     ticket = order.ticket
     if ticket.quantity == known.ticket.quantity and not ticket.disclosed_quantity:
         ticket = replace(ticket, disclosed_quantity=known.ticket.disclosed_quantity)
-    return ticket, True, order.updated_at, False
+    return ticket, True, order.updated_at, None
+
+
+def _of_a_row(known: Known, row: Order, *, same: bool) -> Ticket:
+    """Return the terms that a row of the book shows, or lets guess.
+
+    What a triggered order has become does not tell its trigger: of two sets of terms it was the later one heard.
+    """
+    if same:
+        # Frames do not tell the disclosed quantity.
+        return known.ticket if known.ticket.disclosed_quantity == row.ticket.disclosed_quantity else row.ticket
+    for ticket in (known.rival, known.ticket):
+        if ticket is not None and _is_conversion(ticket, row):
+            return ticket
+    return row.ticket
 
 
 def _same_terms(one: Ticket, other: Ticket) -> bool:

@@ -54,7 +54,7 @@ def _see_leader(state: State, order: Order, source: Source, at: datetime, news: 
     if known.ended is OrderStatus.REJECTED and (before is None or before.ended is not OrderStatus.REJECTED):
         _say_rejected(found, news)
     exposure.classify(holding, found)
-    if known.conflict:
+    if known.rival is not None:
         state.ask_books.add(LEADER)
     for name in state.accounts:
         news.touch(found.key, name)

@@ -751,4 +751,16 @@ MUTATIONS = (
         "    if _is_to_be_resumed(order, copy):\n",
         "    if copy.slices and _is_to_be_resumed(order, copy) and copy.lots is None:\n",
     ),
+    Mutation(
+        "of two sets of terms in a second a triggered order has the later heard",
+        "merge.py",
+        "    for ticket in (known.rival, known.ticket):",
+        "    for ticket in (known.ticket, known.rival):",
+    ),
+    Mutation(
+        "while the market is closed the leader's positions take nothing away",
+        "books.py",
+        "    if is_less and not _trades_now(state, holding, at):\n",
+        "    if is_less and net and not _trades_now(state, holding, at):\n",
+    ),
 )

@@ -95,6 +95,38 @@ def test_the_night_shows_nothing_of_what_is_held() -> None:
     assert play.lots() == 0
 
 
+def test_the_night_shows_nothing_of_what_the_leader_holds() -> None:
+    """The followers must not be sold at the open for it, nor the leader's own exit open anything."""
+    play = Play()
+    trades(play, "L1", ENTRY)
+    play.now = START.replace(hour=8, minute=45) + timedelta(days=1)
+    play.rules = CopyRules(enforce_hours=True)
+    play.feed(Started(play.now, "test", "", Desk("1000000001", play.followers, play.rules)))
+    play.feed(BookRead(play.now, "asha", (), _position(150)))
+    for _ in range(5):
+        play.feed(BookRead(play.now, LEADER, (), ()))
+        play.waits(60)
+    play.now = START.replace(hour=9, minute=15, second=30) + timedelta(days=1)
+    play.feed(BookRead(play.now, LEADER, (), _position(300)))
+    play.waits(60)
+    assert play.lots() == 2
+    trades(play, "M1", replace(ENTRY, side=Side.SELL))
+
+    assert play.lots() == 0
+    assert not play.alerts()
+
+
+def test_what_the_leader_does_not_hold_any_more_at_the_open_is_sold() -> None:
+    play = Play()
+    trades(play, "L1", ENTRY)
+    next_day(play, 0, 150)
+    play.feed(BookRead(play.now, LEADER, (), ()))
+    play.waits(10)
+    play.fills()
+
+    assert play.lots() == 0
+
+
 def test_an_exit_of_the_evening_that_filled_before_the_start_goes_in_today_s_market() -> None:
     """An after-market order of ours would wait for tomorrow."""
     play = Play()

@@ -175,7 +175,7 @@ def _joined(sightings: tuple[tuple[Order, Source], ...]) -> tuple[Known, bool]:
     known, conflict = None, False
     for order, source in sightings:
         known = merge(known, order, source, START)
-        conflict = conflict or known.conflict
+        conflict = conflict or known.rival is not None
     assert known is not None
     return known, conflict
 
@@ -192,9 +192,32 @@ def test_every_order_of_the_sightings_gives_one_outcome() -> None:
     for seed in range(300):
         sightings = _sightings(Random(seed))
         outcomes = [_joined(each) for each in set(permutations(sightings)) if _in_reading_order(each, sightings)]
-        plain = {known._replace(conflict=False) for known, conflict in outcomes if not conflict}
+        plain = {known._replace(rival=None) for known, conflict in outcomes if not conflict}
         assert len(plain) <= 1, (seed, plain)
         assert len({(known.filled_quantity, known.ended) for known, _ in outcomes}) == 1, seed
         marked += any(conflict for _, conflict in outcomes)
 
     assert 0 < marked < 150
+
+
+@pytest.mark.parametrize("kind", [OrderType.STOP_LOSS, OrderType.STOP_LOSS_MARKET])
+def test_a_stop_changed_twice_in_a_second_that_triggers_is_got_out_of(kind: OrderType) -> None:
+    """The book shows a limit order by then: it does not tell which of the two triggers was the last."""
+    play = Play((follower(ratio="1"),))
+    play.trades("L1", 2)
+    price = D(0) if kind is OrderType.STOP_LOSS_MARKET else D(80)
+    play.places("S", ticket(Side.SELL, 150, str(price), order_type=kind, trigger_price=D(85)))
+    play.waits(5)
+    play.modifies("S", trigger_price=D(90))
+    changed = play.leader["S"]
+    last = replace(changed, ticket=replace(changed.ticket, trigger_price=D(110)))
+    play.feed(OrderSeen(play.now, LEADER, last, Source.STREAM))
+    row = replace(
+        last, ticket=replace(last.ticket, order_type=OrderType.LIMIT, price=price or D(99), trigger_price=D(0))
+    )
+    play.leader["S"] = replace(row, status=OrderStatus.TRADED, filled_quantity=150)
+    play.feed(OrderSeen(play.now, LEADER, play.leader["S"], Source.STREAM))
+    play.reads_leader_book()
+    play.waits(1)
+
+    assert [held.ticket.trigger_price for held in play.of() if held.is_open] == [D(110)]

@@ -367,7 +367,8 @@ class Judge:
     def _nothing_copied_twice(self) -> None:
         """What one follower has for one entry, working and filled, is its ratio of it, and less than a lot of carry.
 
-        An entry that grew is two in a row as far as carry goes: what was rounded off before each counts.
+        An entry that grew is two in a row as far as carry goes: what was rounded off before each counts.  So is one
+        that was to close something at first.
         Where it holds the other side from other copies, the entry may have become an exit of that as well.
         """
         totals: Counter[tuple[str, str]] = Counter()
@@ -384,9 +385,20 @@ class Judge:
             for row in self._told(leader_order_id):
                 if row.quantity > most:
                     most, sizes = row.quantity, sizes + 1
-            closes = self._held_against(follower, leader)
+            closes, sizes = self._held_against(follower, leader), sizes + self._was_to_close(leader)
             if total >= self._ratio(follower) * most + closes + sizes * leader.instrument.lot_size:
                 self._problem("I1", f"{follower} has {total} for {leader_order_id}, which came to {most}")
+
+    def _was_to_close(self, leader: BookOrder) -> bool:
+        """Whether the leader held, when it placed an order, some of what that order closes."""
+        net = 0
+        for row in self._world.exchange.ledger:
+            if row.order_id == leader.order_id:
+                return net * (1 if leader.side == "BUY" else -1) < 0
+            same = (row.security_id, row.product) == (leader.instrument.security_id, leader.product)
+            if row.kind == "filled" and row.client_id == leader.client_id and same:
+                net += row.quantity * (1 if row.side == "BUY" else -1)
+        return False
 
     def _told(self, order_id: str) -> list[LedgerRow]:
         """Every set of terms that an order had."""
