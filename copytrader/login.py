@@ -25,9 +25,9 @@ from copytrader import tokens
 from copytrader.config import Config
 from copytrader.core.model import IST, LEADER, RefusalClass
 from copytrader.dhan import auth
-from copytrader.dhan.answers import explain
 from copytrader.dhan.bodies import Profile
 from copytrader.dhan.broker import Broker, BrokerError, TokenError
+from copytrader.dhan.refusals import explain
 from copytrader.dhan.transport import HttpTransport
 from copytrader.failure import ExitCode, Failure
 

@@ -36,7 +36,7 @@ from copytrader.core.facts import (
     Verb,
 )
 from copytrader.core.model import LEADER, Follower, Order, OrderStatus, Security, SizingMode, SkipReason, Ticket
-from copytrader.dhan.answers import explain as explain_refusal
+from copytrader.dhan.refusals import explain as explain_refusal
 from copytrader.journal import Journal, Row
 from copytrader.journal.rows import COLUMNS, timestamp
 from copytrader.journal.views import DRY_RUNS, on_paper

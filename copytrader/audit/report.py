@@ -20,7 +20,7 @@ from typing import Any
 from copytrader.audit import positions
 from copytrader.audit.words import MEANINGS, Instruments
 from copytrader.core.model import IST, LEADER, ZERO, RefusalClass, Security, SkipReason
-from copytrader.dhan.answers import explain
+from copytrader.dhan.refusals import explain
 from copytrader.journal import Journal
 from copytrader.journal.rows import timestamp
 from copytrader.journal.views import DRY_RUNS, on_paper

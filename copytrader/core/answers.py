@@ -165,6 +165,8 @@ def _refuse(state: State, account: Account, piece: Slice, answer: Refused, news:
         piece.void = piece.role is Role.EXIT and answer.refusal in LOST_TOKEN
         close_piece(state, account, piece, OrderStatus.REJECTED)
         note_refusal(state, account, piece, answer.refusal, answer.message, news)
+        if not answer.message:
+            state.ask_books.add(piece.follower)
         return
     state.ask_books.add(piece.follower)
     if answer.refusal in LOST_TOKEN:

@@ -60,19 +60,22 @@ def total_of(scene: Scene, order: LeaderOrder, copy: Copy) -> _Total:
     closes = 0
     if order.only_exits or divided.closes > 0:
         closes = _exit_total(scene, order, copy, divided, quiet=copy.units > 0)
-    if order.known.is_done and not opens + closes and not copy.was_sent and copy.skip is None:
+    nothing = not opens + closes and not copy.was_sent and copy.skip is None and scene.account.blocked is None
+    if order.known.is_done and nothing:
         scene.desk.skip(copy, SkipReason.RATE_BUDGET, "the leader got out again while the copy waited for its turn")
-    if copy.lots is not None and not opens + closes and not copy.was_sent and copy.skip is None:
+    if copy.lots is not None and nothing and copy.skip is None:
         _say_no_room(scene, order, copy)
     return _Total(closes, opens, closes > 0 or order.only_exits)
 
 
 def _exit_total(scene: Scene, order: LeaderOrder, copy: Copy, divided: exposure.Parts, *, quiet: bool) -> int:
     size = exits.exit_total(scene.holding, order, scene.share, copy, divided, scene.lot, scene.surplus)
-    if size.total <= 0 and not copy.was_sent and not quiet:
+    if size.total <= 0 and not copy.was_sent and not quiet and scene.account.blocked is None:
         position = f"copied position {scene.share.copied}, at the broker {_or_unknown(scene.share.net)}"
         if copy.slices:
             scene.desk.skip(copy, SkipReason.RATE_BUDGET, "its placing never reached the broker")
+        elif scene.surplus > 0:
+            scene.desk.skip(copy, SkipReason.LEADER_DONE, f"{position}: too much is held, and is closed at market")
         elif size.held + size.cover <= 0 or size.parts.is_whole:
             _say_unknown(scene, order, copy, divided)
             scene.desk.skip(copy, SkipReason.NOTHING_TO_EXIT, position)

@@ -135,7 +135,8 @@ def note_refusal(state: State, account: Account, piece: Slice, refusal: RefusalC
     news.notes.append(Skip(name, piece.leader_order_id, reason, message, piece.correlation_id, refusal))
     level = Level.CRITICAL if piece.role is Role.EXIT else Level.WARNING
     what = "exit" if piece.role is Role.EXIT else "entry"
-    news.alert(level, f"{name}: {what} refused by the broker: {message}", name, f"refused-{refusal}")
+    why = message or "it does not say why"
+    news.alert(level, f"{name}: {what} refused by the broker: {why}", name, f"refused-{refusal}")
 
 
 def refuse_modification(piece: Slice, message: str, news: News) -> None:

@@ -8,9 +8,9 @@ from datetime import date, datetime, timedelta
 from copytrader.core import copied_position, exposure
 from copytrader.core.facts import Filled, Level, Skip, Source, Verb
 from copytrader.core.merge import Known, merge
-from copytrader.core.model import LEADER, ZERO, Order, OrderStatus, OrderType, SkipReason, Ticket, day_of
+from copytrader.core.model import LEADER, ZERO, Order, OrderStatus, OrderType, RefusalClass, SkipReason, Ticket, day_of
 from copytrader.core.news import News
-from copytrader.core.outcomes import end_piece, fill_piece, refuse_modification
+from copytrader.core.outcomes import end_piece, fill_piece, note_refusal, refuse_modification
 from copytrader.core.state import Account, Holding, Key, LeaderOrder, Slice, State, Terms, copy_of
 
 _LAG = timedelta(seconds=1)
@@ -133,6 +133,7 @@ def see_follower(state: State, account: Account, order: Order, source: Source, a
     _revive(state, account, piece, news)
     _settle(piece, order, source, at)
     _see_refusal(state, piece, order, news)
+    _learn_why(state, account, piece, news)
     fill_piece(state, account, piece, at, news)
     end_piece(state, account, piece, news)
     _watch_for_hands(piece, order, source, news)
@@ -264,6 +265,15 @@ def _see_refusal(state: State, piece: Slice, order: Order, news: News) -> None:
         refuse_modification(piece, order.note, news)
         piece.maybe.append(attempted)
         state.ask_books.add(piece.follower)
+
+
+def _learn_why(state: State, account: Account, piece: Slice, news: News) -> None:
+    """An answer may say that an order was rejected and no more: its words come with what is seen of it then."""
+    known, skip = piece.known, piece.copy.skip if piece.copy is not None else None
+    if piece.ended is not OrderStatus.REJECTED or known is None or known.ended is not OrderStatus.REJECTED:
+        return
+    if known.note and skip is not None and skip.correlation_id == piece.correlation_id and not skip.detail:
+        note_refusal(state, account, piece, known.refusal or RefusalClass.OTHER, known.note, news)
 
 
 def contradicts(piece: Slice, order: Order) -> bool:

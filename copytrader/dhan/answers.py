@@ -1,8 +1,7 @@
 """Judges what Dhan's reply to a command proves.
 
 The table of outcomes, and nothing else.  Its default is `Unanswered`: only evidence turns
-a reply into `Accepted`, `Refused`, `Throttled` or `NotSent`.  Dhan's error codes cover many
-causes each, so what a refusal is about is read from its words.
+a reply into `Accepted`, `Refused`, `Throttled` or `NotSent`.
 """
 
 from __future__ import annotations
@@ -26,14 +25,13 @@ from copytrader.core.facts import (
 )
 from copytrader.core.model import OrderStatus, RefusalClass
 from copytrader.dhan.fields import FrameError, parse_body, printable
+from copytrader.dhan.refusals import THROTTLES, classify_refusal
 from copytrader.dhan.transport import Reply
 
 Outcome = Accepted | Refused | Throttled | Unanswered | NotSent
 
 _DEFINITE = frozenset({"DH-901", "DH-902", "DH-903", "DH-905", "DH-906", "DH-907"})
 _AMBIGUOUS = frozenset({"DH-908", "DH-909", "DH-910"})
-_THROTTLES = frozenset({"DH-904", "805"})
-_TOKEN_CODES = frozenset({"DH-901", "807", "808", "809", "810"})
 _ORDER_ID = re.compile(r"(?!0+\Z)[0-9A-Za-z]{1,32}", re.ASCII)
 _JWT = re.compile(r"eyJ[\w-]{5,}(\.[\w-]*){0,2}")
 _STATUSES = {status.value: status for status in OrderStatus}
@@ -61,7 +59,7 @@ def outcome(command: Command, reply: Reply, at: datetime) -> Outcome:
     else:
         problem = ""
     complaint = read_complaint(body)
-    if reply.status == 429 or (400 <= reply.status < 500 and complaint.code in _THROTTLES):
+    if reply.status == 429 or (400 <= reply.status < 500 and complaint.code in THROTTLES):
         return Throttled(*name, _words(reply.status, complaint, problem))
     if 200 <= reply.status < 300:
         accepted = _accepted(command, body, complaint, at)
@@ -98,74 +96,6 @@ def read_complaint(body: object) -> Complaint:
             or body.get("error")
         ),
     )
-
-
-def classify_refusal(status: int | None, code: str, message: str) -> RefusalClass:
-    """What a refusal is about.  The words count before the code, and an address before a token."""
-    words = message.lower()
-    for refusal, pattern in _PATTERNS:
-        if pattern.search(words):
-            return refusal
-    if code in _TOKEN_CODES or status == 401:
-        return RefusalClass.TOKEN
-    if code in _THROTTLES or status == 429:
-        return RefusalClass.RATE
-    if code == "DH-903":
-        return RefusalClass.PRODUCT
-    return RefusalClass.OTHER
-
-
-def explain(refusal: RefusalClass) -> str:
-    """One plain sentence: what is wrong and what to do about it."""
-    return _EXPLANATIONS[refusal]
-
-
-_PATTERNS = tuple(
-    (refusal, re.compile(pattern))
-    for refusal, pattern in (
-        (RefusalClass.IP, r"invalid ip|ip address|ip mismatch|static ip|whitelist"),
-        (RefusalClass.TOKEN, r"invalid token|access token|token.*(expired|invalid)|unauthori[sz]ed"),
-        (RefusalClass.RATE, r"too many requests|rate limit"),
-        (RefusalClass.TRANSIT, r"\btransit\b"),
-        (RefusalClass.HOURS, r"market is closed|market closed|market hours|after market|\bamo\b|pre-?open"),
-        (
-            RefusalClass.MARGIN,
-            r"insufficient|add funds|please add|required margin|margin (shortfall|exceed)|available margin",
-        ),
-        (RefusalClass.FREEZE, r"freeze|maximum (order )?quantity|quantity.*(exceed|more than)"),
-        (RefusalClass.TICK, r"tick size|16283|\btick\b"),
-        (RefusalClass.PRICE_BAND, r"circuit|price band|price range|daily price|\bdpr\b|execution range"),
-        (RefusalClass.LOT, r"\blots?\b|lot ?size|multiple of"),
-        (
-            RefusalClass.ENDED,
-            (
-                r"(already|has been) (been )?(traded|executed|cancel|reject|complete|closed|expired)"
-                r"|order (is )?(traded|executed|cancelled|rejected|completed|closed|expired|not found)"
-                r"|no such order|not (an )?open order|cannot be (cancelled|modified)"
-            ),
-        ),
-        (
-            RefusalClass.PRODUCT,
-            r"product|segment|not (allowed|supported|permitted|enabled|activated)|blocked|restricted|\bban\b",
-        ),
-    )
-)
-
-_EXPLANATIONS = {
-    RefusalClass.MARGIN: "The account has too little money for this order: add funds or copy a smaller share.",
-    RefusalClass.FREEZE: "The quantity is above the exchange's freeze quantity: run `copytrader instruments sync`.",
-    RefusalClass.PRICE_BAND: "The price is outside the exchange's limits for today: check the leader's price.",
-    RefusalClass.LOT: "The quantity is not a whole number of lots: run `copytrader instruments sync`.",
-    RefusalClass.TICK: "The price is not on the instrument's tick: run `copytrader instruments sync`.",
-    RefusalClass.HOURS: "The market is closed for this order: wait for the session or place it as an AMO.",
-    RefusalClass.PRODUCT: "The account may not trade this product or segment: enable it at Dhan or filter it out.",
-    RefusalClass.TOKEN: "Get a new access token: run `copytrader login` for this account.",
-    RefusalClass.IP: "Dhan does not know the address we call from: register it at Dhan or set proxy or source_address.",
-    RefusalClass.RATE: "Dhan's rate limit is reached: wait, and see whether other software uses the account.",
-    RefusalClass.TRANSIT: "The order is on its way to the exchange: it is tried again once it has arrived.",
-    RefusalClass.ENDED: "The order is not open any more: nothing is left to change.",
-    RefusalClass.OTHER: "Dhan refused without a reason that we know: read its words and check the order in Dhan's app.",
-}
 
 
 def _accepted(command: Command, body: object, complaint: Complaint, at: datetime) -> Accepted | Refused | None:

@@ -14,9 +14,10 @@ from datetime import datetime
 from decimal import Decimal
 from typing import TypeVar
 
-from copytrader.core.model import IST, Funds, Order, OrderKind, Position, Product, Security, Side, Ticket
+from copytrader.core.model import IST, Funds, Order, OrderKind, OrderStatus, Position, Product, Security, Side, Ticket
 from copytrader.dhan import codes, fields
 from copytrader.dhan.fields import FrameError, Row
+from copytrader.dhan.refusals import of_rejected
 
 _SEGMENT = re.compile(r"[A-Z_]{2,20}", re.ASCII)
 _RowT = TypeVar("_RowT")
@@ -234,7 +235,8 @@ def _order_of_row(row: Row, client_id: str) -> Order:
         kind=kind,
         platform=fields.text(row, "orderplatform"),
         # The description says CONFIRMED on healthy orders: only an ended one has a reason.
-        note=fields.text(row, "omserrordescription") if status.is_dead else "",
+        note=(note := fields.text(row, "omserrordescription") if status.is_dead else ""),
+        refusal=of_rejected(note) if status is OrderStatus.REJECTED else None,
     )
 
 

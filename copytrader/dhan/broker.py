@@ -21,12 +21,11 @@ from copytrader.dhan import bodies, fields, requests
 from copytrader.dhan.answers import (
     Complaint,
     Outcome,
-    classify_refusal,
-    explain,
     outcome,
     read_complaint,
     verb_of,
 )
+from copytrader.dhan.refusals import classify_refusal, explain
 from copytrader.dhan.transport import Later, Reply, Request, Transport
 from copytrader.failure import ExitCode, Failure
 

@@ -7,9 +7,10 @@ Nothing here looks at REST answers.
 
 from __future__ import annotations
 
-from copytrader.core.model import Order, OrderKind, Product, Security, Ticket
+from copytrader.core.model import Order, OrderKind, OrderStatus, Product, Security, Ticket
 from copytrader.dhan import codes, fields
 from copytrader.dhan.fields import FrameError, Row
+from copytrader.dhan.refusals import of_rejected
 
 MAX_FRAME = 65_536
 """The longest frame that is looked at, in characters; a real one has about a thousand."""
@@ -91,7 +92,8 @@ def _order_of_frame(row: Row, client_id: str) -> Order:
         kind=kind,
         platform=fields.text(row, "orderplatform"),
         last_price=fields.price(row, "refltp") or None,
-        note=fields.text(row, "reasondescription"),
+        note=(note := fields.text(row, "reasondescription")),
+        refusal=of_rejected(note) if status is OrderStatus.REJECTED else None,
     )
 
 

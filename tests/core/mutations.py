@@ -763,4 +763,10 @@ MUTATIONS = (
         "    if is_less and not _trades_now(state, holding, at):\n",
         "    if is_less and net and not _trades_now(state, holding, at):\n",
     ),
+    Mutation(
+        "why an order was rejected is learnt when its answer did not say",
+        "sightings.py",
+        "    _learn_why(state, account, piece, news)\n",
+        "",
+    ),
 )

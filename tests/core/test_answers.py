@@ -33,6 +33,7 @@ from copytrader.core.facts import (
     Started,
     Throttled,
     Ticked,
+    TokenRefused,
     TokenRenewed,
     Unanswered,
     Verb,
@@ -1497,3 +1498,45 @@ def test_sizes_follow_the_rule_exactly_when_nothing_goes_wrong() -> None:
             assert abs(play.lots() - due) < 1, (seed, number)
             assert play.lots() <= net * Fraction(ratio) + 2, (seed, number)
             assert net or not play.lots(), (seed, number)
+
+
+@pytest.mark.parametrize("words", ["", "RMS:1:Insufficient Funds"])
+def test_the_words_of_a_rejection_come_with_the_first_sighting(words: str) -> None:
+    """The answer to the placing says REJECTED and no more."""
+
+    def rejected(command: Command) -> Event:
+        assert isinstance(command, Place)
+        name = play.takes(command).correlation_id
+        return Refused(play.now, "asha", name, Verb.PLACE, RefusalClass.OTHER, "", "", "F1")
+
+    play = Play()
+    play.answer = rejected
+    play.places("L1")
+    assert [(each.reason, each.detail) for each in play.skips()] == [(SkipReason.REFUSED, "")]
+    held = play.of()[0]
+    held.status = OrderStatus.REJECTED
+    refusal = RefusalClass.MARGIN if words else None
+    for _ in range(2):
+        row = replace(held.seen(), order_id="F1", note=words, refusal=refusal)
+        play.feed(BookRead(play.now, "asha", (row,), ()))
+
+    told = [(each.reason, each.detail) for each in play.skips()[1:]]
+    assert told == ([(SkipReason.INSUFFICIENT_MARGIN, words)] if words else [])
+    assert len(play.of()) == 1
+
+
+def test_an_exit_that_waits_for_a_token_is_not_said_to_have_nothing_to_close() -> None:
+    play = Play((follower(ratio="1"),))
+    play.trades("L1", 1)
+    play.feed(TokenRefused(play.now, "asha", RefusalClass.TOKEN, "DH-901"))
+    play.trades("L2", -1)
+    play.waits(60)
+    assert play.skips() == []
+    play.feed(TokenRenewed(play.now, "asha"))
+    for _ in range(4):
+        play.reads_book("asha")
+        play.waits(10)
+        play.fills()
+
+    assert play.lots() == 0
+    assert [each.reason for each in play.skips()] in ([], [SkipReason.LEADER_DONE])

@@ -11,7 +11,8 @@ import pytest
 
 from copytrader.core.facts import Accepted, Command, NotSent, Refused, Throttled, Unanswered, Verb
 from copytrader.core.model import OrderStatus, RefusalClass
-from copytrader.dhan.answers import classify_refusal, explain, outcome
+from copytrader.dhan.answers import outcome
+from copytrader.dhan.refusals import classify_refusal, explain
 from copytrader.dhan.transport import Reply
 from tests.dhan.support import CANCEL, MODIFY, NOW, PLACE
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from copytrader.core.model import IST, OrderKind, OrderStatus, Product, Security
+from copytrader.core.model import IST, OrderKind, OrderStatus, Product, RefusalClass, Security
 from copytrader.dhan import bodies
 from copytrader.dhan.bodies import read_order, read_orders
 from copytrader.dhan.fields import FrameError, parse_body
@@ -35,7 +35,7 @@ def test_a_book_row_gives_the_whole_order() -> None:
 def test_the_reason_is_read_where_the_order_ended() -> None:
     (order,), _ = read_orders([row(orderStatus="REJECTED", omsErrorDescription="RMS:1:Insufficient Funds")])
     assert order.status is OrderStatus.REJECTED
-    assert order.note == "RMS:1:Insufficient Funds"
+    assert (order.note, order.refusal) == ("RMS:1:Insufficient Funds", RefusalClass.MARGIN)
 
 
 def test_a_bad_row_is_a_problem_and_the_others_are_read() -> None:

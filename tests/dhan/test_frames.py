@@ -10,7 +10,17 @@ from typing import Any
 
 import pytest
 
-from copytrader.core.model import IST, OrderKind, OrderStatus, OrderType, Product, Security, Side, Validity
+from copytrader.core.model import (
+    IST,
+    OrderKind,
+    OrderStatus,
+    OrderType,
+    Product,
+    RefusalClass,
+    Security,
+    Side,
+    Validity,
+)
 from copytrader.dhan.fields import MAX_PRICE, MAX_QUANTITY, FrameError
 from copytrader.dhan.frames import NotAnOrder, read_frame
 from tests.dhan.support import CLIENT, captured, frame
@@ -42,6 +52,25 @@ def test_a_pending_frame_gives_the_whole_order() -> None:
     assert order.platform == "FAST"
     assert order.last_price == Decimal("190.55")
     assert order.note == "CONFIRMED"
+
+
+@pytest.mark.parametrize(
+    ("status", "words", "expected"),
+    [
+        (
+            "Rejected",
+            "RMS:1:Insufficient Funds, required margin is 2745.00 and available margin 602. Add Funds to Trade",
+            RefusalClass.MARGIN,
+        ),
+        ("REJECTED", "EXCH:16283 : The order price is out of the daily price range", RefusalClass.TICK),
+        ("Rejected", "RMS: Invalid IP", RefusalClass.IP),
+        ("Rejected", "", None),
+        ("Pending", "CONFIRMED", None),
+        ("Cancelled", "insufficient funds", None),
+    ],
+)
+def test_a_rejection_is_classified_by_its_words(status: str, words: str, expected: RefusalClass | None) -> None:
+    assert order_of(status=status, reasonDescription=words).refusal is expected
 
 
 @pytest.mark.parametrize(
