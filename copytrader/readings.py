@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 from copytrader.account import Account
@@ -170,4 +171,6 @@ def told_first(state: State, before: Mapping[str, Known | None]) -> Iterator[str
 
 
 def _says_more(now: Known, before: Known) -> bool:
-    return (now.filled_quantity, now.ended, now.ticket) != (before.filled_quantity, before.ended, before.ticket)
+    """Whether more is known than before of what a frame tells too: none has a disclosed quantity."""
+    told, known = (replace(each.ticket, disclosed_quantity=0) for each in (now, before))
+    return (now.filled_quantity, now.ended, told) != (before.filled_quantity, before.ended, known)

@@ -20,7 +20,7 @@ from copytrader.account import Account, Broker
 from copytrader.beside import attended
 from copytrader.config import Config
 from copytrader.copier import Copier, Watcher
-from copytrader.core.facts import Cancel, Modify, Place
+from copytrader.core.facts import Cancel, Level, Modify, Place
 from copytrader.core.model import IST, LEADER, Calendar
 from copytrader.dhan.broker import Broker as DhanBroker
 from copytrader.dhan.master import InstrumentStore, MasterError
@@ -151,6 +151,7 @@ async def run(
             async with connected(config, tokens_of) as accounts:
                 dry = DryRun(accounts, now) if options.dry_run else None
                 copier = _copier(config, options, journal, store, accounts, market)
+                missing = _missing_instruments(copier, store)
                 if options.dry_run and journal.words():
                     say("an operator's word, such as a halt, waits for the next live follow: a dry run takes none")
                 watcher = watch(copier) if watch is not None else None
@@ -158,13 +159,25 @@ async def run(
                     watcher = dry.watching(copier, watcher)
                 with attended(config, copier, _tally(journal, dry_run=options.dry_run), say, write, watcher) as work:
                     await copier.check_tokens()
-                    announcing = asyncio.ensure_future(_announce(config, options, copier, say))
+                    announcing = asyncio.ensure_future(_announce(config, options, copier, say, missing))
                     with _signals(stop):
                         try:
                             beside = [*work, Renewal(config, tokens_of, copier, say).keep]
                             await copier.run(stop, beside if dry is None else [*beside, dry.work])
                         finally:
                             announcing.cancel()
+
+
+def _missing_instruments(copier: Copier, store: InstrumentStore) -> str:
+    """Refuse to begin where no order could be copied; say what is missing where the journal knows something."""
+    if store.synced_on() is not None:
+        return ""
+    if not copier.state.instruments:
+        raise Failure(
+            "no instruments are known: without lot sizes nothing can be copied",
+            "look at the network and at dhan.instruments_url, then run: copytrader instruments sync",
+        )
+    return "no instruments could be read, only those that the journal knows are copied: copytrader instruments sync"
 
 
 def _both(say: Callable[[str], None], write: Callable[[str], None]) -> Callable[[str], None]:
@@ -213,8 +226,10 @@ def _copier(
     )
 
 
-async def _announce(config: Config, options: Options, copier: Copier, say: Callable[[str], None]) -> None:
+async def _announce(config: Config, options: Options, copier: Copier, say: Callable[[str], None], missing: str) -> None:
     await copier.ready.wait()
+    if missing:
+        copier.notice(Level.CRITICAL, missing, key="no-instruments")
     state = copier.state
     served = [name for name in config.enabled if state.accounts[name].ready and state.accounts[name].blocked is None]
     unserved = [name for name in config.enabled if name not in served]

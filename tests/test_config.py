@@ -414,6 +414,52 @@ def test_each_mistake_is_one_line_with_key_remedy_value_and_file(write_config: W
     assert mistakes(path) == ["followers.asha.sizing.ratio must be above 0, was -1 (copytrader.toml)"]
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "line"),
+    [
+        ("sizing.ratio", '"1_000"', "must be a number"),
+        ("sizing.ratio", '"\u0660.\u0665"', "must be a number"),
+        ("sizing.ratio", "1e-9999", "must be at least 0.0001"),
+        ("sizing.capital", "1e999", "must be at most 1000000000000000"),
+        ("limits.max_order_value", "1e999", "must be at most 1000000000000000"),
+        ("filter.underlyings", '[""]', "must not be empty"),
+        ("copy.poll_seconds", "1e-9", "must be 0 or at least 0.05"),
+        ("copy.max_age_seconds", "100000000000", "must be at most 86400"),
+        ("copy.calendar", '""', "must be the name of a file"),
+        ("journal", '"/"', "must be the name of a file"),
+        ("journal", '"nul\\u0000x.db"', "must be the name of a file"),
+        ("log", '""', "must be the name of a file"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused(write_config: WriteConfig, key: str, value: str, line: str) -> None:
+    path = write_config()
+    section, _, name = (key if key.startswith("copy.") else f"followers.asha.{key}").rpartition(".")
+    if "." not in key:
+        path.write_text(f"{key} = {value}\n{path.read_text()}")
+    elif f"[{section}]" in path.read_text():
+        path.write_text(path.read_text().replace(f"[{section}]\n", f"[{section}]\n{name} = {value}\n"))
+    else:
+        mode = 'mode = "capital"\n' if name == "capital" else ""
+        path.write_text(f"{path.read_text()}\n[{section}]\n{mode}{name} = {value}\n")
+
+    (mistake,) = mistakes(path)
+    assert line in mistake
+
+
+def test_a_file_may_begin_with_a_mark_of_the_byte_order(write_config: WriteConfig) -> None:
+    path = write_config()
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+
+    assert config.load(path, {}).leader.client_id
+
+
+@pytest.mark.parametrize("text", ["x = " + "[" * 5000, "[" + ".".join("a" * 3000) + "]"])
+def test_what_is_nested_too_deeply_is_one_line(write_config: WriteConfig, text: str) -> None:
+    (mistake,) = mistakes(write_config(text=text))
+
+    assert "nested too deeply" in mistake or "not valid TOML" in mistake
+
+
 def test_all_mistakes_are_named_at_once(write_config: WriteConfig) -> None:
     text = """
         journal = 5

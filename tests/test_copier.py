@@ -12,7 +12,7 @@ import pytest
 
 from copytrader.account import Account
 from copytrader.copier import Copier
-from copytrader.core.facts import Accepted, Command, Event, Modify, OrderSeen, Place, Source, Verb
+from copytrader.core.facts import Accepted, Command, Connected, Event, Modify, OrderSeen, Place, Source, Verb
 from copytrader.core.model import (
     IST,
     LEADER,
@@ -355,6 +355,18 @@ def test_a_lesser_position_is_read_again_though_no_book_is_polled() -> None:
         Side.BUY,
         Side.SELL,
     ]
+
+
+def test_a_disclosed_quantity_that_no_frame_tells_makes_no_stream_silent() -> None:
+    async def story(scene: Scene) -> None:
+        scene.rests("L1", quantity=150)
+        row = scene.brokers[LEADER].rows["L1"]
+        scene.brokers[LEADER].rows["L1"] = replace(row, ticket=replace(row.ticket, disclosed_quantity=75))
+        await asyncio.sleep(30)
+        assert scene.copier.state.orders["L1"].known.ticket.disclosed_quantity == 75
+
+    told = played(story).told
+    assert len([event for event in told if isinstance(event, Connected) and event.account == LEADER]) == 1
 
 
 def test_a_row_that_never_changes_ends_the_doubt_about_an_order_s_terms() -> None:

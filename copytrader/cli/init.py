@@ -135,12 +135,13 @@ def _ratios(given: Sequence[str], names: Sequence[str]) -> dict[str, Decimal]:
 
 
 def _number(text: str, where: str) -> Decimal:
-    from decimal import Decimal, InvalidOperation
+    from decimal import Decimal
 
-    try:
-        number = Decimal(text)
-    except InvalidOperation:
-        raise Failure(f"{where}: must be a number such as 0.5", code=ExitCode.USAGE) from None
+    from copytrader.config.models import PLAIN_NUMBER
+
+    if not PLAIN_NUMBER.fullmatch(text.strip()):
+        raise Failure(f"{where}: must be a number such as 0.5", code=ExitCode.USAGE)
+    number = Decimal(text.strip())
     if not (number.is_finite() and 0 < number <= 1000):
         raise Failure(f"{where}: must be above 0 and at most 1000", code=ExitCode.USAGE)
     return number

@@ -22,6 +22,10 @@ from copytrader.tokens import CLIENT_ID
 
 SEGMENTS = ("NSE_EQ", "NSE_FNO", "NSE_CURRENCY", "BSE_EQ", "BSE_FNO", "BSE_CURRENCY", "MCX_COMM")
 PRODUCTS = (Product.CNC, Product.INTRADAY, Product.MARGIN, Product.MTF)
+PLAIN_NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]{1,2})?")
+"""A number in text, as from the environment: Python itself takes `1_000` and the digits of other scripts, too."""
+LEAST_PAUSE = 0.05
+LEAST = Decimal("0.0001")
 NAME = re.compile(r"[a-z0-9_-]{1,32}")
 TOKEN = re.compile(r"[!-~]{1,4096}", re.ASCII)
 """What can be sent as a header; a real one is a JWT."""
@@ -30,6 +34,32 @@ TOKEN = re.compile(r"[!-~]{1,4096}", re.ASCII)
 def _number(value: object) -> object:
     if isinstance(value, bool):
         raise ValueError("must be a number")  # noqa: TRY004 - pydantic reports a ValueError, it does not catch TypeError
+    if isinstance(value, str) and not PLAIN_NUMBER.fullmatch(value.strip()):
+        raise ValueError("must be a number")
+    return value
+
+
+def _pause(value: float) -> float:
+    if 0 < value < LEAST_PAUSE:
+        raise ValueError(f"must be 0 or at least {LEAST_PAUSE:g}")
+    return value
+
+
+def _not_tiny(value: Decimal) -> Decimal:
+    if value < LEAST:
+        raise ValueError(f"must be at least {LEAST}")
+    return value
+
+
+def _file(value: object) -> object:
+    if isinstance(value, str) and (not value.strip() or "\0" in value or value.endswith("/")):
+        raise ValueError("must be the name of a file")
+    return value
+
+
+def _named(value: str) -> str:
+    if not value:
+        raise ValueError("must not be empty")
     return value
 
 
@@ -40,7 +70,7 @@ def _items(value: object) -> object:
     if value.lstrip().startswith("["):
         try:
             return json.loads(value)
-        except ValueError:
+        except (ValueError, RecursionError):
             raise ValueError("must be a list") from None
     return [item.strip() for item in value.split(",") if item.strip()]
 
@@ -136,8 +166,10 @@ def _address(value: str) -> str:
 
 Whole = Annotated[int, BeforeValidator(_number)]
 Number = Annotated[Decimal, BeforeValidator(_number)]
-Percent = Annotated[Number, Field(gt=0, le=100)]
-Rupees = Annotated[Number, Field(gt=0)]
+Percent = Annotated[Number, Field(gt=0, le=100), AfterValidator(_not_tiny)]
+Rupees = Annotated[Number, Field(gt=0, le=10**15)]
+File = Annotated[Path, BeforeValidator(_file)]
+Underlying = Annotated[str, BeforeValidator(_upper), AfterValidator(_named)]
 Count = Annotated[Whole, Field(ge=1)]
 HttpUrl = Annotated[str, _url("https", "http")]
 SocketUrl = Annotated[str, _url("wss", "ws")]
@@ -170,19 +202,19 @@ class AccountConfig(Section):
 
 
 class CopyConfig(Section):
-    max_age_seconds: Annotated[Whole, Field(ge=1)] = 10
-    poll_seconds: Annotated[float, BeforeValidator(_number), Field(ge=0, le=3_600)] = 5.0
+    max_age_seconds: Annotated[Whole, Field(ge=1, le=86_400)] = 10
+    poll_seconds: Annotated[float, BeforeValidator(_number), Field(ge=0, le=3_600), AfterValidator(_pause)] = 5.0
     market_hours: Literal["enforce", "off"] = "enforce"
     late_exits: LateExits = LateExits.MARKET
     stop_limit_percent: Annotated[Number, Field(gt=0, lt=100)] = Decimal(5)
     market_wait_seconds: Annotated[Whole, Field(ge=1, le=3_600)] = 5
     reprice_attempts: Annotated[Whole, Field(ge=0, le=20)] = 3
-    calendar: Path | None = None
+    calendar: File | None = None
 
 
 class SizingConfig(Section):
     mode: SizingMode = SizingMode.RATIO
-    ratio: Annotated[Number, Field(gt=0, le=1_000)] = Decimal(1)
+    ratio: Annotated[Number, Field(gt=0, le=1_000), AfterValidator(_not_tiny)] = Decimal(1)
     lots: Annotated[Whole, Field(ge=1, le=100_000)] | None = None
     risk_percent: Percent | None = None
     adverse_move_percent: Percent = Decimal(5)
@@ -228,8 +260,8 @@ class LimitsConfig(Section):
 class FilterConfig(Section):
     segments: Annotated[tuple[Annotated[str, _one_of(*SEGMENTS)], ...], Items] = ()
     products: Annotated[tuple[Annotated[Product, _one_of(*PRODUCTS)], ...], Items] = ()
-    underlyings: Annotated[tuple[Annotated[str, BeforeValidator(_upper)], ...], Items] = ()
-    exclude_underlyings: Annotated[tuple[Annotated[str, BeforeValidator(_upper)], ...], Items] = ()
+    underlyings: Annotated[tuple[Underlying, ...], Items] = ()
+    exclude_underlyings: Annotated[tuple[Underlying, ...], Items] = ()
     sides: Annotated[tuple[Annotated[Side, _one_of(*Side)], ...], Items] = ()
 
 
@@ -248,8 +280,8 @@ class AlertsConfig(Section):
 class FileConfig(Section):
     """The whole file.  `copy` is spelt `copy_rules` here because a pydantic model has a method of that name."""
 
-    journal: Path = Path("copytrader.db")
-    log: Path | None = None
+    journal: File = Path("copytrader.db")
+    log: File | None = None
     dhan: DhanConfig = DhanConfig()
     leader: AccountConfig
     copy_rules: CopyConfig = Field(default=CopyConfig(), alias="copy")

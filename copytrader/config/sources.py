@@ -77,7 +77,12 @@ def read(path: Path) -> Values:
         tree = tomllib.loads(text, parse_float=Decimal)
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path} is not valid TOML: {error}") from None
-    leaves = dict(_leaves(tree))
+    except RecursionError:
+        raise ConfigError(f"{path} is not valid TOML: it is nested too deeply") from None
+    try:
+        leaves = dict(_leaves(tree))
+    except RecursionError:
+        raise ConfigError(f"{path}: its sections are nested too deeply") from None
     if mode & (stat.S_IRGRP | stat.S_IROTH) and any(_is_secret(key, value) for key, value in leaves.items()):
         raise ConfigError(f"{path} holds a secret and others can read it: run chmod 600 {path}")
     return Values(tree, dict.fromkeys(leaves, str(path)))
@@ -119,7 +124,7 @@ def _open(path: Path) -> tuple[str, int]:
     if os.name == "posix":
         _check_owner(path, status)
     try:
-        return content.decode(), status.st_mode if os.name == "posix" else 0
+        return content.decode("utf-8-sig"), status.st_mode if os.name == "posix" else 0
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path} is not valid TOML: byte {error.start + 1} is not UTF-8") from None
 

@@ -26,8 +26,10 @@ from copytrader.core.facts import (
     Fact,
     Filled,
     FixOrdered,
+    FrameRefused,
     Halted,
     InstrumentRead,
+    Level,
     Modify,
     NotFound,
     Noticed,
@@ -53,6 +55,7 @@ from copytrader.core.outcomes import block
 from copytrader.core.sightings import see
 from copytrader.core.state import Copy, Key, LeaderOrder, Slice, State, copy_of
 
+_SAY_AGAIN = timedelta(minutes=15)
 _ENTRY_MEMORY = timedelta(minutes=2)
 SAID = frozenset({Filled, Ended, Alert})
 """Decisions that say what is known already: they change nothing."""
@@ -121,6 +124,8 @@ def _change(state: State, fact: Fact, at: datetime, news: News) -> None:
             block(state, account, refusal, detail, news)
         case TokenRenewed(account=account):
             unblock(state, account, news)
+        case FrameRefused(account=account, detail=detail):
+            _say_unread(state, account, detail, at, news)
         case Noticed(level=level, text=text, account=account, key=key):
             news.alert(level, text, account, key)
         case Adopted():
@@ -130,6 +135,15 @@ def _change(state: State, fact: Fact, at: datetime, news: News) -> None:
                 news.touch(planned, fact.account)
         case _:
             pass
+
+
+def _say_unread(state: State, account: str, detail: str, at: datetime, news: News) -> None:
+    """Alert that a frame could not be read; once in a while, for what sends one may send thousands."""
+    said = state.unread_said.get(account)
+    if said is None or at >= said + _SAY_AGAIN:
+        state.unread_said[account] = at
+        text = f"{account}: a frame of its stream cannot be read ({detail}): the order book is read in its place"
+        news.alert(Level.WARNING, text, account, f"frame-{account}")
 
 
 def _let_go(state: State, key: Key) -> None:

@@ -46,6 +46,11 @@ def bad_terms(ticket: Ticket, instrument: Instrument) -> Refusal | None:
         return SkipReason.BAD_TERMS, f"a {kind} order without a price"
     if kind in (OrderType.STOP_LOSS, OrderType.STOP_LOSS_MARKET) and ticket.trigger_price <= ZERO:
         return SkipReason.BAD_TERMS, f"a {kind} order without a trigger price"
+    if kind is OrderType.STOP_LOSS and (ticket.price - ticket.trigger_price) * ticket.side.sign < 0:
+        return (
+            SkipReason.BAD_TERMS,
+            f"its trigger {ticket.trigger_price} is on the wrong side of its price {ticket.price}",
+        )
     if kind is OrderType.MARKET:
         return None
     low, high = instrument.lower_limit, instrument.upper_limit

@@ -442,6 +442,7 @@ class State:
     leader_ready: bool = False
     leader_blocked: bool = False
     positions_known: bool = False
+    unread_said: dict[str, datetime] = field(default_factory=dict)
     leader_funds: Funds | None = None
     numbered: int = 0
     ask_books: set[str] = field(default_factory=set)  # transient

@@ -769,4 +769,16 @@ MUTATIONS = (
         "    _learn_why(state, account, piece, news)\n",
         "",
     ),
+    Mutation(
+        "a trigger on the wrong side is not sent",
+        "limits.py",
+        "    if kind is OrderType.STOP_LOSS and (ticket.price - ticket.trigger_price) * ticket.side.sign < 0:\n",
+        "    if kind is OrderType.STOP_LOSS and (ticket.price - ticket.trigger_price) < 0:\n",
+    ),
+    Mutation(
+        "an exit that waits for a token is not called done with",
+        "gap.py",
+        "copy.skip is None and scene.account.blocked is None\n",
+        "copy.skip is None\n",
+    ),
 )

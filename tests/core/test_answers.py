@@ -19,6 +19,7 @@ from copytrader.core.facts import (
     Command,
     Event,
     FixOrdered,
+    FrameRefused,
     Halted,
     InstrumentRead,
     Level,
@@ -1540,3 +1541,32 @@ def test_an_exit_that_waits_for_a_token_is_not_said_to_have_nothing_to_close() -
 
     assert play.lots() == 0
     assert [each.reason for each in play.skips()] in ([], [SkipReason.LEADER_DONE])
+
+
+@pytest.mark.parametrize(
+    ("side", "price", "trigger", "placed"),
+    [
+        (Side.BUY, "100", 105, False),
+        (Side.BUY, "105", 100, True),
+        (Side.SELL, "105", 100, False),
+        (Side.SELL, "100", 105, True),
+        (Side.BUY, "100", 100, True),
+    ],
+)
+def test_a_stop_whose_trigger_is_on_the_wrong_side_is_not_sent(
+    side: Side, price: str, trigger: int, placed: bool
+) -> None:
+    play = Play((follower(ratio="1"),))
+    play.places("L1", ticket(side, 75, price, order_type=OrderType.STOP_LOSS, trigger_price=D(trigger)))
+
+    assert [each.reason for each in play.skips()] == ([] if placed else [SkipReason.BAD_TERMS])
+    assert len(play.of()) == placed
+
+
+def test_frames_that_cannot_be_read_are_alerted_once_in_a_while() -> None:
+    play = Play()
+    for _ in range(20):
+        play.feed(FrameRefused(play.now, LEADER, "the order belongs to another client id"))
+        play.waits(60)
+
+    assert [each.text[:44] for each in play.alerts()] == ["leader: a frame of its stream cannot be read"] * 2

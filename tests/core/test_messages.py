@@ -112,6 +112,8 @@ class Script:
         luck = random.random()
         if luck < 0.4:
             terms = replace(order.ticket, price=order.ticket.price + 1)
+            if terms.trigger_price:
+                terms = replace(terms, trigger_price=terms.price)
             return [replace(order, ticket=terms, status=OrderStatus.MODIFIED, updated_at=later)]
         if luck < 0.6:
             return [replace(order, status=OrderStatus.CANCELLED, updated_at=later)]

@@ -546,6 +546,8 @@ class World:
         self.numbered += 1
         price = D(0) if order_type in (OrderType.MARKET, OrderType.STOP_LOSS_MARKET) else self._price()
         trigger = self._price() if "STOP" in order_type else D(0)
+        if order_type is OrderType.STOP_LOSS and _is_beyond(side, price, trigger):
+            price, trigger = trigger, price
         ticket = Ticket(key.security, side, key.product, order_type, validity, quantity, price, trigger)
         live = Live(f"L{self.numbered}", LEADER, ticket, self.now, self._second())
         self.leader[live.order_id] = live
@@ -591,6 +593,8 @@ class World:
         least = live.filled // lot + 1
         quantity = self.random.randint(least, least + 5) * lot if self.random.random() < 0.6 else ticket.quantity
         price = self._price() if ticket.price else ticket.price
+        if ticket.trigger_price and _is_beyond(ticket.side, price, ticket.trigger_price):
+            price = ticket.price
         self._widen(live.key, live.sign, max(quantity - ticket.quantity, 0))
         live.ticket = replace(ticket, quantity=quantity, price=price)
         live.updated = self._second()
@@ -837,6 +841,11 @@ class World:
             assert not holding.active, f"still looked at: {list(holding.active)}"
         for account in self.state.accounts.values():
             assert not account.open, f"still thought open: {list(account.open)}"
+
+
+def _is_beyond(side: Side, price: Decimal, trigger: Decimal) -> bool:
+    """Whether a stop's trigger is on the wrong side of its price, which no exchange takes."""
+    return (price - trigger) * side.sign < 0
 
 
 def reasons(world: World) -> list[SkipReason]:

@@ -195,3 +195,18 @@ def _config(stage: Stage, journal: str) -> Path:
     config.write_text(f'journal = "{journal}"\n' + stage.config.read_text())
     config.chmod(0o600)
     return config
+
+
+def test_without_any_instrument_follow_does_not_look_alive(tmp_path: Path) -> None:
+    async def scene() -> None:
+        async with Stage(tmp_path) as stage:
+            text = stage.config.read_text()
+            stage.config.write_text(text.replace("/api-data/api-scrip-master-detailed.csv", "/nothing.csv"))
+            program = await stage.runs("follow")
+
+            assert await program.ends() == 1
+            assert any("no instruments are known" in line for line in program.err)
+            assert not any(line.startswith("copying") for line in program.err)
+            assert any("copytrader instruments sync" in line for line in program.err)
+
+    asyncio.run(scene())
