@@ -80,7 +80,10 @@ async def broker(config: Config, name: str, token: SecretStr) -> AsyncIterator[B
 
 async def still_good(config: Config, name: str, at_least: timedelta) -> Login | None:
     """Return what there is to keep: the account's token, if Dhan accepts it for long enough."""
-    token = config.token(name)
+    try:
+        token = config.token(name)
+    except tokens.TokenFileError:
+        return None
     if token is None:
         return None
     try:

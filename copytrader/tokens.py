@@ -53,6 +53,10 @@ class Credential:
         return "Credential(**********)"
 
 
+class TokenFileError(Failure):
+    """The file of a stored token cannot be used as it is; a new login replaces it."""
+
+
 def state_dir(env: Mapping[str, str] | None = None) -> Path:
     """Return the directory of what copytrader remembers between runs, apart from the journal."""
     chosen = (os.environ if env is None else env).get(STATE_DIR)
@@ -154,5 +158,5 @@ def _read_private(path: Path) -> str:
         return file.read()
 
 
-def _unreadable(path: Path, client_id: str, what: str) -> Failure:
-    return Failure(f"{path} {what}: run `copytrader login` for client {client_id} again", code=ExitCode.TOKEN)
+def _unreadable(path: Path, client_id: str, what: str) -> TokenFileError:
+    return TokenFileError(f"{path} {what}: run `copytrader login` for client {client_id} again", code=ExitCode.TOKEN)

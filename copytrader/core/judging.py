@@ -68,7 +68,7 @@ def _never(scene: Scene, order: LeaderOrder, copy: Copy) -> tuple[SkipReason, st
         return SkipReason.OWN_COPY, f"the leader's order is itself a copy, {known.correlation_id}"
     adopted = _adopted_for(scene, order)
     if adopted:
-        return SkipReason.DETACHED, f"the adopted order {adopted} was made for it"
+        return SkipReason.DETACHED, f"the order {adopted} was made for it"
     if known.kind not in (OrderKind.ORDINARY, OrderKind.FOREVER_CHILD):
         if copy.skip is None:
             text = f"the leader's order {known.order_id} is a {known.kind.lower()} order, which is not copied"
@@ -79,12 +79,14 @@ def _never(scene: Scene, order: LeaderOrder, copy: Copy) -> tuple[SkipReason, st
 
 def _adopted_for(scene: Scene, order: LeaderOrder) -> str:
     """Find the order that was placed for it under a journal that is lost: the same copy has the same name for ever."""
-    if not scene.account.adopted:
+    account = scene.account
+    if not (account.adopted or account.strays):
         return ""
     assert scene.state.desk is not None
     known, client_id = order.known, scene.account.follower.client_id
     name = correlation_id(scene.state.desk.leader_client_id, known.trade_date, known.order_id, client_id, 0, 0)
-    return scene.account.adopted.get(name, "")
+    strays = (order_id for order_id, each in account.strays.items() if each == name)
+    return account.adopted.get(name) or next(strays, "")
 
 
 def _is_known(scene: Scene, order: LeaderOrder, copy: Copy) -> bool:

@@ -781,4 +781,10 @@ MUTATIONS = (
         "copy.skip is None and scene.account.blocked is None\n",
         "copy.skip is None\n",
     ),
+    Mutation(
+        "what stands in the book under a name is not placed again",
+        "judging.py",
+        "    if not (account.adopted or account.strays):\n",
+        "    if not account.adopted:\n",
+    ),
 )

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from datetime import timedelta
+
 import pytest
 
-from copytrader.core.facts import OrderSeen, Place, Source, Started
+from copytrader.core.facts import BookRead, OrderSeen, Place, Source, Started, TokenRefused
 from copytrader.core.model import (
     LEADER,
     Desk,
@@ -12,6 +15,7 @@ from copytrader.core.model import (
     Order,
     OrderStatus,
     OrderType,
+    RefusalClass,
     Side,
     Sizing,
     SizingMode,
@@ -273,3 +277,25 @@ def test_a_copy_left_open_by_a_follower_that_was_left_out_is_cancelled_when_it_i
     restarts("asha", "bina")
 
     assert [held.status for held in play.of("asha")] == [OrderStatus.CANCELLED]
+
+
+def test_an_order_that_stands_in_the_book_is_not_placed_again_under_its_name() -> None:
+    """The follower's client id is changed, and changed back: the journal has forgotten what the account has."""
+    play = Play()
+    good = play.followers
+    play.places("L1", ticket(quantity=300))
+    (copy,) = play.of()
+    for followers in ((replace(good[0], client_id="9999999999"),), good):
+        play.now += timedelta(seconds=30)
+        play.followers = followers
+        play.feed(Started(play.now, "test", "", Desk("1000000001", followers, play.rules)))
+        if followers is good:
+            play.reads_book("asha")
+        else:
+            play.feed(BookRead(play.now, "asha", (), ()))
+            play.feed(TokenRefused(play.now, "asha", RefusalClass.TOKEN, "DH-901"))
+        play.reads_leader_book()
+        play.waits(3)
+
+    places = [each.correlation_id for each in play.decisions if isinstance(each, Place)]
+    assert places.count(copy.correlation_id) == 1

@@ -83,6 +83,21 @@ def test_a_token_is_minted_checked_and_stored_and_then_kept(tmp_path: Path) -> N
     asyncio.run(test())
 
 
+def test_a_damaged_token_is_replaced_by_a_login(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with Stage(tmp_path) as stage:
+            without_tokens(stage)
+            file = stage.folder / "state" / "tokens" / stage.ids["asha"]
+            file.parent.mkdir(parents=True)
+            file.write_text("{")
+            file.chmod(0o600)
+
+            assert (await logs_in(stage, "asha"))[0] == 0
+            assert stored(stage) is not None
+
+    asyncio.run(test())
+
+
 def test_never_within_two_minutes_whatever_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(tokens.STATE_DIR, str(tmp_path / "state"))
 
