@@ -10,10 +10,11 @@ from typing import Protocol
 
 from copytrader.core.budget import PER_SECOND
 from copytrader.core.facts import Cancel, Command, Place, Role
-from copytrader.core.model import Funds, Order, Position
+from copytrader.core.model import LEADER, Funds, Order, Position
 from copytrader.dhan.answers import Outcome
 from copytrader.dhan.bodies import Profile
 from copytrader.dhan.stream import StreamEvent
+from copytrader.failure import ExitCode, Failure
 
 _ANSWERED_COUNTS, _UNANSWERED_COUNTS = timedelta(seconds=1.02), timedelta(seconds=2)
 
@@ -112,3 +113,13 @@ class Account:
     lost_since: datetime | None = None
     lost_said: bool = False
     pace: Pace = field(default_factory=Pace)
+
+
+def require_own(account: Account, profile: Profile) -> None:
+    """Raise Failure where a token is another account's: what is read with it would be taken for this account's."""
+    if profile.client_id != account.client_id:
+        where = "leader" if account.name == LEADER else f"followers.{account.name}"
+        raise Failure(
+            f"{where}.access_token belongs to client {profile.client_id}, not to {account.client_id}",
+            code=ExitCode.TOKEN,
+        )

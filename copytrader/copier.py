@@ -19,7 +19,7 @@ from datetime import datetime, timedelta
 from typing import Protocol
 
 from copytrader import reach, readings
-from copytrader.account import Account
+from copytrader.account import Account, require_own
 from copytrader.core import hours
 from copytrader.core.engine import recall, step
 from copytrader.core.facts import (
@@ -420,12 +420,7 @@ class Copier:
             self._listener.say(account, f"the token cannot be checked: {error}")
             return
         account.profile = profile
-        if profile.client_id != account.client_id:
-            where = "leader" if account.name == LEADER else f"followers.{account.name}"
-            raise Failure(
-                f"{where}.access_token belongs to client {profile.client_id}, not to {account.client_id}",
-                code=ExitCode.TOKEN,
-            )
+        require_own(account, profile)
         # Before the start nothing may be planned, and the start forgets refusals anyway.
         if self._failed is not None and self.is_refused(account.name):
             self.handle(TokenRenewed(self._now(), account.name))

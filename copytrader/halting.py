@@ -16,6 +16,7 @@ from copytrader.core.facts import Halted, Resumed, Role
 from copytrader.core.state import Account, Share, Slice, State
 from copytrader.errand import Onlooker, Say
 from copytrader.failure import ExitCode, Failure
+from copytrader.journal import JournalError
 from copytrader.lock import LockHeld
 
 HEARD_WITHIN = 10.0
@@ -63,6 +64,13 @@ async def halt(config: Config, follower: str | None, say: Say, *, flatten: bool)
 
 
 def _only_recorded(failure: Failure) -> Failure:
+    if isinstance(failure, JournalError):
+        return Failure(
+            *failure.lines,
+            "nothing is halted: open copies may still be working, so cancel them at Dhan; halt again once the journal "
+            "can be used, since a halt in one that is moved away is gone with it",
+            code=failure.code,
+        )
     return Failure(
         *failure.lines,
         "the halt is recorded, and the next follow begins halted; open copies may still be working at the broker",

@@ -200,6 +200,7 @@ async def looking(config: Config, say: Say) -> AsyncIterator[Looker]:
         market = session.calendar_of(config, say)
         await session.sync_instruments(config, store, say)
         async with session.connected(config, found) as accounts:
+            await session.check_whose(accounts.values())
             yield Looker(config, accounts, missing, store, market)
 
 

@@ -10,19 +10,20 @@ import asyncio
 import contextlib
 import logging
 import signal
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, closing, contextmanager
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from contextlib import asynccontextmanager, closing, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 
 from copytrader import __version__, calendar, tokens
-from copytrader.account import Account, Broker
+from copytrader.account import Account, Broker, require_own
 from copytrader.beside import attended
 from copytrader.config import Config
 from copytrader.copier import Copier, Watcher
 from copytrader.core.facts import Cancel, Level, Modify, Place
 from copytrader.core.model import IST, LEADER, Calendar
 from copytrader.dhan.broker import Broker as DhanBroker
+from copytrader.dhan.broker import BrokerError
 from copytrader.dhan.master import InstrumentStore, MasterError
 from copytrader.dhan.stream import OrderStream
 from copytrader.dhan.transport import HttpTransport
@@ -92,6 +93,16 @@ async def connected(config: Config, tokens_of: dict[str, Credential]) -> AsyncIt
             broker: Broker = DhanBroker(section.client_id, transport, now)
             accounts[name] = Account(name, section.client_id, broker, stream)
         yield accounts
+
+
+async def check_whose(accounts: Iterable[Account]) -> None:
+    """Hold each token against the account whose books are to be read with it; who cannot be asked is read anyway."""
+
+    async def check(account: Account) -> None:
+        with suppress(BrokerError):
+            require_own(account, await account.broker.profile())
+
+    await asyncio.gather(*map(check, accounts))
 
 
 async def sync_instruments(config: Config, store: InstrumentStore, say: Callable[[str], None]) -> None:

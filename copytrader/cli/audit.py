@@ -316,6 +316,7 @@ def _books(config: Path | None) -> list[Book]:
     async def read() -> list[Book]:
         books = []
         async with session.connected(settings, session.credentials(settings)) as accounts:
+            await session.check_whose(accounts.values())
             for name, account in accounts.items():
                 assert isinstance(account.broker, Broker)
                 orders, _ = await account.broker.orders()

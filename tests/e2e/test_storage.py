@@ -184,6 +184,10 @@ def test_a_damaged_journal_is_refused_with_one_line_and_nothing_is_sent(tmp_path
                 assert any(
                     remedy in program.err[0] for remedy in ("restore a backup", "name another file", "use that version")
                 ), program.err
+            halt = await stage.runs("halt", "--config", str(_config(stage, f"{changed.__name__}/journal.db")))
+            assert await halt.ends(PATIENCE) != 0
+            assert any("nothing is halted" in line for line in halt.err)
+            assert not any("begins halted" in line for line in halt.err)
             assert len(stage.requests()) == before
             assert len(stage.exchange.ledger.where(kind="login")) == logins
 

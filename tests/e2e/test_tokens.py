@@ -117,14 +117,19 @@ def test_another_accounts_token_is_not_used(tmp_path: Path) -> None:
     asyncio.run(test())
 
 
-def test_another_accounts_token_keeps_follow_from_starting(tmp_path: Path) -> None:
+@pytest.mark.parametrize("command", ["follow", "reconcile", "audit verify --broker"])
+def test_nothing_begins_with_another_accounts_token(tmp_path: Path, command: str) -> None:
+    """Its empty books would pass for those of the account: all in sync."""
+
     async def test() -> None:
         async with Stage(tmp_path, ("1", "1")) as stage:
             logged_in(stage, "asha")
+            if command != "follow":
+                assert await (await stage.follows()).stops() == 0
             store(stage, "asha", token_of(stage.ids["ravi"]))
-            follow = await stage.runs("follow")
-            assert await follow.ends() == 4
-            assert follow.err[-1] == (
+            program = await stage.runs(*command.split())
+            assert await program.ends() == 4
+            assert program.err[-1] == (
                 f"followers.asha.access_token belongs to client {stage.ids['ravi']}, not to {stage.ids['asha']}"
             )
 
