@@ -135,7 +135,11 @@ class Terminal:
         os.write(self._file, f"{answer}\n".encode())
 
     def ends(self) -> int:
+        end = time.monotonic() + 30
         while True:
+            if not select.select([self._file], [], [], 0.1)[0]:
+                assert time.monotonic() < end, f"does not end: {self.text}"
+                continue
             try:
                 part = os.read(self._file, 4096)
             except OSError:
