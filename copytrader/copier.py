@@ -21,6 +21,7 @@ from typing import Protocol
 from copytrader import reach, readings
 from copytrader.account import Account, require_own
 from copytrader.core import hours
+from copytrader.core.books import OPENING
 from copytrader.core.engine import recall, step
 from copytrader.core.facts import (
     Adopted,
@@ -57,6 +58,7 @@ _log = logging.getLogger(__name__)
 
 WORDS_EVERY = 0.2
 _MIND_EVERY = 2.0
+_SETTLED = OPENING + timedelta(seconds=5)
 _IDLE_FOR = timedelta(seconds=1)
 _COMMITS_TO_MOVE = 50
 """After so many commits the journal is put in order when nothing happens, so that this falls on no order."""
@@ -262,8 +264,14 @@ class Copier:
     # --- Out of reach ---------------------------------------------------------------------
 
     async def _mind(self) -> None:
-        """Watch whether the accounts can be reached, and say so."""
+        """Watch whether the accounts can be reached, and say so; read them when the market has opened."""
+        was_open = self._in_hours(self._now() - _SETTLED)
         while True:
+            is_open = self._in_hours(self._now() - _SETTLED)
+            if is_open and not was_open:
+                for account in self.accounts.values():
+                    account.poke.set()
+            was_open = is_open
             for account in self.accounts.values():
                 now = self._now()
                 said = reach.watch(

@@ -202,7 +202,7 @@ class AccountConfig(Section):
 
 
 class CopyConfig(Section):
-    max_age_seconds: Annotated[Whole, Field(ge=1, le=86_400)] = 10
+    max_age_seconds: Annotated[Whole, Field(ge=1, le=10**10)] = 10
     poll_seconds: Annotated[float, BeforeValidator(_number), Field(ge=0, le=3_600), AfterValidator(_pause)] = 5.0
     market_hours: Literal["enforce", "off"] = "enforce"
     late_exits: LateExits = LateExits.MARKET

@@ -8,13 +8,15 @@ from decimal import Decimal
 from copytrader.core import copied_position, exposure
 from copytrader.core.days import turn_day
 from copytrader.core.facts import Adopted, BookRead, Level, Role, Source
-from copytrader.core.hours import is_open
+from copytrader.core.hours import may_trade
 from copytrader.core.model import LEADER, Position
 from copytrader.core.news import News
 from copytrader.core.outcomes import count_loss
 from copytrader.core.sightings import see, see_follower
 from copytrader.core.state import Account, Holding, Key, Slice, State
 
+OPENING = timedelta(minutes=1)
+"""So long after the market opens, positions are still not relied on."""
 READ_APART = timedelta(seconds=3)
 """Two readings that are to prove something lie so far apart."""
 
@@ -42,7 +44,7 @@ def _read_leader(state: State, book: BookRead, at: datetime, news: News) -> None
             if holding.leader_net is None:
                 _begin(holding, row.net_quantity if row is not None else 0)
             elif key.product in exposure.DELIVERED:
-                _read_delivered(state, holding, row, book.holdings, news)
+                _read_delivered(state, holding, row, book.holdings, at, news)
             else:
                 _read_net(state, holding, row.net_quantity if row is not None else 0, at)
         state.positions_known = True
@@ -61,9 +63,10 @@ def _read_net(state: State, holding: Holding, net: int, at: datetime) -> None:
     """
     before = holding.leader_net or 0
     is_less = abs(net) < abs(before) or net * before < 0
-    if is_less and not _trades_now(state, holding, at):
+    if is_less and not _trades_now(state, holding, at - OPENING):
         holding.doubted = None
         return
+    is_less = is_less or _may_be_told_yet(holding, net - before)
     if is_less and holding.doubted is None and any(share.copied or share.open for share in holding.shares.values()):
         holding.doubted, holding.doubted_at = net, at
         state.ask_books.add(LEADER)
@@ -74,7 +77,16 @@ def _read_net(state: State, holding: Holding, net: int, at: datetime) -> None:
     exposure.set_leader_position(holding, net)
 
 
-def _read_delivered(state: State, holding: Holding, row: Position | None, holdings: bool, news: News) -> None:
+def _may_be_told_yet(holding: Holding, change: int) -> bool:
+    """Whether a working order of the leader may have filled so much, and its news still be under way."""
+    sign = 1 if change > 0 else -1
+    working = (each.known for each in holding.active.values() if not each.known.is_done)
+    return 0 < abs(change) <= sum(known.remaining for known in working if known.ticket.side.sign == sign)
+
+
+def _read_delivered(
+    state: State, holding: Holding, row: Position | None, holdings: bool, at: datetime, news: News
+) -> None:
     """Take less than was known only from a row that shows all of it: shares that no reading shows may be there still.
 
     The demat account names neither the exchange nor the margin that shares were bought with.  Where no follower
@@ -82,6 +94,8 @@ def _read_delivered(state: State, holding: Holding, row: Position | None, holdin
     """
     net, before = max(row.net_quantity, 0) if row is not None else 0, holding.leader_net or 0
     held = any(share.copied or share.open for share in holding.shares.values())
+    if held and net != before and not _trades_now(state, holding, at - OPENING):
+        return
     if net >= before or (row is not None and row.whole) or (holdings and not held):
         holding.doubted = None
         exposure.set_leader_position(holding, net)
@@ -164,7 +178,7 @@ def _trades_now(state: State, holding: Holding, at: datetime) -> bool:
     assert state.desk is not None
     if not state.desk.rules.enforce_hours:
         return True
-    return is_open(state.desk.calendar, holding.key.security.exchange_segment, at).is_open
+    return may_trade(state.desk.calendar, holding.key.security.exchange_segment, at)
 
 
 def adopt(state: State, event: Adopted, at: datetime, news: News) -> None:

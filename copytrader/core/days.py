@@ -34,8 +34,13 @@ def start(state: State, event: Started, at: datetime, news: News) -> None:
         state.accounts[name].ready = False
     for account in state.accounts.values():
         for piece in account.open.values():
-            if piece.copy is not None:  # its order was let go while the follower was left out
-                state.holding(piece.key).active[piece.leader_order_id] = piece.copy.leader
+            if piece.copy is None:
+                continue
+            holding, order = state.holding(piece.key), piece.copy.leader
+            if piece.leader_order_id not in holding.active:  # let go while the follower was left out
+                holding.active[piece.leader_order_id] = order
+                left = max((holding.leader_net or 0) * order.known.ticket.side.sign, 0)
+                order.standing = min(order.standing, left)
     for holding in state.holdings.values():
         for order in holding.active.values():
             for name in state.accounts:

@@ -132,6 +132,8 @@ def _within_room(scene: Scene, order: LeaderOrder, copy: Copy) -> int:
     if sign not in scene.room:
         scene.room[sign] = room.entry_room(scene.holding, scene.share, sign, scene.lot)
     left, is_over = scene.room[sign], order.known.is_done
+    if is_over and not copy.is_open and not _may_open(scene, order, copy):
+        return opened
     granted = min(copy.units - opened, left.over if is_over else left.all, left.all)
     scene.room[sign] = left.without(granted, is_over=is_over)
     return opened + granted
@@ -216,7 +218,7 @@ def _adjust(scene: Scene, order: LeaderOrder, piece: Slice, quantity: int, opens
         return None
     if _follows(piece, order) and quantity == piece.asked.quantity:
         return None
-    due = ticket_for(scene, order, quantity, at_market=goes_at_market(scene, order, piece))
+    due = ticket_for(scene, order, quantity, at_market=goes_at_market(scene, order, piece, quantity))
     watched = watch_market(scene, order, piece, due)
     if watched is None:
         return want_cancel(scene, piece, "a market order that did not fill")

@@ -58,6 +58,15 @@ def is_open(calendar: Calendar, exchange_segment: str, at: datetime, after_marke
     return _on_usual_day(exchange_segment, usual_session(calendar, exchange_segment, day), local)
 
 
+def may_trade(calendar: Calendar, exchange_segment: str, at: datetime) -> bool:
+    """Tell whether a segment trades as far as is known: of a year whose holidays are not, every weekday may be one."""
+    verdict = is_open(calendar, exchange_segment, at)
+    if verdict.hours is not Hours.UNKNOWN_YEAR:
+        return verdict.is_open
+    local = at.astimezone(IST)
+    return _on_usual_day(exchange_segment, usual_session(calendar, exchange_segment, local.date()), local).is_open
+
+
 def session_day(calendar: Calendar, exchange_segment: str, placed_at: datetime) -> date:
     """Return the day for which an after-market order is: that of the next session to end.
 

@@ -282,6 +282,8 @@ def _resize(scene: Scene, order: LeaderOrder, copy: Copy) -> None:
         return
     if sized.lots > copy.lots:
         over = _over_limit(scene, order, sized.lots * scene.lot, (sized.lots - copy.lots) * scene.lot)
+        if over is not None and not grown:
+            return
         if over is not None:
             detail = f"{over[1]}; it stays at {copy.lots} lots"
             scene.desk.decide(Skip(scene.name, order.known.order_id, over[0], detail))

@@ -138,6 +138,8 @@ def _of_a_row(known: Known, row: Order, *, same: bool) -> Ticket:
     if same:
         # Frames do not tell the disclosed quantity.
         return known.ticket if known.ticket.disclosed_quantity == row.ticket.disclosed_quantity else row.ticket
+    if known.rival is not None and _same_terms(known.rival, row.ticket):
+        return row.ticket
     for ticket in (known.rival, known.ticket):
         if ticket is not None and _is_conversion(ticket, row):
             return ticket

@@ -108,22 +108,22 @@ def _say_it_rests(scene: Scene, piece: Slice, why: str) -> None:
         scene.desk.alert(Level.CRITICAL, text, scene.name, f"rests-{piece.correlation_id}")
 
 
-def goes_at_market(scene: Scene, order: LeaderOrder, piece: Slice) -> bool:
+def goes_at_market(scene: Scene, order: LeaderOrder, piece: Slice, quantity: int) -> bool:
     """A late exit stays a market order, whatever the leader's order was; so does a stop that was left behind."""
     if piece.role is not Role.EXIT:
         return False
     first = piece.first_asked
-    return first.order_type is OrderType.MARKET or _is_left_behind(scene, order, piece)
+    return first.order_type is OrderType.MARKET or _is_left_behind(scene, order, piece, quantity)
 
 
-def _is_left_behind(scene: Scene, order: LeaderOrder, piece: Slice) -> bool:
+def _is_left_behind(scene: Scene, order: LeaderOrder, piece: Slice, quantity: int) -> bool:
     """The leader's stop filled at the market; the copy rests at its protective limit, which the market has passed.
 
     Where what it is to close is not held yet, it waits for the entry, as the leader's did not have to.
     """
     if order.known.ticket.order_type is not OrderType.STOP_LOSS_MARKET or order.filled_at is None or piece.opens:
         return False
-    if held(scene.holding, scene.share, -piece.asked.side.sign) < piece.remaining:
+    if held(scene.holding, scene.share, -piece.asked.side.sign) < quantity - piece.filled:
         return False
     wait = order.filled_at + timedelta(seconds=rules_of(scene.state).market_wait_seconds)
     scene.wake(wait)

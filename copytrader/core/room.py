@@ -98,10 +98,12 @@ def entry_room(holding: Holding, share: Share, sign: int, lot_size: int) -> Room
     Those that are over may fill what is due and not held; the rest is left to those that work.
     """
     due = due_in(share, sign)
-    kept = min(held(holding, share, sign) - lagging(holding, share, sign, lot_size), _justified(holding, share, sign))
+    ahead = still_to_open(holding, share.follower, sign, filled_only=True)
+    kept = min(held(holding, share, sign) - lagging(holding, share, sign, lot_size), due + ahead)
+    of_those_over = max(kept - min(ahead, max(kept, 0)), -due)
     working = still_to_open(holding, share.follower, sign)
     return Room(
-        nearest_lots(max(due - kept, 0), lot_size),
+        nearest_lots(max(due - of_those_over, 0), lot_size),
         nearest_lots(max(due + working - kept, 0), lot_size),
     )
 

@@ -10,6 +10,7 @@ import re
 from copytrader.core.model import RefusalClass
 
 THROTTLES = frozenset({"DH-904", "805"})
+_OF_THE_ACCOUNT = re.compile(r"invalid ip|ip mismatch|static ip|invalid token")
 _TOKEN_CODES = frozenset({"DH-901", "807", "808", "809", "810"})
 
 
@@ -82,5 +83,13 @@ _EXPLANATIONS = {
 
 
 def of_rejected(words: str) -> RefusalClass | None:
-    """What a rejected order's own words are about; None where it has none."""
-    return classify_refusal(None, "", words) if words else None
+    """What a rejected order's own words are about; None where it has none.
+
+    An exchange speaks of lists and addresses of its own: only plain words stop a whole account.
+    """
+    if not words:
+        return None
+    refusal = classify_refusal(None, "", words)
+    if refusal in (RefusalClass.IP, RefusalClass.TOKEN) and not _OF_THE_ACCOUNT.search(words.lower()):
+        return RefusalClass.OTHER
+    return refusal

@@ -712,8 +712,8 @@ MUTATIONS = (
     Mutation(
         "an entry is not cut for what an exit on its way closes",
         "room.py",
-        "        nearest_lots(max(due - kept, 0), lot_size),\n",
-        "        nearest_lots(max(due - max(kept, 0), 0), lot_size),\n",
+        "    of_those_over = max(kept - min(ahead, max(kept, 0)), -due)\n",
+        "    of_those_over = max(kept - min(ahead, max(kept, 0)), 0)\n",
     ),
     Mutation(
         "an opening part comes back when the position behind it goes",
@@ -730,7 +730,7 @@ MUTATIONS = (
     Mutation(
         "a stop that was left behind waits for what it is to close",
         "pricing.py",
-        "    if held(scene.holding, scene.share, -piece.asked.side.sign) < piece.remaining:\n",
+        "    if held(scene.holding, scene.share, -piece.asked.side.sign) < quantity - piece.filled:\n",
         "    if held(scene.holding, scene.share, -piece.asked.side.sign) < 0:\n",
     ),
     Mutation(
@@ -742,7 +742,7 @@ MUTATIONS = (
     Mutation(
         "an order that was let go while its follower was left out is looked at again",
         "days.py",
-        "                state.holding(piece.key).active[piece.leader_order_id] = piece.copy.leader\n",
+        "                holding.active[piece.leader_order_id] = order\n",
         "                pass\n",
     ),
     Mutation(
@@ -760,8 +760,8 @@ MUTATIONS = (
     Mutation(
         "while the market is closed the leader's positions take nothing away",
         "books.py",
-        "    if is_less and not _trades_now(state, holding, at):\n",
-        "    if is_less and net and not _trades_now(state, holding, at):\n",
+        "    if is_less and not _trades_now(state, holding, at - OPENING):\n",
+        "    if is_less and net and not _trades_now(state, holding, at - OPENING):\n",
     ),
     Mutation(
         "why an order was rejected is learnt when its answer did not say",
@@ -786,5 +786,29 @@ MUTATIONS = (
         "judging.py",
         "    if not (account.adopted or account.strays):\n",
         "    if not account.adopted:\n",
+    ),
+    Mutation(
+        "an entry ends at once with what the leader holds, whatever an exit on its way closes",
+        "room.py",
+        "    of_those_over = max(kept - min(ahead, max(kept, 0)), -due)\n",
+        "    of_those_over = kept - min(ahead, max(kept, 0))\n",
+    ),
+    Mutation(
+        "what fills ahead takes no room from what the leader holds",
+        "room.py",
+        "    of_those_over = max(kept - min(ahead, max(kept, 0)), -due)\n",
+        "    of_those_over = max(kept, -due)\n",
+    ),
+    Mutation(
+        "growth that a limit holds back is recorded once",
+        "judging.py",
+        "        if over is not None and not grown:\n",
+        "        if over is not None and not grown and copy.lots is None:\n",
+    ),
+    Mutation(
+        "positions that are ahead of a fill are read again before they count",
+        "books.py",
+        "    is_less = is_less or _may_be_told_yet(holding, net - before)\n",
+        "",
     ),
 )

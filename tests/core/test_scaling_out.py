@@ -7,7 +7,22 @@ from datetime import timedelta
 
 import pytest
 
-from copytrader.core.facts import BookRead, OrderSeen, Place, Source, Started, TokenRefused
+from copytrader.core.facts import (
+    BookRead,
+    Cancel,
+    Command,
+    Event,
+    Modify,
+    OrderSeen,
+    Place,
+    Sized,
+    Skip,
+    Source,
+    Started,
+    TokenRefused,
+    Unanswered,
+    Verb,
+)
 from copytrader.core.model import (
     LEADER,
     Desk,
@@ -15,12 +30,14 @@ from copytrader.core.model import (
     Order,
     OrderStatus,
     OrderType,
+    Position,
+    Product,
     RefusalClass,
     Side,
     Sizing,
     SizingMode,
 )
-from tests.core.play import D, Held, Play, follower, instrument, ticket
+from tests.core.play import NIFTY, D, Held, Play, follower, instrument, ticket
 
 ONE = follower(ratio="1")
 MARKET = {"price": "0", "order_type": OrderType.MARKET}
@@ -299,3 +316,80 @@ def test_an_order_that_stands_in_the_book_is_not_placed_again_under_its_name() -
 
     places = [each.correlation_id for each in play.decisions if isinstance(each, Place)]
     assert places.count(copy.correlation_id) == 1
+
+
+@pytest.mark.parametrize("held", [0, 1])
+def test_an_entry_is_cancelled_at_once_when_a_stop_makes_the_leader_flat(held: int) -> None:
+    play = Play((ONE,))
+    play.places("A", ticket(quantity=150))
+    play.leader_fills("A")
+    if held:
+        play.fills_follower(play.of()[0], 75)
+        play.drain()
+    stop = ticket(Side.SELL, 150, "0", order_type=OrderType.STOP_LOSS_MARKET, trigger_price=D(95))
+    play.places("S", stop)
+    before = len(play.decisions)
+
+    def unanswered(command: Command) -> Event | None:
+        """Nothing is heard of what is sent about the stop: the entry must not wait for that."""
+        if isinstance(command, Modify | Cancel) and command.order_id == "F2":
+            verb = Verb.MODIFY if isinstance(command, Modify) else Verb.CANCEL
+            return Unanswered(play.now, command.account, command.correlation_id, verb, "time ran out")
+        return None
+
+    play.answer = unanswered
+    play.leader_fills("S")
+
+    cancels = [each.order_id for each in play.decisions[before:] if isinstance(each, Cancel)]
+    assert play.of()[0].order_id in cancels
+
+
+def test_an_entry_that_fills_ahead_takes_no_room_from_one_that_the_leader_holds() -> None:
+    """A, of four lots in two slices, has filled at the leader, who sold one; then B fills at the follower first."""
+    play = Play((ONE,), row=instrument(freeze_quantity=150))
+    play.places("A", ticket(quantity=300))
+    play.leader_fills("A")
+    play.now += timedelta(seconds=20)
+    play.places("B", ticket(quantity=150, price="99"))
+    play.trades("X", -1, fills=False)
+    (ahead,) = [held for held in play.of() if held.ticket.price == D(99)]
+    fill_rest(play, ahead)
+    play.leader_fills("B")
+    play.waits(2)
+    for _ in range(3):
+        play.fills()
+        settles(play, 10)
+
+    assert play.lots() == play.leader_net() // 75 == 5
+
+
+def test_growth_that_a_limit_holds_back_is_recorded_once() -> None:
+    play = Play((follower(ratio="1", limits=Limits(max_daily_loss=D(1000))),))
+    play.trades("E", 2)
+    play.places("S", ticket(Side.SELL, 225, "110"))
+    lost = Position(NIFTY, Product.INTRADAY, 150, unrealized=D(-2000))
+    play.feed(BookRead(play.now, "asha", (), (lost,)))
+    play.trades("X", -1)
+    before = len(play.decisions)
+    for number in range(50):
+        play.now += timedelta(seconds=1)
+        play.feed(OrderSeen(play.now, LEADER, replace(play.leader["S"], last_price=D(100 + number)), Source.STREAM))
+
+    assert len([each for each in play.decisions[before:] if isinstance(each, Skip | Sized)]) <= 2
+
+
+def test_positions_that_are_ahead_of_a_fill_do_not_count_it_twice() -> None:
+    play = Play((ONE,))
+    play.places("A", ticket(quantity=150))
+    play.now += timedelta(seconds=30)
+    play.reads_leader_book(net=150)
+    play.now += timedelta(seconds=1)
+    play.leader_fills("A")
+    play.fills()
+    for _ in range(3):
+        play.now += timedelta(seconds=30)
+        play.reads_leader_book(net=150)
+        play.waits(5)
+        play.fills()
+
+    assert play.lots() == 2

@@ -64,6 +64,7 @@ def test_a_pending_frame_gives_the_whole_order() -> None:
         ),
         ("REJECTED", "EXCH:16283 : The order price is out of the daily price range", RefusalClass.TICK),
         ("Rejected", "RMS: Invalid IP", RefusalClass.IP),
+        ("Rejected", "RMS: security is not in the whitelist of client", RefusalClass.OTHER),
         ("Rejected", "", None),
         ("Pending", "CONFIRMED", None),
         ("Cancelled", "insufficient funds", None),
