@@ -49,7 +49,7 @@ import signal, subprocess, sys
 process = subprocess.Popen([sys.executable, "-m", "copytrader", *sys.argv[1:]])
 if {{"follow", "simulator"}} & set(sys.argv) and "--help" not in sys.argv:
     try:
-        process.wait(8)
+        process.wait(12)
     except subprocess.TimeoutExpired:
         process.send_signal(signal.SIGINT)
 sys.exit(process.wait())

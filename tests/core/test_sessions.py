@@ -1,6 +1,6 @@
 """Random sessions, judged on the brokers' ledgers (see `world`).
 
-`COPYTRADER_SESSIONS` sets how many are played: a few in a developer's run, 10,000 in CI, more by hand.
+`COPYTRADER_SESSIONS` sets how many are played: a few in a developer's run, 6,000 in CI, more by hand.
 """
 
 from __future__ import annotations
