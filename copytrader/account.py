@@ -84,8 +84,7 @@ class Account:
     """One account's connections, and what was last read there.
 
     It is `unread` while its book cannot be read, and is to be read `again` soon also where its parts did not fit
-    together.  Its positions are `behind_since` they first lacked a fill that the book has.  Once something of it
-    was `unreadable`, an order may have passed unseen.
+    together.  Its positions are `behind_since` they first lacked a fill that the book has.
     """
 
     name: str
@@ -109,7 +108,6 @@ class Account:
     trouble: str = ""
     unread: bool = False
     again: bool = False
-    unreadable: bool = False
     lost_since: datetime | None = None
     lost_said: bool = False
     pace: Pace = field(default_factory=Pace)

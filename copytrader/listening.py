@@ -140,7 +140,6 @@ class Listener:
         crash_point("book-read", account.name)
         account.last_book = self._now()
         account.trouble = ""
-        account.unreadable = account.unreadable or bool(problems)
         for problem in problems:
             self.say(account, f"a row of the order book cannot be read: {problem}")
         return _Book(rows, problems)
@@ -317,7 +316,6 @@ class Listener:
             return
         except FrameError as error:
             self._door.handle(FrameRefused(now, account.name, str(error), text[:_RAW_AT_MOST]))
-            account.unreadable = True
             account.poke.set()
             return
         crash_point("frame-read", account.name)

@@ -16,6 +16,7 @@ from copytrader.core.facts import Accepted, Command, Connected, Event, Modify, O
 from copytrader.core.model import (
     IST,
     LEADER,
+    Calendar,
     CopyRules,
     Desk,
     Funds,
@@ -25,6 +26,7 @@ from copytrader.core.model import (
     Position,
     Product,
     Security,
+    Session,
     Side,
 )
 from copytrader.dhan.answers import Outcome
@@ -367,6 +369,29 @@ def test_a_disclosed_quantity_that_no_frame_tells_makes_no_stream_silent() -> No
 
     told = played(story).told
     assert len([event for event in told if isinstance(event, Connected) and event.account == LEADER]) == 1
+
+
+def test_every_account_is_read_once_the_market_has_opened() -> None:
+    """Where no book is polled, nothing else would: what the night showed does not count."""
+
+    def opens_soon(scene: Scene) -> None:
+        opens = BEGAN.hour * 60 + BEGAN.minute + 1
+        scene.copier.desk = replace(
+            scene.copier.desk,
+            rules=CopyRules(enforce_hours=True),
+            calendar=Calendar({"NSE_EQ": Session(opens, opens + 60)}, {}, (BEGAN.year,)),
+        )
+
+    async def story(scene: Scene) -> None:
+        await asyncio.sleep(100)
+        before = {name: account.last_book for name, account in scene.copier.accounts.items()}
+        await asyncio.sleep(40)
+        after = {name: account.last_book for name, account in scene.copier.accounts.items()}
+        opened = BEGAN + timedelta(minutes=1)
+        assert all(read is not None and read < opened for read in before.values())
+        assert all(read is not None and read > opened + timedelta(minutes=1) for read in after.values())
+
+    played(story, poll_seconds=0, before=opens_soon)
 
 
 def test_a_row_that_never_changes_ends_the_doubt_about_an_order_s_terms() -> None:

@@ -324,9 +324,10 @@ def _inputs(
         if filters:
             yield "filter " + ", ".join(f"{key} {'/'.join(value)}" for key, value in filters.items())
     if ticket is not None:
-        lot = known.get(ticket.security)
-        if lot is not None:
-            yield f"instrument {lot.label}: lot {lot.lot_size}, tick {lot.tick_size:g}, multiplier {lot.multiplier}"
+        row = known.get(ticket.security)
+        if row is not None:
+            sizes = f"lot {row.lot_size}, tick {row.tick_size:g}, multiplier {row.multiplier or 1}"
+            yield f"instrument {row.label}: {sizes}"
         yield f"position from copying before it: {_copied(journal, name, ticket.security, first):+d}"
 
 
@@ -508,10 +509,10 @@ def _limit(where: str, skip: Skip, follower: Follower | None) -> str:
 
 
 def _one_lot(where: str, follower: Follower | None, ticket: Ticket | None, known: Instruments) -> str:
-    lot = None if ticket is None else known.get(ticket.security)
-    if follower is None or ticket is None or lot is None or follower.sizing.mode is not SizingMode.RATIO:
+    row = None if ticket is None else known.get(ticket.security)
+    if follower is None or ticket is None or row is None or follower.sizing.mode is not SizingMode.RATIO:
         return "had its share come to one lot: a larger order of the leader's, or a larger share"
-    lots = Decimal(ticket.quantity) / lot.lot_size
+    lots = Decimal(ticket.quantity) / row.lot_size
     needed = (Decimal(1) / lots).quantize(Decimal("0.0001")) if lots else Decimal(1)
     least = -(-1 // follower.sizing.ratio) if follower.sizing.ratio else Decimal(1)
     return (

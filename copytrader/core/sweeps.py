@@ -196,7 +196,7 @@ def _is_open_now(scene: Scene) -> bool:
         return True
     assert scene.state.desk is not None
     segment = scene.holding.key.security.exchange_segment
-    return hours.is_open(scene.state.desk.calendar, segment, scene.at).is_open
+    return hours.may_trade(scene.state.desk.calendar, segment, scene.at)
 
 
 def _say_once(scene: Scene, level: Level, text: str) -> None:

@@ -811,4 +811,34 @@ MUTATIONS = (
         "    is_less = is_less or _may_be_told_yet(holding, net - before)\n",
         "",
     ),
+    Mutation(
+        "positions are not relied on in the first minute of the market",
+        "books.py",
+        "OPENING = timedelta(minutes=1)\n",
+        "OPENING = timedelta(minutes=-1)\n",
+    ),
+    Mutation(
+        "a year without known holidays holds no exit back",
+        "sweeps.py",
+        "    return hours.may_trade(scene.state.desk.calendar, segment, scene.at)\n",
+        "    return hours.is_open(scene.state.desk.calendar, segment, scene.at).is_open\n",
+    ),
+    Mutation(
+        "what the demat account shows at night changes nothing",
+        "books.py",
+        "    if held and net != before and not _trades_now(state, holding, at - OPENING):\n",
+        "    if held and net != before and not state.copying:\n",
+    ),
+    Mutation(
+        "of an order that is looked at again no more stands than the leader holds",
+        "days.py",
+        "                order.standing = min(order.standing, left)\n",
+        "",
+    ),
+    Mutation(
+        "of two sets of terms in a second the one that the book shows holds",
+        "merge.py",
+        "    if known.rival is not None and _same_terms(known.rival, row.ticket):\n",
+        "    if known.rival is None and row is None:\n",
+    ),
 )

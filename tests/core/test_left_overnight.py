@@ -6,9 +6,12 @@ from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
 
+import pytest
+
 from copytrader.core.facts import BookRead, Level, Started
 from copytrader.core.model import (
     LEADER,
+    Calendar,
     CopyRules,
     Desk,
     Order,
@@ -16,6 +19,7 @@ from copytrader.core.model import (
     OrderType,
     Position,
     Product,
+    Session,
     Side,
     Ticket,
 )
@@ -125,6 +129,78 @@ def test_what_the_leader_does_not_hold_any_more_at_the_open_is_sold() -> None:
     play.fills()
 
     assert play.lots() == 0
+
+
+HOURS = Calendar({"NSE_FNO": Session(9 * 60 + 15, 15 * 60 + 30)}, {}, (2026,))
+
+
+def in_hours(play: Play, calendar: Calendar = HOURS) -> None:
+    play.feed(
+        Started(play.now, "test", "", Desk("1000000001", play.followers, CopyRules(enforce_hours=True), calendar))
+    )
+    play.feed(BookRead(play.now, "asha", (), _position(play.positions["asha"])))
+
+
+@pytest.mark.parametrize("calendar", [HOURS, replace(HOURS, years=())], ids=["known", "a year without holidays"])
+def test_positions_count_a_minute_after_the_open_and_not_before(calendar: Calendar) -> None:
+    play = Play()
+    trades(play, "L1", ENTRY)
+    play.leader.clear()
+    play.now = START.replace(hour=9, minute=14, second=50) + timedelta(days=1)
+    in_hours(play, calendar)
+    for _ in range(6):
+        play.feed(BookRead(play.now, LEADER, (), ()))
+        play.waits(10)
+    assert [held.ticket.side for held in play.of() if held.ticket.side is Side.SELL] == []
+    for _ in range(6):
+        play.feed(BookRead(play.now, LEADER, (), ()))
+        play.waits(10)
+        play.fills()
+
+    assert play.lots() == 0
+
+
+def test_shares_that_the_night_shows_twice_or_not_at_all_are_neither_bought_nor_sold() -> None:
+    def reads(net: int) -> None:
+        play.feed(BookRead(play.now, LEADER, (), (Position(NIFTY, Product.CNC, net, whole=True),)))
+
+    play = Play()
+    trades(play, "L1", replace(ENTRY, product=Product.CNC))
+    assert play.lots() == 2
+    play.leader.clear()
+    play.now = START.replace(hour=22)
+    play.feed(Started(play.now, "test", "", Desk("1000000001", play.followers, CopyRules(enforce_hours=True), HOURS)))
+    play.feed(BookRead(play.now, "asha", (), (Position(NIFTY, Product.CNC, 150, whole=True),)))
+    for net in (600, 300, 0, 300):
+        reads(net)
+        play.waits(3600)
+    play.now = START + timedelta(days=1)
+    reads(300)
+    play.waits(120)
+    play.fills()
+
+    assert play.lots() == 2
+
+
+def test_what_a_follower_that_was_left_out_has_open_goes_when_the_leader_is_out() -> None:
+    team = (follower("asha", "1"), follower("bina", "1"))
+    play = Play(team)
+    play.places("A", ticket(quantity=150))
+    play.leader_fills("A")
+    play.fills(name="asha")
+    play.now += timedelta(seconds=60)
+    for names in (team[:1], team):
+        play.feed(Started(play.now, "test", "", Desk("1000000001", names, play.rules)))
+        for each in names:
+            play.reads_book(each.name)
+        play.reads_leader_book()
+        if names is not team:
+            play.trades("X", -2, fills=False)
+            play.fills(name="asha")
+        play.now += timedelta(seconds=60)
+    play.waits(10)
+
+    assert [held.status for held in play.of("bina")] == [OrderStatus.CANCELLED]
 
 
 def test_an_exit_of_the_evening_that_filled_before_the_start_goes_in_today_s_market() -> None:

@@ -223,3 +223,13 @@ def test_a_stop_changed_twice_in_a_second_that_triggers_is_got_out_of(kind: Orde
     play.waits(1)
 
     assert [held.ticket.trigger_price for held in play.of() if held.is_open] == [D(110)]
+
+
+def test_a_market_order_that_became_a_limit_in_its_second_is_what_the_book_shows() -> None:
+    market = Order("A", ticket(Side.SELL, 150, "0", order_type=OrderType.MARKET), OrderStatus.PENDING, START, START)
+    limit = replace(market, ticket=ticket(Side.SELL, 150, "100"), status=OrderStatus.MODIFIED)
+    known = merge(merge(None, market, Source.STREAM, START), limit, Source.STREAM, START)
+
+    told = merge(known, replace(limit, status=OrderStatus.PENDING), Source.BOOK, START)
+
+    assert (told.ticket.order_type, told.ticket.price, told.rival) == (OrderType.LIMIT, D(100), None)
