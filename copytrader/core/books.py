@@ -12,7 +12,7 @@ from copytrader.core.hours import may_trade
 from copytrader.core.model import LEADER, Position
 from copytrader.core.news import News
 from copytrader.core.outcomes import count_loss
-from copytrader.core.sightings import see, see_follower
+from copytrader.core.sightings import see, see_follower, whole_second
 from copytrader.core.state import Account, Holding, Key, Slice, State
 
 OPENING = timedelta(minutes=1)
@@ -32,6 +32,8 @@ def read_book(state: State, book: BookRead, at: datetime, news: News) -> None:
 
 
 def _read_leader(state: State, book: BookRead, at: datetime, news: News) -> None:
+    if not state.leader_ready:
+        _note_missed(state)
     state.leader_ready = True
     if book.funds is not None and state.leader_funds is None:
         state.leader_funds = book.funds
@@ -53,6 +55,15 @@ def _read_leader(state: State, book: BookRead, at: datetime, news: News) -> None
             exposure.classify(holding, order)
         for name in state.accounts:
             news.touch(key, name)
+
+
+def _note_missed(state: State) -> None:
+    """What was placed and has traded before anybody looked is no entry any more: its price is gone."""
+    assert state.began is not None, "a run begins before it reads"
+    began = whole_second(state.began)
+    for holding in state.holdings.values():
+        for order in holding.active.values():
+            order.missed = order.known.is_done and (order.known.placed_at or began) < began
 
 
 def _read_net(state: State, holding: Holding, net: int, at: datetime) -> None:

@@ -18,7 +18,7 @@ _CARRIED = frozenset({Product.CNC, Product.MARGIN, Product.MTF})
 
 def start(state: State, event: Started, at: datetime, news: News) -> None:
     state.desk, state.dry_run, state.copying = event.desk, event.dry_run, event.copying
-    state.leader_ready = state.leader_blocked = False
+    state.began, state.leader_ready, state.leader_blocked = at, False, False
     state.wakes.clear()
     state.waking.clear()
     state.ask_books.clear()

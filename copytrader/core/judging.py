@@ -188,6 +188,8 @@ def _refusal(scene: Scene, order: LeaderOrder) -> tuple[SkipReason, str] | None:
     age, most = age_of(scene, order), rules_of(scene.state).max_age_seconds
     if (exposure.is_immediate(order) or known.is_done) and age > most:
         return SkipReason.STALE, f"first judged {age:.0f} s after it was placed, at most {most} s is copied"
+    if order.missed:
+        return SkipReason.LEADER_DONE, "the leader's order had traded before copying began"
     if scene.account.halted:
         return SkipReason.HALTED, "copying is halted"
     if scene.account.blocked is not None:

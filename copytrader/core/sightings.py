@@ -319,7 +319,7 @@ def _watch_for_hands(piece: Slice, order: Order, source: Source, news: News) -> 
     told = source is not Source.STREAM or order.status is OrderStatus.MODIFIED
     if not told or not piece.is_open or piece.detached or piece.in_flight or piece.unknown or piece.cancelling:
         return
-    if piece.accepted_at is None or order.updated_at is None or order.updated_at < _whole_second(piece.accepted_at):
+    if piece.accepted_at is None or order.updated_at is None or order.updated_at < whole_second(piece.accepted_at):
         return
     if _arrived_late(piece, order.ticket):
         return
@@ -347,7 +347,8 @@ def _has_gone_back(piece: Slice, order: Order) -> None:
     piece.turn_to(_found(order.ticket, reversed(piece.asked_before)) or piece.terms)
 
 
-def _whole_second(at: datetime) -> datetime:
+def whole_second(at: datetime) -> datetime:
+    """Return a time as the broker would tell it."""
     return at.replace(microsecond=0)
 
 

@@ -268,7 +268,8 @@ class LeaderOrder:
     """A leader order as best known, and what its fills did to the leader's position.
 
     `reduced` and `opened` split what filled, `standing` is what of `opened` the leader has not closed again;
-    `only_exits` once it was seen as an exit and nothing else, which it stays.
+    `only_exits` once it was seen as an exit and nothing else, which it stays.  `missed`: it was placed before this
+    run began, and over when the leader's book was first read.
     """
 
     known: Known
@@ -281,6 +282,7 @@ class LeaderOrder:
     standing: Units = 0
     only_exits: bool = False
     classified: bool = False
+    missed: bool = False
     filled_at: datetime | None = None
 
 
@@ -425,10 +427,11 @@ class State:
     """Everything the engine knows.  Pass it on; do not keep the one you passed.
 
     `bygone` are the orders, by account, that the last trade date has dealt with: a book may
-    show them a while longer.
+    show them a while longer.  `began` is when this run did.
     """
 
     desk: Desk | None = None
+    began: datetime | None = None
     dry_run: bool = False
     copying: bool = True
     day: date | None = None

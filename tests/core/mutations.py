@@ -841,4 +841,16 @@ MUTATIONS = (
         "    if known.rival is not None and _same_terms(known.rival, row.ticket):\n",
         "    if known.rival is None and row is None:\n",
     ),
+    Mutation(
+        "an entry that traded before copying began is not copied, however young",
+        "books.py",
+        "            order.missed = order.known.is_done and (order.known.placed_at or began) < began\n",
+        "            order.missed = False\n",
+    ),
+    Mutation(
+        "an entry that traded since copying began is copied while it is young",
+        "books.py",
+        "            order.missed = order.known.is_done and (order.known.placed_at or began) < began\n",
+        "            order.missed = order.known.is_done\n",
+    ),
 )

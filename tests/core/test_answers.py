@@ -1389,7 +1389,7 @@ def test_leader_in_and_out_while_nobody_looked_opens_nothing() -> None:
 
 def test_what_is_closed_again_of_a_filled_entry_leaves_the_room_to_the_one_that_works() -> None:
     """Both entries and the exit between them are first seen together, in the book."""
-    play = Play(followers=(follower(ratio="2"),), begin=False)
+    play = Play(followers=(follower(ratio="2"),))
     at = play.now
     for order_id, terms, filled in (
         ("L1", ticket(), 150),
@@ -1398,7 +1398,7 @@ def test_what_is_closed_again_of_a_filled_entry_leaves_the_room_to_the_one_that_
     ):
         status = OrderStatus.TRADED if filled else OrderStatus.PENDING
         play.leader[order_id] = Order(order_id, terms, status, at, at, filled, D(100) if filled else D(0))
-    play.starts()
+    play.reads_leader_book()
     play.waits(1)
 
     due = {each.leader_order_id: each.ticket.quantity for each in play.decisions if isinstance(each, Place)}

@@ -206,6 +206,56 @@ def test_an_old_market_entry_is_stale_and_an_old_resting_one_is_copied() -> None
     assert len(play.of()) == 1
 
 
+@pytest.mark.parametrize("order_type", [OrderType.MARKET, OrderType.LIMIT])
+def test_an_entry_that_traded_before_copying_began_is_not_copied_however_young(order_type: OrderType) -> None:
+    play = Play(begin=False)
+    terms = ticket(price="0" if order_type is OrderType.MARKET else "100", order_type=order_type)
+    play.leader["L1"] = Order("L1", terms, OrderStatus.TRADED, play.now, play.now, 150, D(100))
+    play.waits(2)
+    play.starts()
+
+    assert play.of() == []
+    assert [each.reason for each in play.skips()] == ["LEADER_DONE"]
+
+    play.trades("L2", -2)
+    assert play.of() == [], "what the follower does not have it does not get out of"
+    play.trades("L3", 2)
+    assert play.lots() == 1, "what comes after is copied"
+
+
+def test_an_entry_that_traded_while_the_process_was_down_is_not_copied() -> None:
+    play = Play()
+    play.trades("L1", 2)
+    play.waits(20)
+    play.leader["L2"] = Order("L2", ticket(), OrderStatus.TRADED, play.now, play.now, 150, D(100))
+    play.waits(1)
+    play.starts()
+    assert [each.reason for each in play.skips()] == ["LEADER_DONE"]
+    assert play.lots() == 1
+
+    play.trades("L3", -4)
+    assert play.lots() == 0, "and the way out is free"
+
+
+def test_an_order_that_traded_after_the_start_is_copied_though_the_book_came_later() -> None:
+    play = Play(begin=False)
+    play.leader["L1"] = Order("L1", ticket(), OrderStatus.TRADED, play.now, play.now, 150, D(100))
+    play.waits(0.7)
+    play.starts()
+
+    assert [each.ticket.quantity for each in play.of()] == [75], "the broker tells whole seconds"
+
+
+def test_an_order_that_traded_while_it_was_looked_for_is_copied() -> None:
+    play = Play()
+    play.waits(5)
+    play.leader["L1"] = Order("L1", ticket(), OrderStatus.TRADED, play.now, play.now, 150, D(100))
+    play.waits(2)
+    play.reads_leader_book()
+
+    assert [each.ticket.quantity for each in play.of()] == [75], "its frames were lost, and it is young"
+
+
 def test_an_order_first_seen_as_filled_waits_for_its_terms() -> None:
     play = Play()
     order = Order("L1", ticket(), OrderStatus.TRADED, play.now, play.now, 150, D(100))
