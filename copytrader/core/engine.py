@@ -120,6 +120,8 @@ def _plan_orders(scene: Scene) -> list[Want]:
             wants += close_all(scene, copy, _why_over(order, copy))
         elif copy.closed is not None and copy.skip is None and not copy.is_open:
             scene.desk.skip(copy, copy.closed, "its placing never reached the broker")
+    if len(due) > 1:
+        due.sort(key=lambda each: not each[0].only_exits)  # what they close is not there for the others
     for order, copy in due:
         wants += close_gap(scene, order, copy, total_of(scene, order, copy))
     return wants

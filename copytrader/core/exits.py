@@ -25,12 +25,12 @@ class ExitSize(NamedTuple):
 
 
 def exit_total(
-    holding: Holding, order: LeaderOrder, share: Share, copy: Copy, divided: Parts, lot_size: int, excess: int
+    holding: Holding, order: LeaderOrder, share: Share, copy: Copy, divided: Parts, lot_size: int, leaving: int
 ) -> ExitSize:
     """Apply the fraction of its position that the leader closes to what the follower holds from copying.
 
-    `excess` is what a sweep is about to close, and so is not there for this order.  The
-    total never exceeds what was held before this copy, nor the broker's net position.
+    `leaving` is what a sweep, and exits that were decided a moment ago, are about to close, and so is not there for
+    this order.  The total never exceeds what was held before this copy, nor the broker's net position.
     """
     sign = -order.known.ticket.side.sign
     unproved = share.unproved if share.overtaken else 0
@@ -39,11 +39,13 @@ def exit_total(
     against = _rests_of_entries(share, order)
     if against:
         behind, cover = max(behind - against, 0), max(cover - max(against - behind, 0), 0)
-    claimed = excess + being_closed(holding, share, order.known.ticket.side, order) + ahead
+    claimed = leaving + being_closed(holding, share, order.known.ticket.side, order) + ahead
     held = max(position + behind - claimed, 0)
     cover = cover if divided.coming else 0
     if copy.was_sent and order.known.is_filled:
-        total = min(max(copy.total - copy.units, 0), held + cover)
+        total = min(_asked_to_close(copy), held + cover)
+    elif order.known.is_filled:
+        total = _part_closed(order, max(position - claimed, 0), lot_size)
     elif divided.base + divided.coming == 0:
         total = 0
     elif divided.is_whole:
@@ -53,6 +55,25 @@ def exit_total(
     if share.net is not None and holding.key.product not in DELIVERED:
         total = min(total, _without(share.net * sign, copy) + behind + cover)
     return ExitSize(max(total // lot_size * lot_size, copy.filled - copy.opened), held, cover, divided)
+
+
+def not_asked_yet(copy: Copy, total: int) -> int:
+    """What of a copy's exit is still to be asked for."""
+    return max(total - (copy.filled - copy.opened) - copy.may_close, 0)
+
+
+def _part_closed(order: LeaderOrder, held: int, lot_size: int) -> int:
+    """What an exit comes to that is first heard of when the leader's has traded: the part that it closed then.
+
+    Other orders may have traded before it and since, and may be heard of with it.
+    """
+    return min(nearest_lots(held * (1 - order.kept), lot_size), held) if order.kept else held
+
+
+def _asked_to_close(copy: Copy) -> int:
+    """What of a copy's orders closes, by what was asked for."""
+    opens = sum(piece.opens if piece.is_open else piece.opened for piece in copy.slices)
+    return max(copy.total - opens, 0)
 
 
 def _without(position: int, copy: Copy) -> int:

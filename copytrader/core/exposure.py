@@ -78,7 +78,7 @@ def parts(holding: Holding, order: LeaderOrder) -> Parts:
     if len(holding.active) > 1:
         base = max(base - _leaving(holding, order), order.reduced)
         if not is_immediate(order):
-            coming = sum(opens_left(net, entry) for entry in _entries_before(holding, order))
+            coming = sum(opens_left(net, entry) for entry in entries_before(holding, order))
     closes = quantity if order.only_exits else min(quantity - order.opened, base + coming)
     return Parts(closes, quantity - closes, base, coming)
 
@@ -93,7 +93,7 @@ def _against(position: int, order: LeaderOrder) -> int:
     return max(-position * order.known.ticket.side.sign, 0)
 
 
-def _entries_before(holding: Holding, order: LeaderOrder) -> list[LeaderOrder]:
+def entries_before(holding: Holding, order: LeaderOrder) -> list[LeaderOrder]:
     side = order.known.ticket.side
     return [
         other
@@ -143,7 +143,9 @@ def fill_leader(holding: Holding, order: LeaderOrder, quantity: int) -> None:
         holding.doubted = None
     order.reduced += reduces
     if reduces:
-        _shrink_due(holding, quotient(abs(net) - reduces, abs(net)))
+        left = quotient(abs(net) - reduces, abs(net))
+        order.kept = _times(order.kept, left)
+        _shrink_due(holding, left)
         holding.last_exit = order
     if opens:
         order.opened += opens

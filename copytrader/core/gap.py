@@ -69,13 +69,16 @@ def total_of(scene: Scene, order: LeaderOrder, copy: Copy) -> _Total:
 
 
 def _exit_total(scene: Scene, order: LeaderOrder, copy: Copy, divided: exposure.Parts, *, quiet: bool) -> int:
-    size = exits.exit_total(scene.holding, order, scene.share, copy, divided, scene.lot, scene.surplus)
+    leaving = scene.surplus + scene.leaving(order.known.ticket.side)
+    size = exits.exit_total(scene.holding, order, scene.share, copy, divided, scene.lot, leaving)
     if size.total <= 0 and not copy.was_sent and not quiet and scene.account.blocked is None:
         position = f"copied position {scene.share.copied}, at the broker {_or_unknown(scene.share.net)}"
         if copy.slices:
             scene.desk.skip(copy, SkipReason.RATE_BUDGET, "its placing never reached the broker")
         elif scene.surplus > 0:
             scene.desk.skip(copy, SkipReason.LEADER_DONE, f"{position}: too much is held, and is closed at market")
+        elif _awaits_entry(scene, order):
+            pass
         elif size.held + size.cover <= 0 or size.parts.is_whole:
             _say_unknown(scene, order, copy, divided)
             scene.desk.skip(copy, SkipReason.NOTHING_TO_EXIT, position)
@@ -85,7 +88,17 @@ def _exit_total(scene: Scene, order: LeaderOrder, copy: Copy, divided: exposure.
     if size.total > 0 and not copy.slices and not _may_be_late(scene) and is_late(scene, order):
         scene.desk.skip(copy, SkipReason.LEADER_DONE, "the leader got out while we were not looking")
         return 0
+    if order.known.is_filled or exposure.is_immediate(order):
+        scene.exits.append((order, exits.not_asked_yet(copy, size.total)))
     return size.total
+
+
+def _awaits_entry(scene: Scene, order: LeaderOrder) -> bool:
+    """Whether an entry that a resting exit covers is itself still to be placed."""
+    if exposure.is_immediate(order) or order.known.is_done:
+        return False
+    entries = exposure.entries_before(scene.holding, order)
+    return any(entry.copies[scene.name].waiting for entry in entries if scene.name in entry.copies)
 
 
 def _may_be_late(scene: Scene) -> bool:
@@ -130,7 +143,8 @@ def _within_room(scene: Scene, order: LeaderOrder, copy: Copy) -> int:
     if copy.units <= opened or not scene.is_leaving(sign):
         return max(copy.units, opened)
     if sign not in scene.room:
-        scene.room[sign] = room.entry_room(scene.holding, scene.share, sign, scene.lot)
+        leaving = scene.leaving(order.known.ticket.side.opposite, filled_only=True)
+        scene.room[sign] = room.entry_room(scene.holding, scene.share, sign, scene.lot, leaving)
     left, is_over = scene.room[sign], order.known.is_done
     if is_over and not copy.is_open and not _may_open(scene, order, copy):
         return opened

@@ -92,14 +92,15 @@ class Room(NamedTuple):
         return Room(self.over - granted if is_over else self.over, self.all - granted)
 
 
-def entry_room(holding: Holding, share: Share, sign: int, lot_size: int) -> Room:
+def entry_room(holding: Holding, share: Share, sign: int, lot_size: int, leaving: int) -> Room:
     """How much the follower's entries on one side may still fill, once the leader has begun to get out.
 
-    Those that are over may fill what is due and not held; the rest is left to those that work.
+    `leaving` is what exits that were decided a moment ago are about to close.  Those that are over may fill what is
+    due and not held; the rest is left to those that work.
     """
     due = due_in(share, sign)
     ahead = still_to_open(holding, share.follower, sign, filled_only=True)
-    kept = min(held(holding, share, sign) - lagging(holding, share, sign, lot_size), due + ahead)
+    kept = min(held(holding, share, sign) - lagging(holding, share, sign, lot_size) - leaving, due + ahead)
     of_those_over = max(kept - min(ahead, max(kept, 0)), -due)
     working = still_to_open(holding, share.follower, sign)
     return Room(

@@ -9,7 +9,7 @@ from copytrader.core import exposure, room
 from copytrader.core.budget import Rank
 from copytrader.core.facts import Alert, Cancel, Command, Decision, Level, Skip, Verb
 from copytrader.core.fold import SAID, evolve
-from copytrader.core.model import CopyRules, SkipReason, Ticket
+from copytrader.core.model import CopyRules, Side, SkipReason, Ticket
 from copytrader.core.state import Account, Copy, Holding, LeaderOrder, Share, Slice, State
 
 RETRY_PAUSES = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0)
@@ -62,6 +62,7 @@ class Scene:
         "account",
         "at",
         "desk",
+        "exits",
         "holding",
         "instrument",
         "lot",
@@ -83,6 +84,7 @@ class Scene:
         self.instrument = desk.state.instruments.get(holding.key.security)
         self.lot = self.instrument.lot_size if self.instrument is not None else 1
         self.surplus = 0
+        self.exits: list[tuple[LeaderOrder, int]] = []
         self.room: dict[int, room.Room] = {}
         self._leaving: dict[int, bool] = {}
 
@@ -98,6 +100,14 @@ class Scene:
         if found is None:
             found = self._leaving[sign] = room.is_leaving(self.holding, sign)
         return found
+
+    def leaving(self, side: Side, *, filled_only: bool = False) -> int:
+        """What exits decided in this step are about to close, or those of them that the leader has filled."""
+        return sum(
+            quantity
+            for order, quantity in self.exits
+            if order.known.ticket.side is side and (order.known.is_filled or not filled_only)
+        )
 
     def wake(self, at: datetime) -> None:
         """Ask to be planned again later; a moment that has passed would only be planned as it is now."""

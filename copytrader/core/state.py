@@ -267,7 +267,8 @@ class Copy:
 class LeaderOrder:
     """A leader order as best known, and what its fills did to the leader's position.
 
-    `reduced` and `opened` split what filled, `standing` is what of `opened` the leader has not closed again;
+    `reduced` and `opened` split what filled, `kept` is the part of the leader's position that was left by what
+    reduced it, `standing` what of `opened` the leader has not closed again;
     `only_exits` once it was seen as an exit and nothing else, which it stays.  `missed`: it was placed before this
     run began, and over when the leader's book was first read.
     """
@@ -278,6 +279,7 @@ class LeaderOrder:
     first_seen: datetime
     copies: dict[str, Copy] = field(default_factory=dict)
     reduced: int = 0
+    kept: Units = 1
     opened: int = 0
     standing: Units = 0
     only_exits: bool = False

@@ -21,6 +21,7 @@ from copytrader.dhan.refusals import of_rejected
 
 _SEGMENT = re.compile(r"[A-Z_]{2,20}", re.ASCII)
 _RowT = TypeVar("_RowT")
+_NOT_TOLD = datetime.max.replace(tzinfo=IST)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,11 +69,22 @@ class Margin:
 
 
 def read_orders(body: object, client_id: str = "") -> tuple[tuple[Order, ...], tuple[str, ...]]:
-    """The orders of a book, and a line for each row that cannot be read.
+    """The orders of a book as they were placed, and a line for each row that cannot be read.
 
     With a `client_id`, a row of another client is such a row too.
     """
-    return _read_rows(body, lambda row: _order_of_row(row, client_id))
+    rows, problems = _read_rows(body, lambda row: _order_of_row(row, client_id))
+    return _as_placed(rows), problems
+
+
+def _as_placed(orders: tuple[Order, ...]) -> tuple[Order, ...]:
+    """Put the oldest first: a stop loss comes after its entry, and nothing says which way Dhan lists a book.
+
+    Times are whole seconds: within one, the way in which the whole book runs decides.
+    """
+    times = [each.placed_at for each in orders if each.placed_at is not None]
+    listed = orders[::-1] if times and times[0] > times[-1] else orders
+    return tuple(sorted(listed, key=lambda each: each.placed_at or _NOT_TOLD))
 
 
 def read_order(body: object, client_id: str = "") -> Order | None:

@@ -123,6 +123,7 @@ class _Desk:
         triggered_as_limit: bool | None = None,
         average_on_pending: bool | None = None,
         lookup_as_list: bool | None = None,
+        newest_first: bool | None = None,
         cancel_status: int | None = None,
         foreign_peer_code: str | None = None,
         read_limit: int | None = None,

@@ -52,7 +52,8 @@ class Settings:
     `transit_seconds`: between an answer and its effect.  `triggered_as_limit`: a triggered stop
     loss stands in the book as the limit order that its frames show.  `average_on_pending`: the
     Pending frame of an API order that fills at once tells its average.  `lookup_as_list`: the
-    look-up by correlation id answers a list.  `read_limit`: reads per second, None for any.
+    look-up by correlation id answers a list.  `newest_first`: so the order book lists its rows.
+    `read_limit`: reads per second, None for any.
     """
 
     transit_seconds: float = 0.005
@@ -60,6 +61,7 @@ class Settings:
     triggered_as_limit: bool = True
     average_on_pending: bool = True
     lookup_as_list: bool = False
+    newest_first: bool = False
     cancel_status: int = 200
     foreign_peer_code: str = "DH-905"
     read_limit: int | None = None

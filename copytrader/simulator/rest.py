@@ -283,7 +283,8 @@ def _check_order_id(call: Call) -> None:
 
 
 def _book(call: Call) -> Response:
-    return json_response(200, [wire.order_row(order) for order in call.exchange.book(call.account.client_id)])
+    rows = [wire.order_row(order) for order in call.exchange.book(call.account.client_id)]
+    return json_response(200, rows[::-1] if call.exchange.settings.newest_first else rows)
 
 
 def _by_id(call: Call) -> Response:

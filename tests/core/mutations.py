@@ -159,7 +159,7 @@ MUTATIONS = (
     Mutation(
         "an exit leaves out what others will close",
         "exits.py",
-        "    claimed = excess + being_closed(holding, share, order.known.ticket.side, order) + ahead\n",
+        "    claimed = leaving + being_closed(holding, share, order.known.ticket.side, order) + ahead\n",
         "    claimed = ahead\n",
     ),
     Mutation(
@@ -852,5 +852,41 @@ MUTATIONS = (
         "books.py",
         "            order.missed = order.known.is_done and (order.known.placed_at or began) < began\n",
         "            order.missed = order.known.is_done\n",
+    ),
+    Mutation(
+        "an exit that is heard of when it has traded closes the part that it closed then",
+        "exits.py",
+        "    elif order.known.is_filled:\n",
+        "    elif order.known.is_filled and not holding.active:\n",
+    ),
+    Mutation(
+        "what one exit is about to close is not there for the next",
+        "gap.py",
+        "    leaving = scene.surplus + scene.leaving(order.known.ticket.side)\n",
+        "    leaving = scene.surplus\n",
+    ),
+    Mutation(
+        "exits are sized before the entries that they make room for",
+        "engine.py",
+        "        due.sort(key=lambda each: not each[0].only_exits)",
+        "        due.sort(key=lambda each: each[0].only_exits)",
+    ),
+    Mutation(
+        "what exits are about to close makes room for entries",
+        "gap.py",
+        "        leaving = scene.leaving(order.known.ticket.side.opposite, filled_only=True)\n",
+        "        leaving = 0\n",
+    ),
+    Mutation(
+        "an order through zero closes what it was asked to close",
+        "exits.py",
+        "    opens = sum(piece.opens if piece.is_open else piece.opened for piece in copy.slices)\n",
+        "    opens = copy.units\n",
+    ),
+    Mutation(
+        "a stop loss waits for its entry to be placed",
+        "gap.py",
+        "        elif _awaits_entry(scene, order):\n",
+        "        elif not scene.lot:\n",
     ),
 )

@@ -256,6 +256,32 @@ def test_an_order_that_traded_while_it_was_looked_for_is_copied() -> None:
     assert [each.ticket.quantity for each in play.of()] == [75], "its frames were lost, and it is young"
 
 
+def test_a_stop_loss_found_in_the_book_with_its_entry_is_not_skipped_before_it_is_placed() -> None:
+    play = Play()
+    play.leader["L1"] = Order("L1", ticket(), OrderStatus.PENDING, play.now, play.now)
+    terms = ticket(Side.SELL, 150, "90", order_type=OrderType.STOP_LOSS, trigger_price=D(91))
+    play.leader["L2"] = Order("L2", terms, OrderStatus.PENDING, play.now, play.now)
+    play.reads_leader_book()
+
+    assert [(each.ticket.side, each.ticket.quantity) for each in play.of()] == [(Side.BUY, 75), (Side.SELL, 75)]
+    assert play.skips() == []
+
+
+def test_a_stop_loss_found_in_the_book_with_an_entry_that_is_not_copied_has_nothing_to_exit() -> None:
+    play = Play(followers=(follower(limits=Limits(max_order_lots=0)),))
+    play.leader["L1"] = Order("L1", ticket(), OrderStatus.PENDING, play.now, play.now)
+    terms = ticket(Side.SELL, 150, "90", order_type=OrderType.STOP_LOSS, trigger_price=D(91))
+    play.leader["L2"] = Order("L2", terms, OrderStatus.PENDING, play.now, play.now)
+    play.reads_leader_book()
+    play.waits(5)
+
+    assert play.of() == []
+    assert [(each.leader_order_id, each.reason) for each in play.skips()] == [
+        ("L1", "LIMIT_ORDER_LOTS"),
+        ("L2", "NOTHING_TO_EXIT"),
+    ]
+
+
 def test_an_order_first_seen_as_filled_waits_for_its_terms() -> None:
     play = Play()
     order = Order("L1", ticket(), OrderStatus.TRADED, play.now, play.now, 150, D(100))

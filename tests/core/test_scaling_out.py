@@ -393,3 +393,79 @@ def test_positions_that_are_ahead_of_a_fill_do_not_count_it_twice() -> None:
         play.fills()
 
     assert play.lots() == 2
+
+
+@pytest.mark.parametrize("restarts", [False, True])
+@pytest.mark.parametrize(
+    ("ratio", "held", "traded", "sent"),
+    [
+        ("1", 4, (-2, -2), (-2, -2)),
+        ("1", 6, (-2, -2), (-2, -2)),
+        ("0.5", 6, (-2, -2, -2), (-1, -1, -1)),
+        ("1", -4, (1, 3), (1, 3)),
+    ],
+    ids=["all", "a part", "three", "short"],
+)
+def test_exits_heard_of_together_close_no_more_than_the_leader_did(
+    ratio: str, held: int, traded: tuple[int, ...], sent: tuple[int, ...], restarts: bool
+) -> None:
+    """The stream is away, or the process; one reading of the leader's book brings all of them, and they have traded."""
+    play = hears_of(ratio, held, traded, restarts=restarts)
+
+    assert closed(play) == sorted(sent)
+
+
+@pytest.mark.parametrize(
+    ("ratio", "held", "traded", "sent"),
+    [
+        ("1", 4, (-4, 2), (-4, 2)),
+        ("1", 60, (-60, 30), (-60, 30)),
+        ("1", 8, (-4, 8), (-4, 8)),
+        ("2", 5, (2, -2), (-3, 3)),
+        ("1", -4, (4, -2), (4, -2)),
+        ("1", 4, (-6, 1), (-5,)),
+        ("1", 4, (-4, 2, -1), (-4, 1)),
+    ],
+    ids=["out, in", "out, in, many", "a part out, in", "in, out", "short", "through zero, back", "out, in, out"],
+)
+def test_exits_and_entries_heard_of_together_come_to_what_the_leader_has(
+    ratio: str, held: int, traded: tuple[int, ...], sent: tuple[int, ...]
+) -> None:
+    play = hears_of(ratio, held, traded)
+
+    assert closed(play) == sorted(sent)
+    assert play.lots() == D(ratio) * play.leader_net() // 75
+
+
+def hears_of(ratio: str, held: int, traded: tuple[int, ...], *, restarts: bool = False) -> Play:
+    """The leader trades so many lots, one order after the other, and nobody hears of it until the book is read."""
+    play = Play(followers=(follower(ratio=ratio),), row=instrument(freeze_quantity=0))
+    play.trades("A", held)
+    play.waits(5)
+    for number, lots in enumerate(traded):
+        side = Side.BUY if lots > 0 else Side.SELL
+        play.leader[f"L{number}"] = done(play, f"L{number}", side, abs(lots) * 75)
+        play.now += timedelta(seconds=1)
+    if restarts:
+        play.starts()
+    else:
+        play.reads_leader_book()
+    settles(play)
+    return play
+
+
+def closed(play: Play) -> list[int]:
+    """Lots of the follower's orders after the first, + bought."""
+    return sorted(each.ticket.side.sign * each.ticket.quantity // 75 for each in play.of()[1:])
+
+
+@pytest.mark.parametrize("out", [(-2, -2), (-1, -3)])
+def test_market_exits_that_work_and_are_found_together_close_no_more_than_the_leader_does(out: tuple[int, ...]) -> None:
+    play = Play(followers=(ONE,))
+    play.trades("A", 4)
+    for number, lots in enumerate(out):
+        terms = ticket(Side.SELL, -lots * 75, **MARKET)
+        play.leader[f"L{number}"] = Order(f"L{number}", terms, OrderStatus.PENDING, play.now, play.now)
+    play.reads_leader_book()
+
+    assert closed(play) == sorted(out)

@@ -27,13 +27,14 @@ FAILED_ONCE = (
     *(8, 28, 50, 85, 93, 100, 114, 119, 151, 157, 162, 165, 175, 212, 234, 349, 389, 401, 485, 518, 592, 694, 746),
     *(796, 802, 850, 867, 944, 1064, 1219, 1265, 1291, 1516, 1832, 1838, 1940, 2299, 2309, 2476, 2861, 3311, 3413),
     *(10782, 11706, 12598, 13046, 15508, 15863, 20581, 20681, 21500, 27640, 3000170, 6000140),
-    *(10000162, 1000226, 6000421, 6000689),
+    *(10000162, 1000226, 6000421, 6000689, 5000086, 6000262, 7000214),
 )
 """Seeds that have found a fault; each is played with faults and without."""
+FAILED_IN_SILENCE = (2000243, 8000021, 10000129)
 
 
-def play(seed: int, chances: Chances | None = None) -> World:
-    world = World(seed, chances)
+def play(seed: int, chances: Chances | None = None, silence: float = 0.0) -> World:
+    world = World(seed, chances, silence=silence)
     try:
         world.runs()
     except AssertionError as error:
@@ -48,11 +49,18 @@ def test_what_failed_once_holds(seed: int) -> None:
     play(seed, Chances())
 
 
+@pytest.mark.parametrize("seed", FAILED_IN_SILENCE)
+def test_what_failed_once_in_silence_holds(seed: int) -> None:
+    play(seed, silence=0.5)
+    play(seed, Chances(), silence=0.5)
+
+
 @pytest.mark.parametrize("block", range(BLOCKS))
 def test_random_sessions_hold(block: int) -> None:
     for number in range(SESSIONS // BLOCKS):
         seed = 1_000_000 + block * 1_000_000 + number
-        play(seed, Chances() if number % 4 == 0 else None)
+        is_calm, is_silent = number % 4 < 2, number % 2
+        play(seed, Chances() if is_calm else None, silence=0.5 if is_silent else 0.0)
 
 
 @settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))

@@ -179,10 +179,20 @@ class Live:
 
 
 class World:
-    """One session."""
+    """One session.
+
+    With the chance `silence`, nothing that the leader does in a phase is told by frames: the book has all of it at
+    once.
+    """
 
     def __init__(
-        self, seed: int | Random, chances: Chances | None = None, *, followers: int = 0, acts: int = 0
+        self,
+        seed: int | Random,
+        chances: Chances | None = None,
+        *,
+        followers: int = 0,
+        acts: int = 0,
+        silence: float = 0.0,
     ) -> None:
         self.random = random = seed if isinstance(seed, Random) else Random(seed)
         self.chances = chances if chances is not None else Chances.drawn(random)
@@ -216,6 +226,7 @@ class World:
         self.news = 0
         self.modified: dict[str, list[tuple[int, int]]] = {}
         self.at_market: set[str] = set()
+        self.seed, self.silence, self.silent = seed, silence, False
         self.numbered = 0
         for key in self.keys:
             if random.random() < 0.15:
@@ -344,6 +355,8 @@ class World:
     def tell(self, live: Live, status: OrderStatus | None = None) -> None:
         """Send a frame, which may be lost, doubled or late."""
         chances, random = self.chances, self.random
+        if self.silent and live.account == LEADER:
+            return
         if random.random() < chances.frame_lost:
             return
         order = live.seen(status)
@@ -645,12 +658,16 @@ class World:
 
     def runs(self) -> None:
         self.starts()
-        for _ in range(self.phases):
+        for phase in range(self.phases):
+            self.silent = Random(f"{self.seed} {phase}").random() < self.silence
             for _ in range(self.random.randint(1, self.acts)):
                 self.leader_acts()
                 self.passes(self.random.choice((0.0, 0.0, 0.05, 0.3, 2.0)))
                 if self.random.random() < self.chances.restarted / 2:
                     self.restarts()
+            if self.silent:
+                self.silent = False
+                self.reads_books()
             self.settles()
         self.goes_home()
         self.passes(3.0)
@@ -743,6 +760,7 @@ class World:
         sweep = command.sweep if isinstance(command, Place) else live is not None and live.sweep
         if sweep:
             room = max(held, 0)
+        at_market = sweep or ticket.order_type is OrderType.MARKET or ticket.validity is Validity.IOC
         siblings = 0
         for each in mine:
             if each is live or each.told_ended:
@@ -751,15 +769,20 @@ class World:
             opens = left if each.role is Role.ENTRY else self._sized_units(each)
             if each.sign != sign and not sweep and not each.sweep:
                 room += min(left, opens)
-            elif each.sign == sign and sweep and (each.sweep or each.at_once):
-                siblings += max(left - opens, 0)
-            elif sweep:
+            elif each.sign != sign:
                 continue
-            elif each.sign == sign and each.leader_order_id == command.leader_order_id and not each.sweep:
+            elif each.leader_order_id == command.leader_order_id and not (sweep or each.sweep):
                 siblings += left
+            elif at_market and (each.sweep or (each.at_once and not self._is_left(each))):
+                siblings += max(left - opens, 0)
         wanted = ticket.quantity - (live.told if live is not None else 0)
         if live is None or ticket.quantity > max(live.ticket.quantity, live.asked):
             assert wanted + siblings <= room, f"I10: exits {wanted} + {siblings} of {room}: {command}"
+
+    def _is_left(self, live: Live) -> bool:
+        """Whether the leader gave the order up that it was made for, so that nothing waits for it."""
+        leader = self.leader.get(live.leader_order_id)
+        return leader is not None and leader.status.is_dead
 
     def _sized_units(self, live: Live) -> int:
         return 0 if live.sweep else self.sized.get((live.account, live.leader_order_id), 0) * self.lots[live.key]

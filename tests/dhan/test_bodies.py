@@ -45,6 +45,23 @@ def test_a_bad_row_is_a_problem_and_the_others_are_read() -> None:
     assert len(problems) == 3
 
 
+@pytest.mark.parametrize("seconds", [(1, 2, 3), (1, 1, 2), (1, 2, 2)])
+@pytest.mark.parametrize("newest_first", [False, True])
+def test_a_book_is_read_as_it_was_placed_whichever_way_it_is_listed(
+    seconds: tuple[int, ...], newest_first: bool
+) -> None:
+    rows = [
+        row(orderId=str(number), createTime=f"2026-09-07 10:00:0{second}") for number, second in enumerate(seconds, 1)
+    ]
+    orders, _ = read_orders(rows[::-1] if newest_first else rows)
+    assert [each.order_id for each in orders] == ["1", "2", "3"]
+
+
+def test_an_order_of_which_no_time_is_told_is_the_last() -> None:
+    orders, _ = read_orders([row(orderId="1", createTime="NA"), row(orderId="2"), row(orderId="3", createTime=None)])
+    assert [each.order_id for each in orders] == ["2", "1", "3"]
+
+
 def test_rows_of_another_client_are_problems() -> None:
     orders, problems = read_orders([row(dhanClientId="1000000009")], CLIENT)
     assert (orders, len(problems)) == ((), 1)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 
-from copytrader.core.facts import Cancel, Connected, Disconnected, Modify, Place
+import pytest
+
+from copytrader.core.facts import Cancel, Connected, Disconnected, Modify, Place, Role
 from copytrader.simulator.streams import Break
 from tests.e2e.judge import assert_sound, copies_of, places_of, reasons_of, recorded, until_sound
 from tests.e2e.stage import PATIENCE, Stage
@@ -69,6 +72,30 @@ def test_what_happened_while_the_process_was_down_is_caught_up_cancels_first(tmp
             assert reasons_of(facts, gone) == ["LEADER_DONE"]
             assert places_of(facts, gone) == []
             assert exited != late_exit
+
+    asyncio.run(scene())
+
+
+@pytest.mark.parametrize("newest_first", [False, True])
+def test_a_stop_loss_is_an_exit_whichever_way_the_book_lists_it_and_its_entry(
+    tmp_path: Path, newest_first: bool
+) -> None:
+    async def scene() -> None:
+        async with Stage(tmp_path, ("1",)) as stage:
+            stage.exchange.settings = replace(stage.exchange.settings, newest_first=newest_first)
+            entry = limit(stage, 91)
+            await asyncio.sleep(1.1)
+            stop = stage.leader.place("NSE_FNO", "40001", "SELL", 150, "STOP_LOSS", D(84), D(85))
+            await stage.follows()
+            await stage.until(lambda: len(stage.orders()) == 2, PATIENCE, "both copies")
+            facts = await until_sound(stage)
+            roles = {each.leader_order_id: each.role for each in facts if isinstance(each, Place)}
+            assert roles == {entry: Role.ENTRY, stop: Role.EXIT}
+            assert reasons_of(facts, stop) == [], "it waits for its entry to be placed, and is not skipped meanwhile"
+
+            stage.leader.cancel(entry)
+            await stage.until(lambda: not any(each.is_open for each in stage.orders()), PATIENCE, "both are cancelled")
+            await until_sound(stage)
 
     asyncio.run(scene())
 

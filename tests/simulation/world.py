@@ -88,6 +88,7 @@ class World:
             average_on_pending=rng.random() < 0.5,
             lookup_as_list=rng.random() < 0.5,
             cancel_status=rng.choice((200, 202)),
+            newest_first=rng.random() < 0.5,
         )
         exchange = Exchange(self.now, settings)
         policy = "manual" if "resting_market" in self.swarm.extras else "cross"
