@@ -22,7 +22,8 @@ MOST_MODIFICATIONS = 24
 """Dhan takes 25 modifications of an order; the 25th is never needed."""
 _MOST_FAILED_PLACINGS = 6
 _MOST_ABSENT_EXITS = 3
-_ROOM_WAIT = timedelta(seconds=5)
+_WAIT = timedelta(seconds=5)
+"""So long after it was first seen, an order may wait for others before it is given a reason why it has no copy."""
 
 
 def is_over(order: LeaderOrder, copy: Copy) -> bool:
@@ -78,7 +79,7 @@ def _exit_total(scene: Scene, order: LeaderOrder, copy: Copy, divided: exposure.
         elif scene.surplus > 0:
             scene.desk.skip(copy, SkipReason.LEADER_DONE, f"{position}: too much is held, and is closed at market")
         elif _awaits_entry(scene, order):
-            pass
+            scene.wake(order.first_seen + _WAIT)
         elif size.held + size.cover <= 0 or size.parts.is_whole:
             _say_unknown(scene, order, copy, divided)
             scene.desk.skip(copy, SkipReason.NOTHING_TO_EXIT, position)
@@ -95,7 +96,7 @@ def _exit_total(scene: Scene, order: LeaderOrder, copy: Copy, divided: exposure.
 
 def _awaits_entry(scene: Scene, order: LeaderOrder) -> bool:
     """Whether an entry that a resting exit covers is itself still to be placed."""
-    if exposure.is_immediate(order) or order.known.is_done:
+    if exposure.is_immediate(order) or order.known.is_done or scene.at >= order.first_seen + _WAIT:
         return False
     entries = exposure.entries_before(scene.holding, order)
     return any(entry.copies[scene.name].waiting for entry in entries if scene.name in entry.copies)
@@ -107,7 +108,7 @@ def _may_be_late(scene: Scene) -> bool:
 
 def _say_no_room(scene: Scene, order: LeaderOrder, copy: Copy) -> None:
     """Give an order that works without a copy its reason; it is placed nevertheless once there is room for it."""
-    since = order.first_seen + _ROOM_WAIT
+    since = order.first_seen + _WAIT
     if scene.at < since:
         scene.wake(since)
         return

@@ -889,4 +889,10 @@ MUTATIONS = (
         "        elif _awaits_entry(scene, order):\n",
         "        elif not scene.lot:\n",
     ),
+    Mutation(
+        "what waited for an entry that is given up gets its reason",
+        "gap.py",
+        "            scene.wake(order.first_seen + _WAIT)\n",
+        "            pass\n",
+    ),
 )

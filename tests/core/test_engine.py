@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from copytrader.core.facts import Accepted, Cancel, Modify, OrderSeen, Refused, Source, Verb
+from copytrader.core.facts import Accepted, Cancel, Modify, OrderSeen, Place, Refused, Skip, Source, Verb
 from copytrader.core.model import (
     LEADER,
     CopyRules,
@@ -280,6 +280,22 @@ def test_a_stop_loss_found_in_the_book_with_an_entry_that_is_not_copied_has_noth
         ("L1", "LIMIT_ORDER_LOTS"),
         ("L2", "NOTHING_TO_EXIT"),
     ]
+
+
+def test_a_stop_loss_whose_entry_is_given_up_in_the_same_moment_gets_its_reason() -> None:
+    play = Play(followers=(follower(ratio="1"),), held_before=150)
+    for order_id, terms, status in (
+        ("L1", ticket(quantity=75), OrderStatus.TRADED),
+        ("L2", ticket(Side.SELL, 150, "0", order_type=OrderType.MARKET), OrderStatus.TRADED),
+        ("L3", ticket(Side.SELL, 75, "90", order_type=OrderType.STOP_LOSS, trigger_price=D(91)), OrderStatus.PENDING),
+    ):
+        filled = terms.quantity if status is OrderStatus.TRADED else 0
+        play.leader[order_id] = Order(order_id, terms, status, play.now, play.now, filled, D(100))
+    play.reads_leader_book()
+    play.waits(6)
+
+    said = {each.leader_order_id for each in play.decisions if isinstance(each, Skip | Place)}
+    assert said == {"L1", "L2", "L3"}
 
 
 def test_an_order_first_seen_as_filled_waits_for_its_terms() -> None:
