@@ -95,7 +95,27 @@ def test_a_stop_loss_is_an_exit_whichever_way_the_book_lists_it_and_its_entry(
 
             stage.leader.cancel(entry)
             await stage.until(lambda: not any(each.is_open for each in stage.orders()), PATIENCE, "both are cancelled")
+
+    asyncio.run(scene())
+
+
+def test_two_exits_of_the_time_while_the_process_was_down_leave_the_follower_flat(tmp_path: Path) -> None:
+    async def scene() -> None:
+        async with Stage(tmp_path, ("1",)) as stage:
+            program = await stage.follows()
+            market(stage, "BUY", "40001", 300)
+            await stage.until(lambda: stage.copied() == 300, PATIENCE, "the position")
             await until_sound(stage)
+            await program.killed()
+
+            halves = [market(stage, "SELL", "40001", 150) for _ in range(2)]
+            await stage.follows()
+            await stage.until(lambda: stage.copied() == 0, PATIENCE, "the late exits")
+            facts = await until_sound(stage)
+            assert [[(copy.side, copy.filled) for copy in copies_of(stage, facts, half)] for half in halves] == [
+                [("SELL", 150)],
+                [("SELL", 150)],
+            ]
 
     asyncio.run(scene())
 
