@@ -13,7 +13,7 @@ from fractions import Fraction
 from typing import NamedTuple
 
 from copytrader.core.model import ZERO, OrderType, Product, Side, Units, Validity
-from copytrader.core.sizing import quotient, whole
+from copytrader.core.sizing import nearest_lots, quotient, whole
 from copytrader.core.state import Copy, Holding, LeaderOrder, Share
 
 DELIVERED = frozenset({Product.CNC, Product.MTF})
@@ -210,6 +210,14 @@ def _standing_share(order: LeaderOrder, copy: Copy) -> Units:
     if order.only_exits:
         return quotient(copy.total * order.standing, order.known.ticket.quantity)
     return quotient(copy.units * order.standing, max(copy.opens, order.opened))
+
+
+def gone(order: LeaderOrder, copy: Copy, lot_size: int) -> int:
+    """What of a copy's size the leader has closed again already: its exits are heard of with it, and sized without it."""
+    if order.only_exits or order.standing == order.opened:
+        return 0
+    closed = quotient(copy.units * (order.opened - order.standing), max(copy.opens, order.opened))
+    return min(nearest_lots(closed, lot_size), copy.units)
 
 
 def resize(order: LeaderOrder, copy: Copy, share: Share, opens: int, units: int) -> None:

@@ -249,6 +249,8 @@ def _size(state: State, sized: Sized, news: News) -> None:
     copy = copy_of(leader, sized.account)
     copy.lots, copy.exact = sized.lots, sized.exact
     exposure.resize(leader, copy, share, sized.opens, sized.lots * lot_of(state, holding))
+    if not copy.slices:
+        copy.gone = exposure.gone(leader, copy, lot_of(state, holding))
     copy.judged_ticket, copy.judged_opened = leader.known.ticket, leader.opened
     if not copy.is_refused:
         copy.skip = None

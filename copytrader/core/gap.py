@@ -141,15 +141,16 @@ def _within_room(scene: Scene, order: LeaderOrder, copy: Copy) -> int:
     An order that is over takes no more than what still stands of it, and leaves the rest to those that work.
     """
     opened, sign = copy.opened, order.known.ticket.side.sign
-    if copy.units <= opened or not scene.is_leaving(sign):
-        return max(copy.units, opened)
+    most = copy.units - copy.gone
+    if most <= opened or not scene.is_leaving(sign):
+        return max(most, opened)
     if sign not in scene.room:
         leaving = scene.leaving(order.known.ticket.side.opposite, filled_only=True)
         scene.room[sign] = room.entry_room(scene.holding, scene.share, sign, scene.lot, leaving)
     left, is_over = scene.room[sign], order.known.is_done
     if is_over and not copy.is_open and not _may_open(scene, order, copy):
         return opened
-    granted = min(copy.units - opened, left.over if is_over else left.all, left.all)
+    granted = min(most - opened, left.over if is_over else left.all, left.all)
     scene.room[sign] = left.without(granted, is_over=is_over)
     return opened + granted
 

@@ -173,7 +173,8 @@ class Copy:
     """What one follower has for one leader order.
 
     `lots` (and `units`, the same in units) is what it opens, None until that was judged; `due` what the
-    follower is due by it now, as far as the leader has opened and not closed again.
+    follower is due by it now, as far as the leader has opened and not closed again; `gone` what of its units the leader
+    had closed again before it was sized.
     """
 
     leader: LeaderOrder
@@ -182,6 +183,7 @@ class Copy:
     generation: int = 0
     lots: int | None = None
     units: int = 0
+    gone: int = 0
     due: Units = 0
     covers: Units = 0
     exact: Decimal = ZERO

@@ -153,8 +153,8 @@ MUTATIONS = (
     Mutation(
         "an entry is given up when the leader gets out before it filled",
         "gap.py",
-        "    granted = min(copy.units - opened, left.over if is_over else left.all, left.all)\n",
-        "    granted = copy.units - opened\n",
+        "    granted = min(most - opened, left.over if is_over else left.all, left.all)\n",
+        "    granted = most - opened\n",
     ),
     Mutation(
         "an exit leaves out what others will close",
@@ -894,5 +894,11 @@ MUTATIONS = (
         "gap.py",
         "            scene.wake(order.first_seen + _WAIT)\n",
         "            pass\n",
+    ),
+    Mutation(
+        "of an entry that is heard of late, what the leader has closed again is not entered",
+        "exposure.py",
+        "    return min(nearest_lots(closed, lot_size), copy.units)\n",
+        "    return min(int(closed), 0)\n",
     ),
 )
