@@ -29,7 +29,10 @@ def fill_follower(share: Share, sign: int, quantity: int, price: Decimal, closes
         kept = abs(before + sign * reduces)
         share.average = (share.average * kept + price * opens) / (kept + opens)
     share.copied = before + sign * quantity
-    share.overtaken = _overtaken(share, sign, quantity, max(closes - reduces, 0))
+    beyond = max(closes - reduces, 0)
+    paid_back = min(beyond, max(share.lent * sign, 0))
+    share.lent = max(share.lent * sign, 0) * sign + sign * (max(reduces - closes, 0) - paid_back)
+    share.overtaken = _overtaken(share, sign, quantity, beyond - paid_back)
     if share.copied * before <= 0:
         share.against = share.by_hand = 0
     if share.copied == 0:

@@ -34,7 +34,8 @@ def exit_total(
     """
     sign = -order.known.ticket.side.sign
     unproved = share.unproved if share.overtaken else 0
-    position = _without(share.left * sign + min(unproved * sign, 0), copy)
+    lent = _lent(share, -sign) if share.lent and copy.was_sent and order.known.is_filled else 0
+    position = _without(share.left * sign + min(unproved * sign, 0), copy, lent)
     ahead, behind, cover = _working_entries(holding, share, order, position)
     against = _rests_of_entries(share, order)
     if against:
@@ -53,7 +54,7 @@ def exit_total(
     else:
         total = _fraction(holding, order, divided, held, cover, lot_size)
     if share.net is not None and holding.key.product not in DELIVERED:
-        total = min(total, _without(share.net * sign, copy) + behind + cover)
+        total = min(total, _without(share.net * sign, copy, lent) + behind + cover)
     return ExitSize(max(total // lot_size * lot_size, copy.filled - copy.opened), held, cover, divided)
 
 
@@ -76,10 +77,20 @@ def _asked_to_close(copy: Copy) -> int:
     return max(copy.total - opens, 0)
 
 
-def _without(position: int, copy: Copy) -> int:
-    """A position, + is what the copy closes, as it would be without the copy's fills."""
+def _lent(share: Share, sign: int) -> int:
+    """What exits on a side still make good of what entries have closed in their place, as far as it is due."""
+    return min(max(share.lent * sign, 0), max(int((share.due - share.copied) * sign), 0))
+
+
+def _without(position: int, copy: Copy, lent: int) -> int:
+    """A position, + is what the copy closes, as it would be without the copy's fills.
+
+    What entries have closed in its place (`lent`) it makes good: as if they had opened.
+    """
     opened = copy.opened
-    return position + min(opened, max(-position, 0)) + copy.filled - opened
+    closed = copy.filled - opened
+    without = position + min(opened, max(-position, 0)) + closed
+    return max(without, closed) + lent if lent else without
 
 
 def _fraction(holding: Holding, order: LeaderOrder, divided: Parts, held: int, cover: int, lot_size: int) -> int:

@@ -213,7 +213,7 @@ def _standing_share(order: LeaderOrder, copy: Copy) -> Units:
 
 
 def gone(order: LeaderOrder, copy: Copy, lot_size: int) -> int:
-    """What of a copy's size the leader has closed again already: its exits are heard of with it, and sized without it."""
+    """What of a copy's size the leader has closed again already, by exits that are sized without it."""
     if order.only_exits or order.standing == order.opened:
         return 0
     closed = quotient(copy.units * (order.opened - order.standing), max(copy.opens, order.opened))

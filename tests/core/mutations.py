@@ -171,7 +171,7 @@ MUTATIONS = (
     Mutation(
         "an exit never exceeds the broker's net position",
         "exits.py",
-        "        total = min(total, _without(share.net * sign, copy) + behind + cover)\n",
+        "        total = min(total, _without(share.net * sign, copy, lent) + behind + cover)\n",
         "        total += 0\n",
     ),
     Mutation(
@@ -900,5 +900,17 @@ MUTATIONS = (
         "exposure.py",
         "    return min(nearest_lots(closed, lot_size), copy.units)\n",
         "    return min(int(closed), 0)\n",
+    ),
+    Mutation(
+        "an exit goes on though an entry has closed in its place",
+        "exits.py",
+        "    lent = _lent(share, -sign) if share.lent and copy.was_sent and order.known.is_filled else 0\n",
+        "    lent = 0\n",
+    ),
+    Mutation(
+        "what an exit makes good is no more than is due",
+        "exits.py",
+        "    return min(max(share.lent * sign, 0), max(int((share.due - share.copied) * sign), 0))\n",
+        "    return max(share.lent * sign, 0)\n",
     ),
 )
