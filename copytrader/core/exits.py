@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from copytrader.core.exposure import DELIVERED, Parts, is_immediate, is_stop
+from copytrader.core.exposure import DELIVERED, Parts, behind_leader, is_immediate, is_stop
 from copytrader.core.model import Side, Units
-from copytrader.core.room import filled_ahead
+from copytrader.core.room import filled_ahead, justified
 from copytrader.core.sizing import nearest_lots, quotient
 from copytrader.core.state import Copy, Holding, LeaderOrder, Share
 
@@ -34,7 +34,7 @@ def exit_total(
     """
     sign = -order.known.ticket.side.sign
     unproved = share.unproved if share.overtaken else 0
-    lent = _lent(share, -sign) if share.lent and copy.was_sent and order.known.is_filled else 0
+    lent = _lent(holding, share, -sign) if share.lent and copy.was_sent and order.known.is_filled else 0
     position = _without(share.left * sign + min(unproved * sign, 0), copy, lent)
     ahead, behind, cover = _working_entries(holding, share, order, position)
     against = _rests_of_entries(share, order)
@@ -46,7 +46,7 @@ def exit_total(
     if copy.was_sent and order.known.is_filled:
         total = min(_asked_to_close(copy), held + cover)
     elif order.known.is_filled:
-        total = _part_closed(order, max(position - claimed, 0), lot_size)
+        total = _closed_then(order, copy, position - claimed, copy.held - claimed, lot_size)
     elif divided.base + divided.coming == 0:
         total = 0
     elif divided.is_whole:
@@ -63,11 +63,16 @@ def not_asked_yet(copy: Copy, total: int) -> int:
     return max(total - (copy.filled - copy.opened) - copy.may_close, 0)
 
 
-def _part_closed(order: LeaderOrder, held: int, lot_size: int) -> int:
-    """What an exit comes to that is first heard of when the leader's has traded: the part that it closed then.
+def _closed_then(order: LeaderOrder, copy: Copy, held: int, held_then: int, lot_size: int) -> int:
+    """What an exit comes to that is placed when the leader's has traded: the part that it closed of what was held then.
 
-    Other orders may have traded before it and since, and may be heard of with it.
+    Other orders may have traded before it and since, and may be heard of with it.  Where it never reached the broker
+    no more is asked for than the first time.
     """
+    held = max(min(held, held_then), 0)
+    if copy.slices:
+        at = copy.slices[0].placed_at
+        return min(sum(piece.asked.quantity - piece.opens for piece in copy.slices if piece.placed_at == at), held)
     return min(nearest_lots(held * (1 - order.kept), lot_size), held) if order.kept else held
 
 
@@ -77,9 +82,10 @@ def _asked_to_close(copy: Copy) -> int:
     return max(copy.total - opens, 0)
 
 
-def _lent(share: Share, sign: int) -> int:
+def _lent(holding: Holding, share: Share, sign: int) -> int:
     """What exits on a side still make good of what entries have closed in their place, as far as it is due."""
-    return min(max(share.lent * sign, 0), max(int((share.due - share.copied) * sign), 0))
+    lacking = int(justified(holding, share, sign) - share.copied * sign)
+    return min(max(share.lent * sign, 0), max(lacking, 0))
 
 
 def _without(position: int, copy: Copy, lent: int) -> int:
@@ -141,7 +147,7 @@ def _working_entries(holding: Holding, share: Share, order: LeaderOrder, positio
         ahead += early
         if is_immediate(order):
             continue
-        late = min(_behind(entry, copy), copy.will_open)
+        late = min(behind_leader(entry, copy), copy.will_open)
         behind += late
         if entry.number < order.number and not entry.known.is_done:
             cover += copy.will_open - late + early
@@ -160,12 +166,6 @@ def _rests_of_entries(share: Share, order: LeaderOrder) -> int:
         if leader is not order and piece.asked.side is order.known.ticket.side and leader.known.is_done:
             rests += piece.may_open
     return rests
-
-
-def _behind(entry: LeaderOrder, copy: Copy) -> int:
-    """How far a copy's opening fills are behind the leader's, in units."""
-    opens = max(copy.opens, entry.opened, 1)
-    return max(int(copy.units * entry.standing // opens) - copy.opened, 0)
 
 
 def being_closed(holding: Holding, share: Share, side: Side, order: LeaderOrder | None = None) -> int:

@@ -13,7 +13,7 @@ from fractions import Fraction
 from typing import NamedTuple
 
 from copytrader.core.model import ZERO, OrderType, Product, Side, Units, Validity
-from copytrader.core.sizing import nearest_lots, quotient, whole
+from copytrader.core.sizing import quotient, whole
 from copytrader.core.state import Copy, Holding, LeaderOrder, Share
 
 DELIVERED = frozenset({Product.CNC, Product.MTF})
@@ -112,12 +112,12 @@ def opens_left(net: int, order: LeaderOrder) -> int:
 
 
 def _leaving(holding: Holding, order: LeaderOrder) -> int:
-    """What the leader's earlier market exits are about to close."""
+    """What the leader's earlier market orders on its side are about to close."""
     side = order.known.ticket.side
     return sum(
         other.known.remaining
         for other in holding.active.values()
-        if other.number < order.number and other.only_exits and other.known.ticket.side is side and is_immediate(other)
+        if other.number < order.number and other.known.ticket.side is side and is_immediate(other)
     )
 
 
@@ -141,10 +141,11 @@ def fill_leader(holding: Holding, order: LeaderOrder, quantity: int) -> None:
     holding.leader_net = net + sign * (reduces + opens)
     if holding.leader_net == holding.doubted:
         holding.doubted = None
-    order.reduced += reduces
     if reduces:
         left = quotient(abs(net) - reduces, abs(net))
         order.kept = _times(order.kept, left)
+        _note_held(holding, order)
+        order.reduced += reduces
         _shrink_due(holding, left)
         holding.last_exit = order
     if opens:
@@ -154,6 +155,28 @@ def fill_leader(holding: Holding, order: LeaderOrder, quantity: int) -> None:
             copy = order.copies.get(name)
             if copy is not None:
                 _credit(order, copy, share)
+
+
+def _note_held(holding: Holding, order: LeaderOrder) -> None:
+    """Keep what each follower has when the leader gets out, and what of filled entries is on its way."""
+    sign = -order.known.ticket.side.sign
+    for name, copy in order.copies.items():
+        share = holding.shares.get(name)
+        if share is None or order.reduced:
+            continue
+        entries = (entry.copies.get(name) for entry in holding.active.values() if entry is not order)
+        coming = sum(
+            min(behind_leader(each.leader, each), each.will_open)
+            for each in entries
+            if each is not None and each.units and each.leader.known.ticket.side.sign == sign
+        )
+        copy.held = max(share.left * sign, 0) + coming
+
+
+def behind_leader(entry: LeaderOrder, copy: Copy) -> int:
+    """How far a copy's opening fills are behind the leader's, in units."""
+    opens = max(copy.opens, entry.opened, 1)
+    return max(int(copy.units * entry.standing // opens) - copy.opened, 0)
 
 
 def set_leader_position(holding: Holding, net: int) -> None:
@@ -217,7 +240,7 @@ def gone(order: LeaderOrder, copy: Copy, lot_size: int) -> int:
     if order.only_exits or order.standing == order.opened:
         return 0
     closed = quotient(copy.units * (order.opened - order.standing), max(copy.opens, order.opened))
-    return min(nearest_lots(closed, lot_size), copy.units)
+    return min(int(closed // lot_size) * lot_size, copy.units)
 
 
 def resize(order: LeaderOrder, copy: Copy, share: Share, opens: int, units: int) -> None:

@@ -70,6 +70,8 @@ def total_of(scene: Scene, order: LeaderOrder, copy: Copy) -> _Total:
 
 
 def _exit_total(scene: Scene, order: LeaderOrder, copy: Copy, divided: exposure.Parts, *, quiet: bool) -> int:
+    if order.known.is_filled and order.only_exits and not copy.slices and _is_settled(scene, order, copy):
+        return 0
     leaving = scene.surplus + scene.leaving(order.known.ticket.side)
     size = exits.exit_total(scene.holding, order, scene.share, copy, divided, scene.lot, leaving)
     if size.total <= 0 and not copy.was_sent and not quiet and scene.account.blocked is None:
@@ -92,6 +94,14 @@ def _exit_total(scene: Scene, order: LeaderOrder, copy: Copy, divided: exposure.
     if order.known.is_filled or exposure.is_immediate(order):
         scene.exits.append((order, exits.not_asked_yet(copy, size.total)))
     return size.total
+
+
+def _is_settled(scene: Scene, order: LeaderOrder, copy: Copy) -> bool:
+    """Whether an exit that the leader has filled has its reason, or a sweep did its work: later it closes nothing."""
+    swept = scene.share.swept_at
+    if copy.skip is None and swept is not None and order.filled_at is not None and swept >= order.filled_at:
+        scene.desk.skip(copy, SkipReason.LEADER_DONE, "too much was held, and was closed at market")
+    return copy.skip is not None
 
 
 def _awaits_entry(scene: Scene, order: LeaderOrder) -> bool:

@@ -40,7 +40,7 @@ def filled_ahead(holding: Holding, order: LeaderOrder, copy: Copy) -> int:
 
 def _ahead(order: LeaderOrder, copy: Copy) -> Units:
     """What a copy has opened beyond its share of what the leader's order has; what was closed since counts in both."""
-    return max(copy.opened - quotient(copy.units * order.opened, max(copy.opens, order.opened, 1)), 0)
+    return max(copy.opened + copy.gone - quotient(copy.units * order.opened, max(copy.opens, order.opened, 1)), 0)
 
 
 def lagging(holding: Holding, share: Share, sign: int, lot_size: int) -> int:
@@ -68,16 +68,16 @@ def excess(holding: Holding, share: Share, lot_size: int) -> int:
     sign = 1 if share.copied > 0 else -1
     if share.copied * sign <= share.due * sign:
         return 0
-    justified = _justified(holding, share, sign)
-    too_much = held(holding, share, sign) - justified - lagging(holding, share, sign, lot_size)
+    due = justified(holding, share, sign)
+    too_much = held(holding, share, sign) - due - lagging(holding, share, sign, lot_size)
     if too_much <= 0:
         return 0
-    if justified == 0:
+    if due == 0:
         return int(too_much)
     return int(too_much // lot_size) * lot_size
 
 
-def _justified(holding: Holding, share: Share, sign: int) -> Units:
+def justified(holding: Holding, share: Share, sign: int) -> Units:
     """What the follower may hold now: what is due, and what its entries have filled ahead of the leader's."""
     return due_in(share, sign) + still_to_open(holding, share.follower, sign, filled_only=True)
 

@@ -174,7 +174,7 @@ class Copy:
 
     `lots` (and `units`, the same in units) is what it opens, None until that was judged; `due` what the
     follower is due by it now, as far as the leader has opened and not closed again; `gone` what of its units the leader
-    had closed again before it was sized.
+    had closed again before it was sized; `held` what the follower had when the leader's exit traded first.
     """
 
     leader: LeaderOrder
@@ -184,6 +184,7 @@ class Copy:
     lots: int | None = None
     units: int = 0
     gone: int = 0
+    held: int = 0
     due: Units = 0
     covers: Units = 0
     exact: Decimal = ZERO

@@ -700,7 +700,7 @@ MUTATIONS = (
     Mutation(
         "what is ahead of the leader's entry is reckoned by its fills, not by what is due",
         "room.py",
-        "copy.opened - quotient(copy.units * order.opened, max(copy.opens, order.opened, 1)), 0)",
+        "copy.opened + copy.gone - quotient(copy.units * order.opened, max(copy.opens, order.opened, 1)), 0)",
         "copy.opened - copy.due, 0)",
     ),
     Mutation(
@@ -898,19 +898,55 @@ MUTATIONS = (
     Mutation(
         "of an entry that is heard of late, what the leader has closed again is not entered",
         "exposure.py",
-        "    return min(nearest_lots(closed, lot_size), copy.units)\n",
+        "    return min(int(closed // lot_size) * lot_size, copy.units)\n",
         "    return min(int(closed), 0)\n",
     ),
     Mutation(
         "an exit goes on though an entry has closed in its place",
         "exits.py",
-        "    lent = _lent(share, -sign) if share.lent and copy.was_sent and order.known.is_filled else 0\n",
+        "    lent = _lent(holding, share, -sign) if share.lent and copy.was_sent and order.known.is_filled else 0\n",
         "    lent = 0\n",
     ),
     Mutation(
         "what an exit makes good is no more than is due",
         "exits.py",
-        "    return min(max(share.lent * sign, 0), max(int((share.due - share.copied) * sign), 0))\n",
+        "    return min(max(share.lent * sign, 0), max(lacking, 0))\n",
         "    return max(share.lent * sign, 0)\n",
+    ),
+    Mutation(
+        "an exit that is sent late sells nothing that came since",
+        "exits.py",
+        "    held = max(min(held, held_then), 0)\n",
+        "    held = max(held, 0)\n",
+    ),
+    Mutation(
+        "an exit that never left is as large when it goes again",
+        "exits.py",
+        "    if copy.slices:\n        at = copy",
+        "    if not held and copy.slices:\n        at = copy",
+    ),
+    Mutation(
+        "an exit that has its reason sells nothing later",
+        "gap.py",
+        "    return copy.skip is not None\n\n\ndef _awaits_entry",
+        "    return copy.skip is None and not order.only_exits\n\n\ndef _awaits_entry",
+    ),
+    Mutation(
+        "what a sweep has closed no exit closes again",
+        "gap.py",
+        "and swept >= order.filled_at:",
+        "and swept < order.filled_at:",
+    ),
+    Mutation(
+        "what was never entered of an entry counts as if it had been",
+        "room.py",
+        "copy.opened + copy.gone - quotient(",
+        "copy.opened - quotient(",
+    ),
+    Mutation(
+        "what is not entered any more of several entries is no more than was closed",
+        "exposure.py",
+        "int(closed // lot_size) * lot_size",
+        "-int(-closed // lot_size) * lot_size",
     ),
 )

@@ -54,6 +54,23 @@ def test_an_exit_that_waits_goes_on_though_an_entry_has_closed_in_its_place(rati
     assert play.lots() == 0
 
 
+def test_an_entry_that_fills_before_the_leader_s_takes_no_exit_s_place() -> None:
+    play = Play(followers=(follower(ratio="1"),))
+    play.trades("A", -4)
+    play.places("X", ticket(Side.BUY, 300, **MARKET))
+    play.leader_fills("X")
+    play.places("E", ticket(Side.BUY, 150, **MARKET))
+    waiting, entry = play.of()[1:]
+    play.fills_follower(entry, 150)
+    play.drain()
+    assert waiting.is_open
+
+    play.leader_fills("E")
+    play.fills()
+    reads(play)
+    assert play.lots() == 2
+
+
 def test_it_is_cancelled_when_the_leader_gets_out_of_what_it_turned_to() -> None:
     play, waiting = turned_round()
     play.trades("Y", -4)

@@ -391,7 +391,8 @@ class Judge:
 
     def _was_to_close(self, leader: BookOrder) -> bool:
         """Whether the leader held, when it placed an order, some of what that order closes."""
-        net = 0
+        listed = leader.instrument
+        net = self._world.people.carried.get((listed.exchange_segment, listed.security_id, leader.product), 0)
         for row in self._world.exchange.ledger:
             if row.order_id == leader.order_id:
                 return net * (1 if leader.side == "BUY" else -1) < 0

@@ -1,0 +1,161 @@
+"""An exit that the leader has filled, and that could not go at once, closes what was held then and nothing that came since."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from copytrader.core.facts import (
+    Command,
+    Event,
+    NotSent,
+    OrderSeen,
+    Place,
+    Role,
+    Source,
+    Throttled,
+    TokenRefused,
+    TokenRenewed,
+    Verb,
+)
+from copytrader.core.model import LEADER, CopyRules, LateExits, Order, OrderStatus, OrderType, RefusalClass, Side
+from tests.core.play import D, Play, follower, instrument, ticket
+
+MARKET = {"price": "0", "order_type": OrderType.MARKET}
+
+
+def settles(play: Play) -> None:
+    """Market orders fill, resting ones stay; books are read."""
+    for _ in range(6):
+        for each in list(play.orders.values()):
+            if each.is_open and each.ticket.order_type is OrderType.MARKET:
+                play.fills_follower(each, each.ticket.quantity - each.filled)
+        play.drain()
+        play.waits(5)
+        for one in play.followers:
+            play.reads_book(one.name)
+        play.reads_leader_book()
+
+
+def sold(play: Play) -> int:
+    """Lots that the follower has sold."""
+    return sum(each.filled for each in play.of() if each.ticket.side is Side.SELL) // 75
+
+
+@pytest.mark.parametrize("late_exits", LateExits)
+@pytest.mark.parametrize("fails", [NotSent, Throttled])
+@pytest.mark.parametrize("out", [2, 4])
+def test_an_exit_that_never_left_sells_nothing_of_an_entry_that_did(
+    out: int, fails: type[NotSent | Throttled], late_exits: LateExits
+) -> None:
+    play = Play(followers=(follower(ratio="1"),), rules=CopyRules(enforce_hours=False, late_exits=late_exits))
+    play.trades("E", 4)
+    play.answer = failing(play, fails)
+    play.trades("X", -out, fills=False)
+    play.waits(0.2)
+    play.trades("F", 4, fills=False)
+    settles(play)
+
+    assert play.lots() == 8 - out
+    assert sold(play) == out
+
+
+def failing(play: Play, fails: type[NotSent | Throttled]) -> Callable[[Command], Event | None]:
+    """The first exit does not reach the broker."""
+    failed: list[Command] = []
+
+    def answer(command: Command) -> Event | None:
+        if isinstance(command, Place) and command.role is Role.EXIT and not failed:
+            failed.append(command)
+            return fails(play.now, command.account, command.correlation_id, Verb.PLACE)
+        return None
+
+    return answer
+
+
+def test_the_first_of_two_exits_comes_as_large_though_it_goes_second() -> None:
+    play = Play(followers=(follower(ratio="1"),), rules=CopyRules(enforce_hours=False, late_exits=LateExits.SKIP))
+    play.trades("E", 4)
+    play.answer = failing(play, NotSent)
+    play.trades("X", -2, fills=False)
+    play.trades("Y", -2, fills=False)
+    settles(play)
+
+    assert play.lots() == 0
+    assert sold(play) == 4
+
+
+@pytest.mark.parametrize("joins", [False, True])
+def test_an_exit_that_another_follower_keeps_open_sells_nothing_that_comes_later(joins: bool) -> None:
+    """Asha had nothing to exit; the leader is in again while bela's exit still waits for its price."""
+    asha, bela = follower("asha", "1" if joins else "0.5"), follower("bela", "1")
+    play = Play(followers=(bela,) if joins else (asha, bela))
+    play.trades("E", 1)
+    play.places("X", ticket(Side.SELL, 75, "110"))
+    play.leader_fills("X")
+    play.waits(60)
+    if joins:
+        play.followers, play.positions["asha"] = (bela, asha), 0
+        play.starts()
+        play.waits(20)
+    play.trades("F", 10, fills=False)
+    settles(play)
+
+    assert play.lots("asha") == (10 if joins else 5)
+
+
+@pytest.mark.parametrize("out", [2, 4])
+def test_an_exit_of_which_only_the_last_frame_is_heard_sells_nothing_that_comes_before_its_terms(out: int) -> None:
+    play = Play(followers=(follower(ratio="1"),))
+    play.trades("E", 4)
+    order = Order("X", ticket(Side.SELL, out * 75, **MARKET), OrderStatus.TRADED, play.now, play.now, out * 75, D(100))
+    play.leader["X"] = order
+    play.feed(OrderSeen(play.now, LEADER, order, Source.STREAM))
+    play.waits(0.1)
+    play.trades("F", 4)
+    settles(play)
+
+    assert play.lots() == 8 - out
+    assert sold(play) == out
+
+
+@pytest.mark.parametrize("leader_first", [True, False])
+@pytest.mark.parametrize("held", [0, 3])
+def test_what_fills_ahead_of_an_entry_that_is_partly_closed_again_stays(held: int, leader_first: bool) -> None:
+    """Six are bought at a limit, three have filled and are sold at market: one reading brings both."""
+    play = Play(followers=(follower(ratio="1"),), row=instrument(freeze_quantity=0))
+    if held:
+        play.trades("A", held)
+    for order_id, terms, status, filled in (
+        ("E", ticket(quantity=450), OrderStatus.PART_TRADED, 225),
+        ("X", ticket(Side.SELL, 225, **MARKET), OrderStatus.TRADED, 225),
+    ):
+        play.leader[order_id] = Order(order_id, terms, status, play.now, play.now, filled, D(100), last_price=D(100))
+    play.reads_leader_book()
+    settles(play)
+    if not leader_first:
+        play.fills()
+        settles(play)
+    play.leader_fills("E")
+    settles(play)
+    play.fills()
+    settles(play)
+
+    assert play.lots() == held + 3
+    assert [each for each in play.decisions if isinstance(each, Place) and each.sweep] == []
+
+
+def test_an_exit_that_waited_for_a_token_sells_nothing_of_what_filled_meanwhile() -> None:
+    play = Play(followers=(follower(ratio="1"),))
+    play.trades("E", 4)
+    play.places("L", ticket(quantity=300, price="90"))
+    play.feed(TokenRefused(play.now, "asha", RefusalClass.TOKEN, "expired"))
+    play.trades("X", -2, fills=False)
+    play.leader_fills("L")
+    play.fills()
+    play.feed(TokenRenewed(play.now, "asha"))
+    settles(play)
+
+    assert play.lots() == 6
+    assert sold(play) == 2
