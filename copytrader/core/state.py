@@ -247,7 +247,7 @@ class Copy:
         """What of its size was not asked for yet, and still may be."""
         if not self.units or self.skip is not None or self.closed is not None or self.leader.known.is_dead:
             return 0
-        return max(self.units - sum(piece.opens for piece in self.slices if not piece.void), 0)
+        return max(self.units - self.gone - sum(piece.opens for piece in self.slices if not piece.void), 0)
 
     @property
     def may_open(self) -> int:
