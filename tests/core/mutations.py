@@ -225,7 +225,7 @@ MUTATIONS = (
     Mutation(
         "entries that wait for their turn count for the limits",
         "state.py",
-        "        return max(self.units - sum(piece.opens for piece in self.slices if not piece.void), 0)\n",
+        "        return max(self.units - self.gone - sum(piece.opens for piece in self.slices if not piece.void), 0)\n",
         "        return 0\n",
     ),
     Mutation(
