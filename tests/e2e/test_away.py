@@ -99,6 +99,25 @@ def test_a_stop_loss_is_an_exit_whichever_way_the_book_lists_it_and_its_entry(
     asyncio.run(scene())
 
 
+def test_what_traded_before_the_start_is_not_entered_however_young(tmp_path: Path) -> None:
+    async def scene() -> None:
+        async with Stage(tmp_path, ("1",), copy="max_age_seconds = 60") as stage:
+            bought = market(stage, "BUY", "40001")
+            await asyncio.sleep(1.1)
+            await stage.follows()
+            facts = await until_sound(stage)
+            assert reasons_of(facts, bought) == ["LEADER_DONE"]
+            sold = market(stage, "SELL", "40001")
+            again = market(stage, "BUY", "40002")
+            await stage.until(stage.orders, PATIENCE, "what comes now is copied")
+            facts = await until_sound(stage)
+            assert reasons_of(facts, sold) == ["NOTHING_TO_EXIT"]
+            assert [copy.side for copy in copies_of(stage, facts, again)] == ["BUY"]
+            assert len(stage.orders()) == 1
+
+    asyncio.run(scene())
+
+
 def test_two_exits_of_the_time_while_the_process_was_down_leave_the_follower_flat(tmp_path: Path) -> None:
     async def scene() -> None:
         async with Stage(tmp_path, ("1",)) as stage:
