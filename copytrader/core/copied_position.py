@@ -29,7 +29,7 @@ def fill_follower(share: Share, sign: int, quantity: int, price: Decimal, closes
         kept = abs(before + sign * reduces)
         share.average = (share.average * kept + price * opens) / (kept + opens)
     share.copied = before + sign * quantity
-    share.overtaken = _overtaken(share, sign, quantity, _made_good(share, sign, closes - reduces))
+    share.overtaken = _overtaken(share, sign, quantity, max(closes - reduces, 0))
     if share.copied * before <= 0:
         share.against = share.by_hand = 0
     if share.copied == 0:
@@ -37,15 +37,6 @@ def fill_follower(share: Share, sign: int, quantity: int, price: Decimal, closes
     if share.net is not None:
         share.net += sign * quantity
     return realized
-
-
-def _made_good(share: Share, sign: int, lacking: int) -> int:
-    """Count what a fill has closed less (or, below zero, more) than it was meant to; return what nothing explains."""
-    lent = max(share.lent * sign, 0)
-    paid_back = min(max(lacking, 0), lent)
-    if paid_back or lacking < 0:
-        share.lent = sign * (lent - paid_back + max(-lacking, 0))
-    return max(lacking, 0) - paid_back
 
 
 def _overtaken(share: Share, sign: int, quantity: int, beyond: int) -> int:

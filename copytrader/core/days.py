@@ -121,7 +121,7 @@ def _forget_position(holding: Holding) -> None:
         share.copied, share.due, share.covers, share.average = 0, 0, 0, Decimal(0)
         share.net = 0 if share.net is not None else None
         share.carry, share.carry_side, share.flatten = Decimal(0), None, False
-        share.against = share.by_hand = share.overtaken = share.lent = 0
+        share.against = share.by_hand = share.overtaken = 0
         share.overtaken_at = None
 
 

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from copytrader.core.exposure import DELIVERED, Parts, behind_leader, is_immediate, is_stop
 from copytrader.core.model import Side, Units
-from copytrader.core.room import filled_ahead, justified
+from copytrader.core.room import filled_ahead
 from copytrader.core.sizing import nearest_lots, quotient
 from copytrader.core.state import Copy, Holding, LeaderOrder, Share
 
@@ -34,8 +34,7 @@ def exit_total(
     """
     sign = -order.known.ticket.side.sign
     unproved = share.unproved if share.overtaken else 0
-    lent = _lent(holding, share, -sign) if share.lent and copy.was_sent and order.known.is_filled else 0
-    position = _without(share.left * sign + min(unproved * sign, 0), copy, lent)
+    position = _without(share.left * sign + min(unproved * sign, 0), copy)
     ahead, behind, cover = _working_entries(holding, share, order, position)
     against = _rests_of_entries(share, order)
     if against:
@@ -46,7 +45,7 @@ def exit_total(
     if copy.was_sent and order.known.is_filled:
         total = min(_asked_to_close(copy), held + cover)
     elif order.known.is_filled:
-        total = _closed_then(order, copy, position - claimed, copy.held - claimed, lot_size)
+        total = _closed_then(order, copy, position - claimed, lot_size)
     elif divided.base + divided.coming == 0:
         total = 0
     elif divided.is_whole:
@@ -54,7 +53,7 @@ def exit_total(
     else:
         total = _fraction(holding, order, divided, held, cover, lot_size)
     if share.net is not None and holding.key.product not in DELIVERED:
-        total = min(total, _without(share.net * sign, copy, lent) + behind + cover)
+        total = min(total, _without(share.net * sign, copy) + behind + cover)
     return ExitSize(max(total // lot_size * lot_size, copy.filled - copy.opened), held, cover, divided)
 
 
@@ -63,17 +62,18 @@ def not_asked_yet(copy: Copy, total: int) -> int:
     return max(total - (copy.filled - copy.opened) - copy.may_close, 0)
 
 
-def _closed_then(order: LeaderOrder, copy: Copy, held: int, held_then: int, lot_size: int) -> int:
+def _closed_then(order: LeaderOrder, copy: Copy, held: int, lot_size: int) -> int:
     """What an exit comes to that is placed when the leader's has traded: the part that it closed of what was held then.
 
     Other orders may have traded before it and since, and may be heard of with it.  Where it never reached the broker
-    no more is asked for than the first time.
+    no less is asked for than the first time.
     """
-    held = max(min(held, held_then), 0)
+    held = max(min(held, copy.held), 0)
+    part = nearest_lots(held * (1 - order.kept), lot_size) if order.kept else held
     if copy.slices:
         at = copy.slices[0].placed_at
-        return min(sum(piece.asked.quantity - piece.opens for piece in copy.slices if piece.placed_at == at), held)
-    return min(nearest_lots(held * (1 - order.kept), lot_size), held) if order.kept else held
+        part = max(part, sum(piece.asked.quantity - piece.opens for piece in copy.slices if piece.placed_at == at))
+    return min(part, held)
 
 
 def _asked_to_close(copy: Copy) -> int:
@@ -82,21 +82,10 @@ def _asked_to_close(copy: Copy) -> int:
     return max(copy.total - opens, 0)
 
 
-def _lent(holding: Holding, share: Share, sign: int) -> int:
-    """What exits on a side still make good of what entries have closed in their place, as far as it is due."""
-    lacking = int(justified(holding, share, sign) - share.copied * sign)
-    return min(max(share.lent * sign, 0), max(lacking, 0))
-
-
-def _without(position: int, copy: Copy, lent: int) -> int:
-    """A position, + is what the copy closes, as it would be without the copy's fills.
-
-    What entries have closed in its place (`lent`) it makes good: as if they had opened.
-    """
+def _without(position: int, copy: Copy) -> int:
+    """A position, + is what the copy closes, as it would be without the copy's fills."""
     opened = copy.opened
-    closed = copy.filled - opened
-    without = position + min(opened, max(-position, 0)) + closed
-    return max(without, closed) + lent if lent else without
+    return position + min(opened, max(-position, 0)) + copy.filled - opened
 
 
 def _fraction(holding: Holding, order: LeaderOrder, divided: Parts, held: int, cover: int, lot_size: int) -> int:

@@ -144,7 +144,6 @@ def fill_leader(holding: Holding, order: LeaderOrder, quantity: int) -> None:
     if reduces:
         left = quotient(abs(net) - reduces, abs(net))
         order.kept = _times(order.kept, left)
-        _note_held(holding, order)
         order.reduced += reduces
         _shrink_due(holding, left)
         holding.last_exit = order
@@ -155,22 +154,6 @@ def fill_leader(holding: Holding, order: LeaderOrder, quantity: int) -> None:
             copy = order.copies.get(name)
             if copy is not None:
                 _credit(order, copy, share)
-
-
-def _note_held(holding: Holding, order: LeaderOrder) -> None:
-    """Keep what each follower has when the leader gets out, and what of filled entries is on its way."""
-    sign = -order.known.ticket.side.sign
-    for name, copy in order.copies.items():
-        share = holding.shares.get(name)
-        if share is None or order.reduced:
-            continue
-        entries = (entry.copies.get(name) for entry in holding.active.values() if entry is not order)
-        coming = sum(
-            min(behind_leader(each.leader, each), each.will_open)
-            for each in entries
-            if each is not None and each.units and each.leader.known.ticket.side.sign == sign
-        )
-        copy.held = max(share.left * sign, 0) + coming
 
 
 def behind_leader(entry: LeaderOrder, copy: Copy) -> int:

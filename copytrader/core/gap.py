@@ -11,6 +11,7 @@ from datetime import timedelta
 
 from copytrader.core import exits, exposure, limits, room, sizing
 from copytrader.core.budget import Rank
+from copytrader.core.copied_position import due_in
 from copytrader.core.facts import Level, Modify, Place, Role
 from copytrader.core.model import LateExits, OrderType, SkipReason, Ticket
 from copytrader.core.names import correlation_id
@@ -237,6 +238,7 @@ def _follows(piece: Slice, order: LeaderOrder) -> bool:
 
 def _adjust(scene: Scene, order: LeaderOrder, piece: Slice, quantity: int, opens: int) -> Want | None:
     if quantity <= piece.filled:
+        _say_taken(scene, order, piece)
         return want_cancel(scene, piece, "nothing more is due")
     if piece.detached or piece.cancelling:
         return want_cancel(scene, piece, "again") if piece.cancelling else None
@@ -269,6 +271,22 @@ def _adjust(scene: Scene, order: LeaderOrder, piece: Slice, quantity: int, opens
     why = "the leader's terms or the quantity due changed"
     modify = Modify(scene.name, order.known.order_id, piece.correlation_id, piece.order_id, wanted, why, opens)
     return Want(rank, modify)
+
+
+def _say_taken(scene: Scene, order: LeaderOrder, piece: Slice) -> None:
+    """Say that an entry has closed what an exit, waiting for its price, was to close: less is held than is due."""
+    if piece.role is not Role.EXIT or not order.known.is_filled or piece.cancelling:
+        return
+    share, sign = scene.share, piece.asked.side.sign
+    coming = sum(each.may_open for each in share.open.values() if each.asked.side.sign == sign)
+    lacking = int(due_in(share, sign)) - max(share.copied * sign, 0) - coming
+    if lacking >= scene.lot:
+        symbol = scene.state.named(scene.holding.key.security)
+        text = (
+            f"{scene.name}: {symbol}: an entry has closed what the exit {piece.order_id} was to close: {lacking} fewer "
+            "are held than are due; `copytrader reconcile --fix` makes it good"
+        )
+        scene.desk.alert(Level.WARNING, text, scene.name, f"taken-{piece.correlation_id}")
 
 
 def _over_terms(scene: Scene, order: LeaderOrder, piece: Slice, wanted: Ticket) -> tuple[SkipReason, str] | None:

@@ -116,18 +116,12 @@ def close_piece(state: State, account: Account, piece: Slice, ended: OrderStatus
     account.open.pop(piece.correlation_id, None)
     share = state.share(state.holding(piece.key), piece.follower)
     share.open.pop(piece.correlation_id, None)
-    if share.lent and not any(_is_exit(each, share.lent) for each in share.open.values()):
-        share.lent = 0
     if piece in share.sweeps:
         share.sweeps.remove(piece)
         if piece.void:
             share.sweeps_void += 1
         elif ended is not OrderStatus.TRADED and not piece.cancelling:
             share.sweeps_failed += 1
-
-
-def _is_exit(piece: Slice, sign: int) -> bool:
-    return piece.role is Role.EXIT and piece.asked.side.sign * sign > 0
 
 
 def note_refusal(state: State, account: Account, piece: Slice, refusal: RefusalClass, message: str, news: News) -> None:

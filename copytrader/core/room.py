@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from copytrader.core.copied_position import due_in, held
-from copytrader.core.exposure import opens_left
+from copytrader.core.exposure import behind_leader, opens_left
 from copytrader.core.model import Units
 from copytrader.core.sizing import nearest_lots, quotient
 from copytrader.core.state import Copy, Holding, LeaderOrder, Share
@@ -43,6 +43,34 @@ def _ahead(order: LeaderOrder, copy: Copy) -> Units:
     return max(copy.opened + copy.gone - quotient(copy.units * order.opened, max(copy.opens, order.opened, 1)), 0)
 
 
+def on_its_way(holding: Holding, order: LeaderOrder) -> dict[str, int]:
+    """What of filled entries of the leader each follower's orders will still add to what an exit closes."""
+    return {
+        name: sum(min(behind_leader(each.leader, each), each.will_open) for each in _entries(holding, order, name))
+        for name in order.copies
+    }
+
+
+def note_held(holding: Holding, order: LeaderOrder, coming: dict[str, int], lot_size: int) -> None:
+    """Keep what each follower has when an exit of the leader has begun to trade, with what is on its way.
+
+    What an entry has filled ahead of the leader's is no part of it.
+    """
+    sign = -order.known.ticket.side.sign
+    for name, copy in order.copies.items():
+        share = holding.shares.get(name)
+        if share is not None:
+            ahead = sum(filled_ahead(holding, each.leader, each) for each in _entries(holding, order, name))
+            copy.held = max(share.left * sign - ahead // lot_size * lot_size, 0) + coming[name]
+
+
+def _entries(holding: Holding, order: LeaderOrder, follower: str) -> list[Copy]:
+    """A follower's entries on the side that an order closes."""
+    side = order.known.ticket.side
+    copies = [each.copies.get(follower) for each in holding.active.values() if each.known.ticket.side is not side]
+    return [each for each in copies if each is not None and each.units]
+
+
 def lagging(holding: Holding, share: Share, sign: int, lot_size: int) -> int:
     """What the leader has got out of and the follower's working exits have not yet, in units."""
     total = sum(piece.remaining for piece in share.sweeps if piece.asked.side.sign != sign)
@@ -68,16 +96,16 @@ def excess(holding: Holding, share: Share, lot_size: int) -> int:
     sign = 1 if share.copied > 0 else -1
     if share.copied * sign <= share.due * sign:
         return 0
-    due = justified(holding, share, sign)
-    too_much = held(holding, share, sign) - due - lagging(holding, share, sign, lot_size)
+    justified = _justified(holding, share, sign)
+    too_much = held(holding, share, sign) - justified - lagging(holding, share, sign, lot_size)
     if too_much <= 0:
         return 0
-    if due == 0:
+    if justified == 0:
         return int(too_much)
     return int(too_much // lot_size) * lot_size
 
 
-def justified(holding: Holding, share: Share, sign: int) -> Units:
+def _justified(holding: Holding, share: Share, sign: int) -> Units:
     """What the follower may hold now: what is due, and what its entries have filled ahead of the leader's."""
     return due_in(share, sign) + still_to_open(holding, share.follower, sign, filled_only=True)
 

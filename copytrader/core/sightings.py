@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import date, datetime, timedelta
 
-from copytrader.core import copied_position, exposure
+from copytrader.core import copied_position, exposure, room
 from copytrader.core.facts import Filled, Level, Skip, Source, Verb
 from copytrader.core.merge import Known, merge
 from copytrader.core.model import LEADER, ZERO, Order, OrderStatus, OrderType, RefusalClass, SkipReason, Ticket, day_of
-from copytrader.core.news import News
+from copytrader.core.news import News, lot_of
 from copytrader.core.outcomes import end_piece, fill_piece, note_refusal, refuse_modification
 from copytrader.core.state import Account, Holding, Key, LeaderOrder, Slice, State, Terms, copy_of
 
@@ -50,7 +50,7 @@ def _see_leader(state: State, order: Order, source: Source, at: datetime, news: 
         state.share(holding, name)
     if order.last_price is not None:
         holding.last_price = order.last_price
-    _fill_leader(holding, found, before, news)
+    _fill_leader(state, holding, found, before, news)
     if known.ended is OrderStatus.REJECTED and (before is None or before.ended is not OrderStatus.REJECTED):
         _say_rejected(found, news)
     exposure.classify(holding, found)
@@ -64,13 +64,17 @@ def _day_of(order: Order, at: datetime) -> date:
     return day_of(order.placed_at or at)
 
 
-def _fill_leader(holding: Holding, order: LeaderOrder, before: Known | None, news: News) -> None:
+def _fill_leader(state: State, holding: Holding, order: LeaderOrder, before: Known | None, news: News) -> None:
     known = order.known
     new = known.filled_quantity - (before.filled_quantity if before is not None else 0)
     if new <= 0:
         return
     opened = order.opened
+    begins = not order.reduced and (holding.leader_net or 0) * known.ticket.side.sign < 0
+    coming = room.on_its_way(holding, order) if begins else {}
     exposure.fill_leader(holding, order, new)
+    if begins:
+        room.note_held(holding, order, coming, lot_of(state, holding))
     if order.only_exits and order.opened > opened:
         _say_opened(order, news)
     if known.average_price:

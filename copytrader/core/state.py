@@ -315,8 +315,6 @@ class Share:
     person itself traded the other way while something was held from copying, `by_hand` what of the copied
     position it has closed so.  `overtaken` is what exits have sold (or bought back) of entries whose fills were
     not known yet, signed like `copied`: a book that is read a moment after (`overtaken_at`) tells whether they filled.
-    `lent` is what entries have closed, signed like their side, while exits on that side were still open: these go
-    on, and with them the follower comes to what the entries were to open.
     `carried` is what of it was there when the day began and was not exited since, until a reading has shown all of
     that; `gone_at` is when one did not.
     """
@@ -331,7 +329,6 @@ class Share:
     by_hand: int = 0
     overtaken: int = 0
     overtaken_at: datetime | None = None
-    lent: int = 0
     carried: int = 0
     gone_at: datetime | None = None
     flatten: bool = False

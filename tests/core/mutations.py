@@ -171,7 +171,7 @@ MUTATIONS = (
     Mutation(
         "an exit never exceeds the broker's net position",
         "exits.py",
-        "        total = min(total, _without(share.net * sign, copy, lent) + behind + cover)\n",
+        "        total = min(total, _without(share.net * sign, copy) + behind + cover)\n",
         "        total += 0\n",
     ),
     Mutation(
@@ -902,21 +902,9 @@ MUTATIONS = (
         "    return min(int(closed), 0)\n",
     ),
     Mutation(
-        "an exit goes on though an entry has closed in its place",
-        "exits.py",
-        "    lent = _lent(holding, share, -sign) if share.lent and copy.was_sent and order.known.is_filled else 0\n",
-        "    lent = 0\n",
-    ),
-    Mutation(
-        "what an exit makes good is no more than is due",
-        "exits.py",
-        "    return min(max(share.lent * sign, 0), max(lacking, 0))\n",
-        "    return max(share.lent * sign, 0)\n",
-    ),
-    Mutation(
         "an exit that is sent late sells nothing that came since",
         "exits.py",
-        "    held = max(min(held, held_then), 0)\n",
+        "    held = max(min(held, copy.held), 0)\n",
         "    held = max(held, 0)\n",
     ),
     Mutation(
@@ -948,5 +936,23 @@ MUTATIONS = (
         "exposure.py",
         "int(closed // lot_size) * lot_size",
         "-int(-closed // lot_size) * lot_size",
+    ),
+    Mutation(
+        "an exit that is sent late counts what of filled entries was on its way",
+        "room.py",
+        "            copy.held = max(share.left * sign - ahead // lot_size * lot_size, 0) + coming[name]\n",
+        "            copy.held = max(share.left * sign - ahead // lot_size * lot_size, 0)\n",
+    ),
+    Mutation(
+        "an exit that is sent late leaves what entries had filled ahead",
+        "room.py",
+        "            copy.held = max(share.left * sign - ahead // lot_size * lot_size, 0) + coming[name]\n",
+        "            copy.held = max(share.left * sign, 0) + coming[name]\n",
+    ),
+    Mutation(
+        "what an entry has closed in an exit's place is said",
+        "gap.py",
+        "        _say_taken(scene, order, piece)\n",
+        "        pass\n",
     ),
 )

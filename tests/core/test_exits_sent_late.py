@@ -146,16 +146,74 @@ def test_what_fills_ahead_of_an_entry_that_is_partly_closed_again_stays(held: in
     assert [each for each in play.decisions if isinstance(each, Place) and each.sweep] == []
 
 
-def test_an_exit_that_waited_for_a_token_sells_nothing_of_what_filled_meanwhile() -> None:
-    play = Play(followers=(follower(ratio="1"),))
+@pytest.mark.parametrize("late_exits", LateExits)
+@pytest.mark.parametrize("seconds", [0.1, 1.5, 10])
+@pytest.mark.parametrize("out", [2, 4])
+def test_an_exit_that_waited_for_a_token_sells_nothing_of_what_filled_meanwhile(
+    out: int, seconds: float, late_exits: LateExits
+) -> None:
+    play = Play(followers=(follower(ratio="1"),), rules=CopyRules(enforce_hours=False, late_exits=late_exits))
     play.trades("E", 4)
     play.places("L", ticket(quantity=300, price="90"))
     play.feed(TokenRefused(play.now, "asha", RefusalClass.TOKEN, "expired"))
-    play.trades("X", -2, fills=False)
+    play.trades("X", -out, fills=False)
     play.leader_fills("L")
+    play.fills()
+    play.waits(seconds)
+    play.feed(TokenRenewed(play.now, "asha"))
+    settles(play)
+
+    assert play.lots() == 8 - out
+    assert sold(play) == out
+
+
+@pytest.mark.parametrize("late_exits", LateExits)
+@pytest.mark.parametrize("out", [1, 2])
+def test_an_exit_that_waited_for_a_token_leaves_what_has_filled_ahead(out: int, late_exits: LateExits) -> None:
+    play = Play(followers=(follower(ratio="1"),), rules=CopyRules(enforce_hours=False, late_exits=late_exits))
+    play.trades("E", 2)
+    play.places("L", ticket(quantity=300, price="90"))
+    play.fills()
+    play.feed(TokenRefused(play.now, "asha", RefusalClass.TOKEN, "expired"))
+    play.trades("X", -out, fills=False)
+    play.leader_fills("L")
+    play.waits(0.2)
+    play.feed(TokenRenewed(play.now, "asha"))
+    settles(play)
+
+    assert play.lots() == 6 - out
+    assert sold(play) == out
+
+
+@pytest.mark.parametrize("late_exits", LateExits)
+@pytest.mark.parametrize("out", [10, 12])
+def test_an_exit_that_never_left_counts_what_came_before_the_leader_s_traded(out: int, late_exits: LateExits) -> None:
+    rules = CopyRules(enforce_hours=False, late_exits=late_exits)
+    play = Play(followers=(follower(ratio="1"),), rules=rules, row=instrument(freeze_quantity=0))
+    play.trades("E", 4)
+    play.trades("F", 8, fills=False)
+    play.answer = failing(play, NotSent)
+    play.places("X", ticket(Side.SELL, out * 75, **MARKET))
+    play.fills()
+    play.leader_fills("X")
+    settles(play)
+
+    assert play.lots() == 12 - out
+    assert sold(play) == out
+
+
+@pytest.mark.parametrize("late_exits", LateExits)
+@pytest.mark.parametrize("out", [10, 12])
+def test_an_exit_that_waited_for_a_token_counts_what_was_on_its_way(out: int, late_exits: LateExits) -> None:
+    rules = CopyRules(enforce_hours=False, late_exits=late_exits)
+    play = Play(followers=(follower(ratio="1"),), rules=rules, row=instrument(freeze_quantity=0))
+    play.trades("E", 4)
+    play.trades("F", 8, fills=False)
+    play.feed(TokenRefused(play.now, "asha", RefusalClass.TOKEN, "expired"))
+    play.trades("X", -out, fills=False)
     play.fills()
     play.feed(TokenRenewed(play.now, "asha"))
     settles(play)
 
-    assert play.lots() == 6
-    assert sold(play) == 2
+    assert play.lots() == 12 - out
+    assert sold(play) == out
