@@ -53,7 +53,8 @@ def exit_total(
     else:
         total = _fraction(holding, order, divided, held, cover, lot_size)
     if share.net is not None and holding.key.product not in DELIVERED:
-        total = min(total, _without(share.net * sign, copy) + behind + cover)
+        # what has filled ahead is in the net position already
+        total = min(total, _without(share.net * sign, copy) + behind + max(cover - ahead, 0))
     return ExitSize(max(total // lot_size * lot_size, copy.filled - copy.opened), held, cover, divided)
 
 

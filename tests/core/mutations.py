@@ -171,7 +171,7 @@ MUTATIONS = (
     Mutation(
         "an exit never exceeds the broker's net position",
         "exits.py",
-        "        total = min(total, _without(share.net * sign, copy) + behind + cover)\n",
+        "        total = min(total, _without(share.net * sign, copy) + behind + max(cover - ahead, 0))\n",
         "        total += 0\n",
     ),
     Mutation(

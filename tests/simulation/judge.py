@@ -385,7 +385,10 @@ class Judge:
             for row in self._told(leader_order_id):
                 if row.quantity > most:
                     most, sizes = row.quantity, sizes + 1
-            closes, sizes = self._held_against(follower, leader), sizes + self._was_to_close(leader)
+            closes, sizes = (
+                self._held_against(follower, leader),
+                sizes + (self._was_to_close(leader) or self._met_another(leader)),
+            )
             if total >= self._ratio(follower) * most + closes + sizes * leader.instrument.lot_size:
                 self._problem("I1", f"{follower} has {total} for {leader_order_id}, which came to {most}")
 
@@ -400,6 +403,18 @@ class Judge:
             if row.kind == "filled" and row.client_id == leader.client_id and same:
                 net += row.quantity * (1 if row.side == "BUY" else -1)
         return False
+
+    def _met_another(self, leader: BookOrder) -> bool:
+        """Whether the leader placed an order on the other side in the same second: a book does not tell which came first."""
+        listed, placed = leader.instrument, leader.created_at.replace(microsecond=0)
+        return any(
+            order.instrument == listed
+            and order.product == leader.product
+            and order.side != leader.side
+            and order.created_at.replace(microsecond=0) == placed
+            for order in self._world.exchange.orders.values()
+            if order.client_id == leader.client_id
+        )
 
     def _told(self, order_id: str) -> list[LedgerRow]:
         """Every set of terms that an order had."""

@@ -1,0 +1,26 @@
+"""The person has traded by hand beside a copy that filled ahead of the leader's order: exits reduce, and open nothing."""
+
+from __future__ import annotations
+
+import pytest
+
+from copytrader.core.facts import OrderSeen, Source
+from copytrader.core.model import Order, OrderStatus, OrderType, Side
+from tests.core.play import D, Play, follower, ticket
+
+
+@pytest.mark.parametrize("sold", [150, 225])
+def test_an_exit_counts_what_has_filled_ahead_once(sold: int) -> None:
+    play = Play(followers=(follower(ratio="1"),))
+    terms = ticket(Side.SELL, sold, "0", order_type=OrderType.MARKET)
+    play.positions["asha"] = -sold
+    hand = Order("H", terms, OrderStatus.TRADED, play.now, play.now, sold, D(100))
+    play.feed(OrderSeen(play.now, "asha", hand, Source.STREAM))
+    play.reads_book("asha")
+    play.places("E", ticket(quantity=150))
+    play.fills()
+    assert play.positions["asha"] == 150 - sold
+
+    play.places("X", ticket(Side.SELL, 225, "110"))
+    closes = [each.ticket.quantity for each in play.of() if each.ticket.side is Side.SELL and each.is_open]
+    assert sum(closes) <= 75, "only the part that opens is left: the broker shows nothing to close"
