@@ -71,15 +71,19 @@ def total_of(scene: Scene, order: LeaderOrder, copy: Copy) -> _Total:
 
 
 def _exit_total(scene: Scene, order: LeaderOrder, copy: Copy, divided: exposure.Parts, *, quiet: bool) -> int:
-    if order.known.is_filled and order.only_exits and not copy.slices and _is_settled(scene, order, copy):
+    if order.known.is_filled and not copy.slices and _was_swept(scene, order):
+        if order.only_exits and copy.skip is None:
+            scene.desk.skip(copy, SkipReason.LEADER_DONE, "too much was held, and was closed at market")
         return 0
-    leaving = scene.surplus + scene.leaving(order.known.ticket.side)
+    surplus = scene.surplus if _may_be_late(scene) or scene.share.flatten else 0  # else no sweep closes it
+    leaving = surplus + scene.leaving(order.known.ticket.side)
     size = exits.exit_total(scene.holding, order, scene.share, copy, divided, scene.lot, leaving)
-    if size.total <= 0 and not copy.was_sent and not quiet and scene.account.blocked is None:
+    said = order.known.is_filled and copy.skip is not None and not copy.slices
+    if size.total <= 0 and not copy.was_sent and not quiet and not said and scene.account.blocked is None:
         position = f"copied position {scene.share.copied}, at the broker {_or_unknown(scene.share.net)}"
         if copy.slices:
             scene.desk.skip(copy, SkipReason.RATE_BUDGET, "its placing never reached the broker")
-        elif scene.surplus > 0:
+        elif surplus > 0:
             scene.desk.skip(copy, SkipReason.LEADER_DONE, f"{position}: too much is held, and is closed at market")
         elif _awaits_entry(scene, order):
             scene.wake(order.first_seen + _WAIT)
@@ -97,12 +101,10 @@ def _exit_total(scene: Scene, order: LeaderOrder, copy: Copy, divided: exposure.
     return size.total
 
 
-def _is_settled(scene: Scene, order: LeaderOrder, copy: Copy) -> bool:
-    """Whether an exit that the leader has filled has its reason, or a sweep did its work: later it closes nothing."""
+def _was_swept(scene: Scene, order: LeaderOrder) -> bool:
+    """Whether a sweep has gone since the leader's order filled, and so has done the work of its exit."""
     swept = scene.share.swept_at
-    if copy.skip is None and swept is not None and order.filled_at is not None and swept >= order.filled_at:
-        scene.desk.skip(copy, SkipReason.LEADER_DONE, "too much was held, and was closed at market")
-    return copy.skip is not None
+    return swept is not None and order.filled_at is not None and swept >= order.filled_at
 
 
 def _awaits_entry(scene: Scene, order: LeaderOrder) -> bool:

@@ -862,8 +862,8 @@ MUTATIONS = (
     Mutation(
         "what one exit is about to close is not there for the next",
         "gap.py",
-        "    leaving = scene.surplus + scene.leaving(order.known.ticket.side)\n",
-        "    leaving = scene.surplus\n",
+        "    leaving = surplus + scene.leaving(order.known.ticket.side)\n",
+        "    leaving = surplus\n",
     ),
     Mutation(
         "exits are sized before the entries that they make room for",
@@ -914,16 +914,10 @@ MUTATIONS = (
         "    if not held and copy.slices:\n        at = copy",
     ),
     Mutation(
-        "an exit that has its reason sells nothing later",
-        "gap.py",
-        "    return copy.skip is not None\n\n\ndef _awaits_entry",
-        "    return copy.skip is None and not order.only_exits\n\n\ndef _awaits_entry",
-    ),
-    Mutation(
         "what a sweep has closed no exit closes again",
         "gap.py",
-        "and swept >= order.filled_at:",
-        "and swept < order.filled_at:",
+        "and swept >= order.filled_at\n",
+        "and swept < order.filled_at\n",
     ),
     Mutation(
         "what was never entered of an entry counts as if it had been",
@@ -954,5 +948,29 @@ MUTATIONS = (
         "gap.py",
         "        _say_taken(scene, order, piece)\n",
         "        pass\n",
+    ),
+    Mutation(
+        "what no sweep will close is left to the exits",
+        "gap.py",
+        "    surplus = scene.surplus if _may_be_late(scene) or scene.share.flatten else 0",
+        "    surplus = scene.surplus",
+    ),
+    Mutation(
+        "what a market order through zero is about to close is not there for the next",
+        "exposure.py",
+        "        if other.number < order.number and other.known.ticket.side is side and is_immediate(other)\n",
+        "        if other.number < order.number and other.known.ticket.side is side and is_immediate(other) and other.only_exits\n",
+    ),
+    Mutation(
+        "what has filled ahead counts once towards what the broker shows",
+        "exits.py",
+        "_without(share.net * sign, copy) + behind + max(cover - ahead, 0))",
+        "_without(share.net * sign, copy) + behind + cover)",
+    ),
+    Mutation(
+        "an exit that the leader has filled gets one reason",
+        "gap.py",
+        "    said = order.known.is_filled and copy.skip is not None and not copy.slices\n",
+        "    said = False\n",
     ),
 )

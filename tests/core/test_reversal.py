@@ -31,3 +31,17 @@ def test_nothing_is_said_of_an_exit_that_is_cut_for_what_the_leader_did() -> Non
 
     assert not any(each.is_open for each in play.of())
     assert play.alerts() == []
+
+
+def test_a_market_order_behind_one_that_goes_through_zero_opens() -> None:
+    """Both are heard of before the first has traded: what it is about to close is not there for the second."""
+    play = Play(followers=(follower(ratio="1"),))
+    play.trades("A", -6)
+    for order_id, lots in (("X", 7), ("Y", 3)):
+        play.places(order_id, ticket(Side.BUY, lots * 75, "0", order_type=OrderType.MARKET))
+    play.leader_fills("X")
+    play.leader_fills("Y")
+    play.fills()
+
+    assert play.lots() == 4
+    assert play.skips() == []

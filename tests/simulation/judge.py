@@ -405,9 +405,9 @@ class Judge:
         return False
 
     def _met_another(self, leader: BookOrder) -> bool:
-        """Whether the leader placed an order on the other side in the same second: a book does not tell which came first."""
+        """Whether a book that lists its newest orders first hides which of two of one second, on both sides, came first."""
         listed, placed = leader.instrument, leader.created_at.replace(microsecond=0)
-        return any(
+        return self._world.exchange.settings.newest_first and any(
             order.instrument == listed
             and order.product == leader.product
             and order.side != leader.side
