@@ -80,25 +80,30 @@ def _exit_total(scene: Scene, order: LeaderOrder, copy: Copy, divided: exposure.
     size = exits.exit_total(scene.holding, order, scene.share, copy, divided, scene.lot, leaving)
     said = order.known.is_filled and copy.skip is not None and not copy.slices
     if size.total <= 0 and not copy.was_sent and not quiet and not said and scene.account.blocked is None:
-        position = f"copied position {scene.share.copied}, at the broker {_or_unknown(scene.share.net)}"
-        if copy.slices:
-            scene.desk.skip(copy, SkipReason.RATE_BUDGET, "its placing never reached the broker")
-        elif surplus > 0:
-            scene.desk.skip(copy, SkipReason.LEADER_DONE, f"{position}: too much is held, and is closed at market")
-        elif _awaits_entry(scene, order):
-            scene.wake(order.first_seen + _WAIT)
-        elif size.held + size.cover <= 0 or size.parts.is_whole:
-            _say_unknown(scene, order, copy, divided)
-            scene.desk.skip(copy, SkipReason.NOTHING_TO_EXIT, position)
-        else:
-            fraction = f"{size.parts.closes} of the leader's {size.parts.base + size.parts.coming}"
-            scene.desk.skip(copy, SkipReason.BELOW_ONE_LOT, f"{fraction}; {position}; one lot is {scene.lot}")
+        _say_no_exit(scene, order, copy, size, surplus)
     if size.total > 0 and not copy.slices and not _may_be_late(scene) and is_late(scene, order):
         scene.desk.skip(copy, SkipReason.LEADER_DONE, "the leader got out while we were not looking")
         return 0
     if order.known.is_filled or exposure.is_immediate(order):
         scene.exits.append((order, exits.not_asked_yet(copy, size.total)))
     return size.total
+
+
+def _say_no_exit(scene: Scene, order: LeaderOrder, copy: Copy, size: exits.ExitSize, surplus: int) -> None:
+    """Give an exit that comes to nothing its reason; one that waits for its entry gets none yet."""
+    position = f"copied position {scene.share.copied}, at the broker {_or_unknown(scene.share.net)}"
+    if copy.slices:
+        scene.desk.skip(copy, SkipReason.RATE_BUDGET, "its placing never reached the broker")
+    elif surplus > 0:
+        scene.desk.skip(copy, SkipReason.LEADER_DONE, f"{position}: too much is held, and is closed at market")
+    elif _awaits_entry(scene, order):
+        scene.wake(order.first_seen + _WAIT)
+    elif size.held + size.cover <= 0 or size.parts.is_whole:
+        _say_unknown(scene, order, copy, size.parts)
+        scene.desk.skip(copy, SkipReason.NOTHING_TO_EXIT, position)
+    else:
+        fraction = f"{size.parts.closes} of the leader's {size.parts.base + size.parts.coming}"
+        scene.desk.skip(copy, SkipReason.BELOW_ONE_LOT, f"{fraction}; {position}; one lot is {scene.lot}")
 
 
 def _was_swept(scene: Scene, order: LeaderOrder) -> bool:

@@ -886,14 +886,14 @@ MUTATIONS = (
     Mutation(
         "a stop loss waits for its entry to be placed",
         "gap.py",
-        "        elif _awaits_entry(scene, order):\n",
-        "        elif not scene.lot:\n",
+        "    elif _awaits_entry(scene, order):\n",
+        "    elif not scene.lot:\n",
     ),
     Mutation(
         "what waited for an entry that is given up gets its reason",
         "gap.py",
-        "            scene.wake(order.first_seen + _WAIT)\n",
-        "            pass\n",
+        "        scene.wake(order.first_seen + _WAIT)\n",
+        "        pass\n",
     ),
     Mutation(
         "of an entry that is heard of late, what the leader has closed again is not entered",
