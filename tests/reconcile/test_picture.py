@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from copytrader.cli.reconcile import question, show
-from copytrader.core.facts import Halted, Resumed
+from copytrader.core.facts import Halted, Modify, Refused, Resumed, Verb
 from copytrader.core.model import (
     LEADER,
     Filter,
@@ -19,6 +19,7 @@ from copytrader.core.model import (
     OrderType,
     Position,
     Product,
+    RefusalClass,
     Side,
     Sizing,
     SizingMode,
@@ -325,6 +326,24 @@ def test_terms_that_differ_are_found() -> None:
     (finding,) = looked_at(play).findings
 
     assert (finding.kind, finding.detail) == ("terms_differ", "its price is 100, the leader's 95; follow modifies it")
+
+
+def test_a_change_that_the_broker_refused_is_not_promised() -> None:
+    play = Play()
+    play.places("L1")
+    refusal = RefusalClass.OTHER
+    play.answer = lambda command: (
+        Refused(play.now, "asha", command.correlation_id, Verb.MODIFY, refusal, "DH-906", "no")
+        if isinstance(command, Modify)
+        else None
+    )
+    play.modifies("L1", price=D(95))
+
+    (finding,) = looked_at(play).findings
+
+    assert (
+        finding.detail == "its price is 100, the leader's 95; the broker refused this change, and it is not sent again"
+    )
 
 
 def test_the_last_line_names_what_is_wrong_and_nothing_else(capsys: pytest.CaptureFixture[str]) -> None:

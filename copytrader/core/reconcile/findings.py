@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from copytrader.core import copied_position, targets
-from copytrader.core.model import Order, OrderStatus, OrderType, SkipReason
+from copytrader.core.model import Order, OrderStatus, OrderType, SkipReason, Ticket
 from copytrader.core.reconcile.evidence import Evidence, is_lost, unread_of
 from copytrader.core.reconcile.picture import Finding, FindingKind, Scope
 from copytrader.core.state import Copy, Holding, Key, LeaderOrder, Share, Slice, State
@@ -125,5 +125,13 @@ def _differing_terms(piece: Slice) -> str:
         ("trigger", leader.trigger_price, asked.trigger_price),
     ):
         if theirs != ours:
-            return f"its {what} is {ours}, the leader's {theirs}; follow modifies it"
+            return f"its {what} is {ours}, the leader's {theirs}; {_what_comes_of_it(piece, leader)}"
     return ""
+
+
+def _what_comes_of_it(piece: Slice, leader: Ticket) -> str:
+    """What becomes of terms that differ: a change that the broker refused is not asked for again."""
+    refused = piece.refused_modify
+    if refused is not None and (refused.price, refused.trigger_price) == (leader.price, leader.trigger_price):
+        return "the broker refused this change, and it is not sent again"
+    return "follow modifies it"
