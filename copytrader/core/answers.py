@@ -138,8 +138,20 @@ def _pause(
         return
     piece.retry_at = at + timedelta(seconds=_PAUSES[min(piece.tries, len(_PAUSES) - 1)])
     piece.tries += 1
-    if piece.tries == _STUCK_AFTER and isinstance(answer, Refused | Unanswered):
+    if piece.tries == _STUCK_AFTER and isinstance(answer, Refused | Unanswered) and not _is_final(piece, answer):
         _say_stuck(piece, answer, news)
+
+
+def _is_final(piece: Slice, answer: Refused | Unanswered) -> bool:
+    """Whether a modification is given up: refused for a reason that stays, or for one that is not clear thrice.
+
+    No other refusal is final: the book is read, and it is decided again.
+    """
+    if isinstance(answer, Unanswered) or answer.verb is not Verb.MODIFY:
+        return False
+    if answer.refusal is RefusalClass.OTHER:
+        return piece.tries >= _STUCK_AFTER
+    return answer.refusal not in (RefusalClass.TRANSIT, RefusalClass.TOKEN, RefusalClass.IP)
 
 
 def _say_stuck(piece: Slice, answer: Refused | Unanswered, news: News) -> None:
@@ -173,10 +185,11 @@ def _refuse(state: State, account: Account, piece: Slice, answer: Refused, news:
         block(state, piece.follower, answer.refusal, answer.message, news)
     if answer.verb is not Verb.MODIFY or piece.refused_modify is not None:
         return
-    if answer.refusal in (RefusalClass.TRANSIT, RefusalClass.TOKEN, RefusalClass.IP):
-        take_back(piece)
-    else:
+    if _is_final(piece, answer):
         refuse_modification(piece, answer.message, news)
+        piece.tries = 0
+    else:
+        take_back(piece)
     if answer.refusal is RefusalClass.ENDED:
         piece.maybe.append(piece.terms)
 

@@ -15,8 +15,19 @@ from copytrader.core.copied_position import due_in
 from copytrader.core.facts import Level, Modify, Place, Role
 from copytrader.core.model import LateExits, OrderType, SkipReason, Ticket
 from copytrader.core.names import correlation_id
-from copytrader.core.pricing import goes_at_market, ticket_for, watch_market
-from copytrader.core.scene import RETRY_PAUSES, Scene, Want, age_of, is_changing, is_due, is_late, rules_of, want_cancel
+from copytrader.core.pricing import goes_at_market, ticket_for, times_repriced, watch_market
+from copytrader.core.scene import (
+    RETRY_PAUSES,
+    Scene,
+    Want,
+    age_of,
+    is_changing,
+    is_due,
+    is_late,
+    rules_of,
+    say_once,
+    want_cancel,
+)
 from copytrader.core.state import Copy, LeaderOrder, Slice
 
 MOST_MODIFICATIONS = 24
@@ -224,20 +235,18 @@ def _spread(left: int, lost: int, pieces: list[Slice], largest: int) -> list[int
     return quantities
 
 
-def _awaits_trigger(order: LeaderOrder) -> bool:
-    """Whether the copy may have to go to market without a change of the leader's terms."""
-    return order.known.ticket.order_type is OrderType.STOP_LOSS_MARKET
-
-
 def follow(piece: Slice, order: LeaderOrder) -> None:
     """Note that what was asked for is what the leader's terms come to, so that it is not reckoned anew every time."""
-    if piece.asked.order_type is not OrderType.MARKET and not _awaits_trigger(order):
+    if piece.asked.order_type is not OrderType.MARKET:
         piece.follows = order.known.ticket, piece.asked
 
 
 def _follows(piece: Slice, order: LeaderOrder) -> bool:
-    """Whether the order was found to have the leader's terms, and nothing of either has changed since."""
-    if piece.follows is None or piece.maybe:
+    """Whether the order was found to have the leader's terms, and nothing of either has changed since.
+
+    An exit may have to go to market without a change, once the leader's has filled.
+    """
+    if piece.follows is None or piece.maybe or (order.filled_at is not None and piece.role is Role.EXIT):
         return False
     terms, asked = piece.follows
     return terms is order.known.ticket and asked is piece.asked
@@ -253,7 +262,8 @@ def _adjust(scene: Scene, order: LeaderOrder, piece: Slice, quantity: int, opens
         return None
     if _follows(piece, order) and quantity == piece.asked.quantity:
         return None
-    due = ticket_for(scene, order, quantity, at_market=goes_at_market(scene, order, piece, quantity))
+    at_market = goes_at_market(scene, order, piece, quantity)
+    due = ticket_for(scene, order, quantity, at_market=at_market)
     watched = watch_market(scene, order, piece, due)
     if watched is None:
         return want_cancel(scene, piece, "a market order that did not fill")
@@ -265,6 +275,8 @@ def _adjust(scene: Scene, order: LeaderOrder, piece: Slice, quantity: int, opens
             follow(piece, order)
         return None
     if wanted == piece.refused_modify:
+        if piece.role is Role.EXIT and wanted.order_type is OrderType.MARKET:
+            return want_cancel(scene, piece, "it rests, and to make it a market order was refused", renew=True)
         return None
     if piece.modifications >= MOST_MODIFICATIONS:
         return want_cancel(scene, piece, f"after {MOST_MODIFICATIONS} modifications it is placed anew", renew=True)
@@ -276,6 +288,9 @@ def _adjust(scene: Scene, order: LeaderOrder, piece: Slice, quantity: int, opens
         return want_cancel(scene, piece, f"the leader's new terms are not copied: {over[1]}", renew=True)
     rank = Rank.EXIT if piece.role is Role.EXIT else Rank.MODIFY
     why = "the leader's terms or the quantity due changed"
+    if at_market and times_repriced(piece) is None:
+        why = f"the leader's exit has filled, and this one still rests at {piece.asked.price}"
+        say_once(scene, Level.WARNING, f"order {piece.order_id} goes to market: {why}", f"left-{piece.correlation_id}")
     modify = Modify(scene.name, order.known.order_id, piece.correlation_id, piece.order_id, wanted, why, opens)
     return Want(rank, modify)
 

@@ -145,7 +145,7 @@ def refuse_modification(piece: Slice, message: str, news: News) -> None:
     if piece.asked_before:
         piece.turn_to(piece.asked_before[-1])
     news.alert(
-        Level.WARNING,
+        Level.CRITICAL if piece.role is Role.EXIT else Level.WARNING,
         f"{piece.follower}: the modification of {piece.order_id} was refused: {message}",
         piece.follower,
         f"modify-{piece.correlation_id}",

@@ -8,8 +8,8 @@ from datetime import timedelta
 from copytrader.core import sizing
 from copytrader.core.copied_position import held
 from copytrader.core.facts import Level, Role
-from copytrader.core.model import ZERO, OrderType, SkipReason, Ticket
-from copytrader.core.scene import Scene, rules_of
+from copytrader.core.model import ZERO, LateExits, OrderType, SkipReason, Ticket
+from copytrader.core.scene import Scene, is_open_now, rules_of, say_once
 from copytrader.core.state import LeaderOrder, Slice
 
 
@@ -102,29 +102,35 @@ def repriced(scene: Scene, piece: Slice, wanted: Ticket, attempts: int) -> Ticke
 
 
 def _say_it_rests(scene: Scene, piece: Slice, why: str) -> None:
-    text = f"{scene.name}: exit {piece.order_id} still rests ({why}); look after it by hand"
-    if scene.share.alerted != text:
-        scene.share.alerted = text
-        scene.desk.alert(Level.CRITICAL, text, scene.name, f"rests-{piece.correlation_id}")
+    text = f"exit {piece.order_id} still rests ({why}); look after it by hand"
+    say_once(scene, Level.CRITICAL, text, f"rests-{piece.correlation_id}")
 
 
 def goes_at_market(scene: Scene, order: LeaderOrder, piece: Slice, quantity: int) -> bool:
-    """A late exit stays a market order, whatever the leader's order was; so does a stop that was left behind."""
+    """A late exit stays a market order, whatever the leader's order was; so does one that was left behind."""
     if piece.role is not Role.EXIT:
         return False
-    first = piece.first_asked
-    return first.order_type is OrderType.MARKET or _is_left_behind(scene, order, piece, quantity)
+    return piece.first_asked.order_type is OrderType.MARKET or _is_left_behind(scene, order, piece, quantity)
 
 
 def _is_left_behind(scene: Scene, order: LeaderOrder, piece: Slice, quantity: int) -> bool:
-    """The leader's stop filled at the market; the copy rests at its protective limit, which the market has passed.
+    """The leader's exit has filled; the copy rests at a price that the market may not come to any more.
 
-    Where what it is to close is not held yet, it waits for the entry, as the leader's did not have to.
+    Where what it is to close is not held yet, it waits for the entry, as the leader's did not have to.  One that
+    opens beside keeps its price: a sweep closes what is held.
     """
-    if order.known.ticket.order_type is not OrderType.STOP_LOSS_MARKET or order.filled_at is None or piece.opens:
+    if order.filled_at is None:
         return False
+    until = max(order.filled_at, piece.placed_at) + timedelta(seconds=rules_of(scene.state).market_wait_seconds)
+    scene.wake(until)
+    if scene.at < until or piece.opens:
+        return False
+    if times_repriced(piece) is not None:
+        return True
     if held(scene.holding, scene.share, -piece.asked.side.sign) < quantity - piece.filled:
         return False
-    wait = order.filled_at + timedelta(seconds=rules_of(scene.state).market_wait_seconds)
-    scene.wake(wait)
-    return scene.at >= wait
+    is_ours = order.known.ticket.order_type is OrderType.STOP_LOSS_MARKET
+    if rules_of(scene.state).late_exits is LateExits.SKIP and not is_ours:
+        _say_it_rests(scene, piece, "the leader's has filled, and late exits are off")
+        return False
+    return is_open_now(scene)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import NamedTuple
 
 from copytrader.core.copied_position import due_in, held
@@ -71,23 +72,27 @@ def _entries(holding: Holding, order: LeaderOrder, follower: str) -> list[Copy]:
     return [each for each in copies if each is not None and each.units]
 
 
-def lagging(holding: Holding, share: Share, sign: int, lot_size: int) -> int:
-    """What the leader has got out of and the follower's working exits have not yet, in units."""
+def lagging(holding: Holding, share: Share, sign: int, lot_size: int, since: datetime | None = None) -> int:
+    """What the leader has got out of and the follower's working exits have not yet, in units.
+
+    An exit that opens beside is waited for only where the leader's has filled after `since`.
+    """
     total = sum(piece.remaining for piece in share.sweeps if piece.asked.side.sign != sign)
     for order in holding.active.values():
         copy, known = order.copies.get(share.follower), order.known
         if copy is None or known.ticket.side.sign == sign or not copy.is_open or known.is_dead:
             continue
         if known.is_filled:
-            total += copy.may_close
+            is_late = since is not None and order.filled_at is not None and order.filled_at <= since
+            total += 0 if is_late and copy.may_open else copy.may_close
         elif order.reduced:
             gone = copy.total * order.reduced // known.ticket.quantity // lot_size * lot_size
             total += min(max(gone - copy.filled, 0), copy.may_close)
     return total
 
 
-def excess(holding: Holding, share: Share, lot_size: int) -> int:
-    """What the follower holds from copying beyond what the leader's position justifies.
+def excess(holding: Holding, share: Share, lot_size: int, since: datetime) -> int:
+    """What the follower holds from copying beyond what the leader's position justifies; `since`: see `lagging`.
 
     Whole lots while the leader still holds; everything once the leader is out.
     """
@@ -97,7 +102,7 @@ def excess(holding: Holding, share: Share, lot_size: int) -> int:
     if share.copied * sign <= share.due * sign:
         return 0
     justified = _justified(holding, share, sign)
-    too_much = held(holding, share, sign) - justified - lagging(holding, share, sign, lot_size)
+    too_much = held(holding, share, sign) - justified - lagging(holding, share, sign, lot_size, since)
     if too_much <= 0:
         return 0
     if justified == 0:

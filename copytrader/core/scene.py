@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from copytrader.core import exposure, room
+from copytrader.core import exposure, hours, room
 from copytrader.core.budget import Rank
 from copytrader.core.facts import Alert, Cancel, Command, Decision, Level, Skip, Verb
 from copytrader.core.fold import SAID, evolve
@@ -126,6 +126,22 @@ def age_of(scene: Scene, order: LeaderOrder) -> float:
 
 def is_late(scene: Scene, order: LeaderOrder) -> bool:
     return order.known.is_done and age_of(scene, order) > rules_of(scene.state).max_age_seconds
+
+
+def say_once(scene: Scene, level: Level, text: str, key: str) -> None:
+    """Alert about the instrument, and not again with every look at it until something else is said."""
+    text = f"{scene.name}: {scene.state.named(scene.holding.key.security)}: {text}"
+    if scene.share.alerted != text:
+        scene.share.alerted = text
+        scene.desk.alert(level, text, scene.name, key)
+
+
+def is_open_now(scene: Scene) -> bool:
+    if not rules_of(scene.state).enforce_hours:
+        return True
+    assert scene.state.desk is not None
+    segment = scene.holding.key.security.exchange_segment
+    return hours.may_trade(scene.state.desk.calendar, segment, scene.at)
 
 
 def is_due(scene: Scene, piece: Slice) -> bool:

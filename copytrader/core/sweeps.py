@@ -11,14 +11,24 @@ from dataclasses import replace
 from datetime import date, timedelta
 from itertools import count
 
-from copytrader.core import copied_position, exits, hours, room, sizing
+from copytrader.core import copied_position, exits, room, sizing
 from copytrader.core.budget import Rank
 from copytrader.core.copied_position import side_of
 from copytrader.core.facts import Cancel, Command, Level, Modify, Place, Role
 from copytrader.core.model import ZERO, LateExits, OrderType, Product, Side, Ticket, Validity
 from copytrader.core.names import correlation_id
 from copytrader.core.pricing import repriced, times_repriced
-from copytrader.core.scene import RETRY_PAUSES, Scene, Want, is_due, is_unsettled, rules_of, want_cancel
+from copytrader.core.scene import (
+    RETRY_PAUSES,
+    Scene,
+    Want,
+    is_due,
+    is_open_now,
+    is_unsettled,
+    rules_of,
+    say_once,
+    want_cancel,
+)
 from copytrader.core.state import Slice
 
 _SWEEP_WAIT = timedelta(seconds=1)
@@ -63,7 +73,8 @@ def surplus_of(scene: Scene) -> int:
     if share.flatten:
         too_much = max(abs(share.left) - sum(piece.remaining for piece in share.sweeps), 0)
     else:
-        too_much = room.excess(scene.holding, share, scene.lot)
+        waits = timedelta(seconds=rules_of(scene.state).market_wait_seconds)
+        too_much = room.excess(scene.holding, share, scene.lot, scene.at - waits)
     if too_much <= 0:
         share.excess_since = None
         return 0
@@ -134,13 +145,13 @@ def _sweepable(scene: Scene) -> int:
     if any(is_unsettled(piece) for piece in share.open.values() if piece.asked.side is side):
         return 0
     if rules_of(scene.state).late_exits is LateExits.SKIP and not share.flatten:
-        _say_once(scene, Level.CRITICAL, f"holds {share.left} though the leader is out, and late exits are off")
+        _say(scene, f"holds {share.left} though the leader is out, and late exits are off")
         return 0
     quantity = min(quantity, abs(share.left) - exits.being_closed(scene.holding, share, side))
     if share.net is not None and scene.holding.key.product not in (Product.CNC, Product.MTF):
         at_broker = max(share.net * (1 if share.copied > 0 else -1), 0)
         if at_broker < quantity:
-            _say_once(scene, Level.CRITICAL, f"holds {share.net} at the broker but {share.copied} from copying")
+            _say(scene, f"holds {share.net} at the broker but {share.copied} from copying")
         quantity = min(quantity, at_broker)
     if quantity <= 0 or not _is_proved(scene) or not _sweep_is_due(scene):
         return 0
@@ -168,13 +179,11 @@ def _is_proved(scene: Scene) -> bool:
 def _sweep_is_due(scene: Scene) -> bool:
     share = scene.share
     if share.sweeps_failed >= len(_SWEEP_PAUSES):
-        _say_once(
-            scene, Level.CRITICAL, f"holds {share.left} though the leader is out; the exits failed: close it by hand"
-        )
+        _say(scene, f"holds {share.left} though the leader is out; the exits failed: close it by hand")
         return False
-    if not _is_open_now(scene):
+    if not is_open_now(scene):
         scene.wake(scene.at + _CLOSED_PAUSE)
-        _say_once(scene, Level.CRITICAL, f"holds {share.left} though the leader is out, and the market is closed")
+        _say(scene, f"holds {share.left} though the leader is out, and the market is closed")
         return False
     return _sweep_may_follow(scene)
 
@@ -191,20 +200,8 @@ def _sweep_may_follow(scene: Scene) -> bool:
     return False
 
 
-def _is_open_now(scene: Scene) -> bool:
-    if not rules_of(scene.state).enforce_hours:
-        return True
-    assert scene.state.desk is not None
-    segment = scene.holding.key.security.exchange_segment
-    return hours.may_trade(scene.state.desk.calendar, segment, scene.at)
-
-
-def _say_once(scene: Scene, level: Level, text: str) -> None:
-    symbol = scene.state.named(scene.holding.key.security)
-    text = f"{scene.name}: {symbol}: {text}"
-    if scene.share.alerted != text:
-        scene.share.alerted = text
-        scene.desk.alert(level, text, scene.name, f"sweep-{symbol}")
+def _say(scene: Scene, text: str) -> None:
+    say_once(scene, Level.CRITICAL, text, f"sweep-{scene.state.named(scene.holding.key.security)}")
 
 
 def _has_got_out_since(scene: Scene, piece: Slice) -> bool:

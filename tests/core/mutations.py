@@ -87,8 +87,8 @@ MUTATIONS = (
     Mutation(
         "a refused modification is not repeated",
         "gap.py",
-        "    if wanted == piece.refused_modify:\n        return None\n",
-        "",
+        "    if wanted == piece.refused_modify:\n        if piece.role is Role.EXIT",
+        "    if wanted == piece.refused_modify and wanted == piece.asked:\n        if piece.role is Role.EXIT",
     ),
     Mutation(
         "an unanswered modification is sent again",
@@ -217,10 +217,70 @@ MUTATIONS = (
         ":\n",
     ),
     Mutation(
-        "a stop that was gapped through its limit goes to market",
+        "an exit that the leader's has left behind goes to market",
         "pricing.py",
-        "    return scene.at >= wait\n",
+        "    return is_open_now(scene)\n",
         "    return False\n",
+    ),
+    Mutation(
+        "an exit is given time to fill like the leader's",
+        "pricing.py",
+        "    if scene.at < until or piece.opens:\n",
+        "    if piece.opens:\n",
+    ),
+    Mutation(
+        "an exit that went to market stays there",
+        "pricing.py",
+        "    if times_repriced(piece) is not None:\n        return True\n",
+        "",
+    ),
+    Mutation(
+        "an exit stays at its price where late exits are off",
+        "pricing.py",
+        "LateExits.SKIP and not is_ours:\n        _say",
+        "LateExits.SKIP and is_ours:\n        _say",
+    ),
+    Mutation(
+        "no exit goes to market while that is closed",
+        "pricing.py",
+        "    return is_open_now(scene)\n",
+        "    return True\n",
+    ),
+    Mutation(
+        "what opens beside an exit keeps its price",
+        "pricing.py",
+        "    if scene.at < until or piece.opens:\n",
+        "    if scene.at < until:\n",
+    ),
+    Mutation(
+        "an exit that opens beside is not waited for without end",
+        "room.py",
+        "0 if is_late and copy.may_open else copy.may_close",
+        "copy.may_close",
+    ),
+    Mutation(
+        "an exit that may not go to market is cancelled for one that may",
+        "gap.py",
+        "        if piece.role is Role.EXIT and wanted.order_type is OrderType.MARKET:\n            return want_cancel(",
+        "        if wanted is None:\n            return want_cancel(",
+    ),
+    Mutation(
+        "a modification refused for a reason that is not clear is tried again",
+        "answers.py",
+        "        return piece.tries >= _STUCK_AFTER\n",
+        "        return True\n",
+    ),
+    Mutation(
+        "such a modification is given up after three attempts",
+        "answers.py",
+        "        return piece.tries >= _STUCK_AFTER\n",
+        "        return False\n",
+    ),
+    Mutation(
+        "other terms get attempts of their own",
+        "answers.py",
+        "        piece.tries = 0\n    else:",
+        "    else:",
     ),
     Mutation(
         "entries that wait for their turn count for the limits",
@@ -297,8 +357,8 @@ MUTATIONS = (
     Mutation(
         "a change that does not get through is said",
         "answers.py",
-        "    if piece.tries == _STUCK_AFTER and isinstance(answer, Refused | Unanswered):\n",
-        "    if piece.tries < 0 and isinstance(answer, Refused | Unanswered):\n",
+        "    if piece.tries == _STUCK_AFTER and isinstance(answer, Refused | Unanswered) and",
+        "    if piece.tries < 0 and isinstance(answer, Refused | Unanswered) and",
     ),
     Mutation(
         "an order that came to nothing gives its part of a lot back",
@@ -819,7 +879,7 @@ MUTATIONS = (
     ),
     Mutation(
         "a year without known holidays holds no exit back",
-        "sweeps.py",
+        "scene.py",
         "    return hours.may_trade(scene.state.desk.calendar, segment, scene.at)\n",
         "    return hours.is_open(scene.state.desk.calendar, segment, scene.at).is_open\n",
     ),

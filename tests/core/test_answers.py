@@ -507,6 +507,45 @@ def test_what_was_refused_is_the_first_to_go_where_the_leader_wants_less(exits: 
     assert (held.is_open, held.ticket.quantity) == (True, 1800)
 
 
+def test_a_modification_refused_for_a_reason_that_is_not_clear_is_tried_thrice_and_said_then() -> None:
+    play = Play()
+    play.places("L1")
+    play.answer = refused(play, RefusalClass.OTHER, Modify)
+    play.modifies("L1", price=D(101))
+    play.waits(60)
+    assert [each.text for each in play.alerts()] == ["asha: the modification of F1 was refused: no"]
+    play.modifies("L1", price=D(102))
+    play.waits(60)
+
+    assert [int(each.ticket.price) for each in play.decisions if isinstance(each, Modify)] == [101] * 3 + [102] * 3
+    assert len(play.alerts()) == 2
+
+
+def test_a_modification_refused_once_is_made_good() -> None:
+    play = Play()
+    play.places("L1")
+    play.answer = refused(play, RefusalClass.OTHER, Modify)
+    play.modifies("L1", price=D(101))
+    play.answer = None
+    play.waits(5)
+
+    assert play.of()[0].ticket.price == 101
+    assert play.alerts() == []
+
+
+@pytest.mark.parametrize("refusal", [RefusalClass.PRICE_BAND, RefusalClass.MARGIN, RefusalClass.TICK])
+def test_a_modification_refused_for_a_reason_that_stays_is_not_tried_again(refusal: RefusalClass) -> None:
+    play = Play()
+    play.places("L1")
+    play.answer = refused(play, refusal, Modify)
+    play.modifies("L1", price=D(101))
+    play.answer = None
+    play.waits(60)
+
+    assert sum(isinstance(each, Modify) for each in play.decisions) == 1
+    assert len(play.alerts()) == 1
+
+
 @pytest.mark.parametrize("answered_first", [True, False])
 def test_a_modification_that_the_exchange_refuses_later_is_not_tried_again(answered_first: bool) -> None:
     """The broker takes it; the frame that says no bears the terms that never applied."""

@@ -338,6 +338,7 @@ def test_a_change_that_the_broker_refused_is_not_promised() -> None:
         else None
     )
     play.modifies("L1", price=D(95))
+    play.waits(5)
 
     (finding,) = looked_at(play).findings
 

@@ -36,7 +36,7 @@ from copytrader.core.facts import (
     Throttled,
     Verb,
 )
-from copytrader.core.model import LEADER, RefusalClass, SkipReason
+from copytrader.core.model import LEADER, CopyRules, RefusalClass, SkipReason
 from copytrader.core.state import State
 from copytrader.dhan.transport import Reply, Request
 from copytrader.simulator import BookOrder, Fault, LedgerRow
@@ -52,6 +52,7 @@ _HIDDEN_AT_MOST = timedelta(seconds=40)
 _HELD_UP = timedelta(seconds=2)
 _BEHIND = timedelta(seconds=60)
 """An exit is decided upon what was known a while ago: a poll, a silent stream, a restart."""
+_PATIENCE = timedelta(seconds=CopyRules().market_wait_seconds)
 _ONE_MOMENT = timedelta(seconds=0.1)
 Position = tuple[str, str, str]
 """Segment, security id, product."""
@@ -164,7 +165,10 @@ class Judge:
             self._problem("I10", f"{copy.leader_order_id} is copied, which is no order of the leader")
 
     def _modification_arrives(self, order: BookOrder, body: dict[str, Any]) -> None:
-        """A modification carries terms that the leader's order had, never those of a refused or a triggered one."""
+        """A modification carries terms that the leader's order had, never those of a refused or a triggered one.
+
+        An exit goes to market a while after the leader's has filled.
+        """
         copy = self._copies[order.correlation_id]
         if copy.leader_order_id not in self._world.exchange.orders:
             return
@@ -173,6 +177,12 @@ class Judge:
         kinds = {row.order_type for row in rows} | {leader.terms.order_type}
         placed_as = self._tickets[order.correlation_id].ticket.order_type
         if copy.sweep or {"MARKET", "STOP_LOSS_MARKET"} & kinds or placed_as == "MARKET":
+            return
+        if (
+            copy.role is Role.EXIT
+            and leader.status == TRADED
+            and self._filled_at(leader) <= self._world.now() - _PATIENCE
+        ):
             return
         kind, price = body["orderType"], Decimal(str(body["price"]))
         if kind not in kinds | {placed_as} or price not in {row.price for row in rows}:
@@ -415,6 +425,9 @@ class Judge:
             for order in self._world.exchange.orders.values()
             if order.client_id == leader.client_id
         )
+
+    def _filled_at(self, order: BookOrder) -> datetime:
+        return max(fill.at for fill in self._world.exchange.fills[order.client_id] if fill.order_id == order.order_id)
 
     def _told(self, order_id: str) -> list[LedgerRow]:
         """Every set of terms that an order had."""

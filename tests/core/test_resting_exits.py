@@ -1,0 +1,189 @@
+"""The leader's exit has found its price and the follower's has not: it may not rest there for the rest of the day."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+
+from copytrader.core.facts import Command, Event, Level, Modify, Refused, Verb
+from copytrader.core.model import (
+    Calendar,
+    CopyRules,
+    Desk,
+    LateExits,
+    OrderStatus,
+    OrderType,
+    RefusalClass,
+    Session,
+    Side,
+    Ticket,
+)
+from tests.core.play import START, D, Held, Play, follower, ticket
+
+ONE = follower(ratio="1")
+TARGET = ticket(Side.SELL, price="104")
+STOP = ticket(Side.SELL, price="90", order_type=OrderType.STOP_LOSS, trigger_price=D(91))
+
+
+def leaves(terms: Ticket, **changes: object) -> tuple[Play, Held]:
+    """A follower with a resting exit, whose leader has just got out."""
+    play = Play(followers=(ONE,), **changes)  # type: ignore[arg-type]
+    play.trades("IN", terms.quantity // 75)
+    play.places("OUT", terms)
+    play.leader_fills("OUT")
+    return play, play.of()[-1]
+
+
+def leaves_before_ten(seconds: int) -> tuple[Play, Held]:
+    """The leader gets out so many seconds before the market closes, which it does at ten."""
+    calendar = Calendar({"NSE_FNO": Session(555, 600)}, {}, (START.year,))
+    play = Play(followers=(ONE,))
+    play.state.desk = Desk("1000000001", (ONE,), CopyRules(), calendar)
+    play.now = START - timedelta(minutes=2)
+    play.trades("IN", 2)
+    play.places("OUT", TARGET)
+    play.now = START - timedelta(seconds=seconds)
+    play.leader_fills("OUT")
+    return play, play.of()[-1]
+
+
+def modified(play: Play) -> list[str]:
+    return [str(each.ticket.order_type) for each in play.decisions if isinstance(each, Modify)]
+
+
+@pytest.mark.parametrize("terms", [TARGET, STOP], ids=["target", "stop"])
+def test_it_goes_to_market_after_a_wait(terms: Ticket) -> None:
+    play, resting = leaves(terms)
+    play.waits(4.9)
+    assert modified(play) == []
+
+    play.waits(0.1)
+    assert modified(play) == ["MARKET"]
+    assert [each.level for each in play.alerts() if resting.order_id in each.text] == [Level.WARNING]
+
+    play.fills()
+    play.waits(600)
+    assert (play.lots(), len(play.of()), modified(play)) == (0, 2, ["MARKET"])
+
+
+def test_it_is_priced_anew_where_the_market_order_rests_too() -> None:
+    play, _ = leaves(TARGET)
+
+    play.waits(60)
+
+    assert modified(play) == ["MARKET", "LIMIT", "LIMIT", "LIMIT"]
+    assert any("still rests" in each.text for each in play.alerts() if each.level is Level.CRITICAL)
+
+
+def test_one_that_fills_within_the_wait_is_not_touched() -> None:
+    play, resting = leaves(TARGET)
+    play.waits(4)
+    play.fills()
+    play.waits(600)
+
+    assert (play.lots(), modified(play), resting.ticket.price) == (0, [], D(104))
+
+
+def test_it_waits_while_the_leader_s_still_works() -> None:
+    play = Play(followers=(ONE,))
+    play.trades("IN", 4)
+    play.places("OUT", ticket(Side.SELL, 300, "104"))
+    play.leader_fills("OUT", 225)
+
+    play.waits(600)
+
+    assert modified(play) == []
+
+
+def test_a_part_goes_too_though_the_leader_keeps_the_rest() -> None:
+    play = Play(followers=(ONE,))
+    play.trades("IN", 4)
+    play.places("OUT", ticket(Side.SELL, 150, "104"))
+    play.leader_fills("OUT")
+    play.waits(6)
+    play.fills()
+
+    assert (play.lots(), modified(play)) == (2, ["MARKET"])
+
+
+def test_an_entry_that_rests_stays_at_its_price() -> None:
+    play = Play(followers=(ONE,))
+    play.places("IN")
+    play.leader_fills("IN")
+
+    play.waits(600)
+
+    assert (modified(play), play.of()[0].is_open) == ([], True)
+
+
+def test_the_close_does_not_turn_it_back() -> None:
+    """What is sent to a closed exchange is refused."""
+    play, resting = leaves_before_ten(seconds=12)
+    play.waits(6)
+    assert modified(play) == ["MARKET"]
+
+    play.waits(60)
+
+    assert (modified(play)[1:], resting.ticket.price) == (["LIMIT"] * 3, D("100.85"))
+
+
+def test_it_stays_where_late_exits_are_off_and_that_is_said() -> None:
+    rules = CopyRules(enforce_hours=False, late_exits=LateExits.SKIP)
+    play, resting = leaves(TARGET, rules=rules)
+
+    play.waits(600)
+
+    assert (modified(play), resting.is_open) == ([], True)
+    assert [each.level for each in play.alerts() if resting.order_id in each.text] == [Level.CRITICAL]
+
+
+def refuses(play: Play) -> None:
+    """The broker takes no modification."""
+
+    def answer(command: Command) -> Event | None:
+        if not isinstance(command, Modify):
+            return None
+        piece = command.account, command.correlation_id
+        return Refused(play.now, *piece, Verb.MODIFY, RefusalClass.OTHER, "DH-906", "Order cannot be modified")
+
+    play.answer = answer
+
+
+def test_one_that_may_not_be_changed_is_cancelled_and_placed_anew() -> None:
+    play, resting = leaves(TARGET)
+    refuses(play)
+
+    play.waits(10)
+
+    anew = play.of()[-1]
+    assert (resting.status, anew.ticket.order_type) == (OrderStatus.CANCELLED, OrderType.MARKET)
+    play.fills()
+    assert play.lots() == 0
+
+
+def test_an_order_through_zero_keeps_its_entry_at_its_price_and_the_exit_is_swept() -> None:
+    play = Play(followers=(ONE,))
+    play.trades("IN", 2)
+    play.places("OVER", ticket(Side.SELL, 300, "104"))
+    play.leader_fills("OVER")
+
+    play.waits(4)
+    assert len(play.of()) == 2
+    play.waits(4)
+    play.reads_book("asha")  # the order may have filled unheard
+
+    _, over, sweep = play.of()
+    assert (over.ticket.quantity, over.ticket.price) == (150, D(104))
+    assert (sweep.ticket.quantity, sweep.ticket.order_type) == (150, OrderType.MARKET)
+    play.fills()
+    play.waits(60)
+    assert play.lots() == -2
+
+
+def test_it_waits_for_the_market_to_open() -> None:
+    play, resting = leaves_before_ten(seconds=3)
+
+    play.waits(60)
+
+    assert (modified(play), resting.is_open) == ([], True)
