@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import timedelta
+from decimal import Decimal
 
 from copytrader.core import sizing
 from copytrader.core.copied_position import held
 from copytrader.core.facts import Level, Role
-from copytrader.core.model import ZERO, LateExits, OrderType, SkipReason, Ticket
+from copytrader.core.model import ZERO, LateExits, OrderType, Side, SkipReason, Ticket
 from copytrader.core.scene import Scene, is_open_now, rules_of, say_once
 from copytrader.core.state import LeaderOrder, Slice
 
@@ -94,11 +95,19 @@ def repriced(scene: Scene, piece: Slice, wanted: Ticket, attempts: int) -> Ticke
         )
         return _as_repriced(piece, wanted)
     assert scene.instrument is not None
-    price = sizing.chasing_limit(last, wanted.side, attempt, scene.instrument.tick_size)
+    price = sizing.chasing_limit(_beyond(piece, last), wanted.side, attempt, scene.instrument.tick_size)
     anew = replace(wanted, order_type=OrderType.LIMIT, price=price)
     if anew == piece.refused_modify:
         _say_it_rests(scene, piece, "a new price was refused")
     return anew
+
+
+def _beyond(piece: Slice, last: Decimal) -> Decimal:
+    """The last price, or the one at which the order rests, if the market must be beyond that: it may be the newer."""
+    rests_at = piece.known.ticket.price if piece.known is not None else ZERO
+    if rests_at <= ZERO:
+        return last
+    return min(last, rests_at) if piece.asked.side is Side.SELL else max(last, rests_at)
 
 
 def _say_it_rests(scene: Scene, piece: Slice, why: str) -> None:

@@ -129,6 +129,8 @@ def see_follower(state: State, account: Account, order: Order, source: Source, a
     piece.known = merge(before, order, source, at)
     if piece.known == before and not piece.maybe:
         return
+    if order.last_price is not None:
+        state.holding(piece.key).last_price = order.last_price
     if before is None and _only_confirms(piece, order):
         return
     if not piece.order_id:

@@ -265,6 +265,24 @@ MUTATIONS = (
         "        if wanted is None:\n            return want_cancel(",
     ),
     Mutation(
+        "the last price is the newest that any frame told",
+        "sightings.py",
+        "        state.holding(piece.key).last_price = order.last_price\n",
+        "        pass\n",
+    ),
+    Mutation(
+        "a new price of a sale is below the one that rests",
+        "pricing.py",
+        "    return min(last, rests_at) if piece",
+        "    return last if piece",
+    ),
+    Mutation(
+        "a new price of a purchase is above the one that rests",
+        "pricing.py",
+        "else max(last, rests_at)\n",
+        "else last\n",
+    ),
+    Mutation(
         "a modification refused for a reason that is not clear is tried again",
         "answers.py",
         "        return piece.tries >= _STUCK_AFTER\n",

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 
-from copytrader.core.facts import Command, Event, Level, Modify, Refused, Verb
+from copytrader.core.facts import Command, Event, Level, Modify, OrderSeen, Refused, Source, Verb
 from copytrader.core.model import (
     Calendar,
     CopyRules,
@@ -125,7 +126,7 @@ def test_the_close_does_not_turn_it_back() -> None:
 
     play.waits(60)
 
-    assert (modified(play)[1:], resting.ticket.price) == (["LIMIT"] * 3, D("100.85"))
+    assert (modified(play)[1:], resting.ticket.price) == (["LIMIT"] * 3, D("97.80"))
 
 
 def test_it_stays_where_late_exits_are_off_and_that_is_said() -> None:
@@ -187,3 +188,42 @@ def test_it_waits_for_the_market_to_open() -> None:
     play.waits(60)
 
     assert (modified(play), resting.is_open) == ([], True)
+
+
+def tells(play: Play, held: Held, *, price: str = "", last: str = "") -> None:
+    """A frame of a follower's order: the price that the broker made of a market order, and the last one of the market."""
+    order = held.seen()
+    if price:
+        order = replace(order, ticket=replace(order.ticket, order_type=OrderType.LIMIT, price=D(price)))
+    order = replace(order, updated_at=play.now + timedelta(seconds=1), last_price=D(last) if last else None)
+    play.feed(OrderSeen(play.now, held.account, order, Source.STREAM))
+
+
+def prices(play: Play) -> list[str]:
+    return [str(each.ticket.price) for each in play.decisions if isinstance(each, Modify)]
+
+
+def test_a_new_price_is_reckoned_from_the_newest_that_a_follower_s_frame_told() -> None:
+    """The leader's last frame is minutes old."""
+    play, resting = leaves(TARGET)
+    play.waits(5)
+    tells(play, resting, last="85")
+
+    play.waits(5)
+
+    assert prices(play) == ["0", "84.15"]
+
+
+@pytest.mark.parametrize(("side", "made", "anew"), [(Side.SELL, "84.15", "83.30"), (Side.BUY, "120", "121.20")])
+def test_a_new_price_is_beyond_the_one_that_rests(side: Side, made: str, anew: str) -> None:
+    """What rests at a price proves that the market is not there."""
+    play = Play(followers=(ONE,))
+    play.trades("IN", -2 * side.sign)
+    play.places("OUT", ticket(side, price="100"))
+    play.leader_fills("OUT")
+    play.waits(5)
+    tells(play, play.of()[-1], price=made)
+
+    play.waits(5)
+
+    assert prices(play) == ["0", anew]
