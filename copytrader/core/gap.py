@@ -111,6 +111,7 @@ def _say_no_exit(scene: Scene, order: LeaderOrder, copy: Copy, size: exits.ExitS
         scene.wake(order.first_seen + _WAIT)
     elif size.held + size.cover <= 0 or size.parts.is_whole:
         _say_unknown(scene, order, copy, size.parts)
+        _say_hands(scene, order, copy)
         scene.desk.skip(copy, SkipReason.NOTHING_TO_EXIT, position)
     else:
         fraction = f"{size.parts.closes} of the leader's {size.parts.base + size.parts.coming}"
@@ -158,6 +159,15 @@ def _say_unknown(scene: Scene, order: LeaderOrder, copy: Copy, divided: exposure
     ticket = order.known.ticket
     text = f"{symbol}: the leader sells {ticket.quantity} {ticket.product}, and is not known to hold any: not copied"
     scene.desk.alert(Level.WARNING, f"{scene.name}: {text}", scene.name, f"unknown-{scene.name}-{symbol}")
+
+
+def _say_hands(scene: Scene, order: LeaderOrder, copy: Copy) -> None:
+    """The person's own position stands against the copied one: what the broker shows is not there to be closed."""
+    share, sign = scene.share, -order.known.ticket.side.sign
+    if copy.skip is None and share.left * sign > 0 and share.net is not None and share.net * sign <= 0:
+        held = f"holds {share.net} at the broker but {share.left} from copying: somebody traded by hand"
+        text = f"the leader's exit {order.known.order_id} is not copied: {held}"
+        say_once(scene, Level.CRITICAL, text, f"hands-{order.known.order_id}")
 
 
 def _or_unknown(value: int | None) -> str:
@@ -389,16 +399,13 @@ def _place_rest(scene: Scene, order: LeaderOrder, copy: Copy, total: _Total, lar
     generation = sum(1 for piece in copy.slices if piece.renew or piece.absent or piece.void)
     assert scene.state.desk is not None
     late = order.only_exits and (not order.known.has_terms or is_late(scene, order))
+    leader, follower, known = scene.state.desk.leader_client_id, scene.account.follower.client_id, order.known
     while (quantity := min(total.left, largest) // scene.lot * scene.lot) > 0:
         opens = total.take(quantity)
-        name = correlation_id(
-            scene.state.desk.leader_client_id,
-            order.known.trade_date,
-            order.known.order_id,
-            scene.account.follower.client_id,
-            generation,
-            number,
-        )
+        while (
+            name := correlation_id(leader, known.trade_date, known.order_id, follower, generation, number)
+        ) in scene.state.slices:  # after a lost journal
+            generation += 1
         number += 1
         ticket = ticket_for(scene, order, quantity, at_market=late)
         place = Place(scene.name, order.known.order_id, name, ticket, role, generation, opens=opens)

@@ -67,7 +67,7 @@ def _never(scene: Scene, order: LeaderOrder, copy: Copy) -> tuple[SkipReason, st
     if known.correlation_id.startswith("ct1-"):
         return SkipReason.OWN_COPY, f"the leader's order is itself a copy, {known.correlation_id}"
     adopted = _adopted_for(scene, order)
-    if adopted:
+    if adopted and not _may_be_made_anew(scene, order):
         return SkipReason.DETACHED, f"the order {adopted} was made for it"
     if known.kind not in (OrderKind.ORDINARY, OrderKind.FOREVER_CHILD):
         if copy.skip is None:
@@ -82,11 +82,23 @@ def _adopted_for(scene: Scene, order: LeaderOrder) -> str:
     account = scene.account
     if not (account.adopted or account.strays):
         return ""
-    assert scene.state.desk is not None
-    known, client_id = order.known, scene.account.follower.client_id
-    name = correlation_id(scene.state.desk.leader_client_id, known.trade_date, known.order_id, client_id, 0, 0)
+    name = _first_name(scene, order)
     strays = (order_id for order_id, each in account.strays.items() if each == name)
     return account.adopted.get(name) or next(strays, "")
+
+
+def _first_name(scene: Scene, order: LeaderOrder) -> str:
+    assert scene.state.desk is not None
+    known, client_id = order.known, scene.account.follower.client_id
+    return correlation_id(scene.state.desk.leader_client_id, known.trade_date, known.order_id, client_id, 0, 0)
+
+
+def _may_be_made_anew(scene: Scene, order: LeaderOrder) -> bool:
+    """Whether an exit that works at the leader goes once more: what was adopted for it is cancelled, without a fill."""
+    side, first = order.known.ticket.side, scene.state.slices.get(_first_name(scene, order))
+    if not order.only_exits or order.known.is_done or first is None or first.filled:
+        return False
+    return not any(piece.copy is None and piece.asked.side is side for piece in scene.share.open.values())
 
 
 def _is_known(scene: Scene, order: LeaderOrder, copy: Copy) -> bool:

@@ -265,6 +265,24 @@ MUTATIONS = (
         "        if wanted is None:\n            return want_cancel(",
     ),
     Mutation(
+        "an exit that was adopted and cancelled is placed anew",
+        "judging.py",
+        "    if adopted and not _may_be_made_anew(scene, order):\n",
+        "    if adopted:\n",
+    ),
+    Mutation(
+        "it is placed anew when what was adopted is gone",
+        "judging.py",
+        "    return not any(piece.copy is None and piece.asked.side is side for piece in scene.share.open.values())\n",
+        "    return True\n",
+    ),
+    Mutation(
+        "an exit that the person's own position prevents is said",
+        "gap.py",
+        "        _say_hands(scene, order, copy)\n",
+        "",
+    ),
+    Mutation(
         "the last price is the newest that any frame told",
         "sightings.py",
         "        state.holding(piece.key).last_price = order.last_price\n",

@@ -1385,6 +1385,56 @@ def test_what_was_adopted_is_kept_when_the_leader_got_out_of_a_part_before() -> 
     assert play.lots() == 0
 
 
+def test_an_exit_that_was_adopted_and_cancelled_is_placed_anew_while_the_leader_s_works() -> None:
+    """The journal was lost while a stop and a target rested; the entry that rests too is not entered anew."""
+    first = Play(followers=(follower(ratio="1"),))
+    first.trades("L1", 4)
+    first.places("STOP", ticket(Side.SELL, 300, "89", order_type=OrderType.STOP_LOSS, trigger_price=D(90)))
+    first.places("TARGET", ticket(Side.SELL, 300, "110"))
+    first.places("L2", ticket(quantity=75, price="80"))
+    before = first.of()
+    play = Play(followers=first.followers, begin=False)
+    play.orders, play.numbered = first.orders, first.numbered
+    play.leader, play.positions, play.now = first.leader, first.positions, first.now
+    play.starts()
+
+    def taken(command: Command) -> Event | None:
+        return None if isinstance(command, Place) else accepted(play, command, play.orders[command.order_id])
+
+    play.answer = taken
+    play.feed(Adopted(play.now, "asha", tuple(each.seen() for each in before)))
+    play.waits(2)
+    play.answer = None
+    assert play.of() == before, "two exits at once"
+    for each in before[1:]:
+        play.dies(each)
+    play.waits(10)
+
+    assert [(each.ticket.quantity, each.ticket.price) for each in play.of() if each.is_open] == [
+        (300, D(89)),
+        (300, D(110)),
+    ]
+    play.leader_fills("STOP")
+    play.cancels("TARGET")
+    play.fills()
+    assert play.lots() == 0
+
+
+def test_an_adopted_exit_that_has_traded_is_not_placed_anew() -> None:
+    first = Play(followers=(follower(ratio="1"),))
+    first.trades("L1", 4)
+    first.places("TARGET", ticket(Side.SELL, 150, "110"))
+    first.fills()
+    play = Play(followers=first.followers, begin=False)
+    play.orders, play.numbered = first.orders, first.numbered
+    play.leader, play.positions, play.now = first.leader, first.positions, first.now
+    play.starts()
+    play.feed(Adopted(play.now, "asha", tuple(each.seen() for each in play.of())))
+    play.waits(60)
+
+    assert (play.lots(), len(play.of())) == (2, 2)
+
+
 def test_a_disclosed_quantity_is_learnt_from_the_book_and_kept_through_a_change_of_price() -> None:
     play = Play()
     play.places("L1", ticket(quantity=300))

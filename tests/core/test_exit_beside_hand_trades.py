@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from copytrader.core.facts import OrderSeen, Source
+from copytrader.core.facts import Level, OrderSeen, Source
 from copytrader.core.model import Order, OrderStatus, OrderType, Side
 from tests.core.play import D, Play, follower, ticket
 
@@ -24,3 +24,28 @@ def test_an_exit_counts_what_has_filled_ahead_once(sold: int) -> None:
     play.places("X", ticket(Side.SELL, 225, "110"))
     closes = [each.ticket.quantity for each in play.of() if each.ticket.side is Side.SELL and each.is_open]
     assert sum(closes) <= 75, "only the part that opens is left: the broker shows nothing to close"
+
+
+def test_an_exit_that_the_person_s_own_position_prevents_is_said() -> None:
+    play = Play(followers=(follower(ratio="1"),))
+    play.positions["asha"] = -225
+    play.reads_book("asha")
+    play.trades("IN", 2)
+
+    play.trades("OUT", -2)
+
+    assert [each.reason for each in play.skips()] == ["NOTHING_TO_EXIT"]
+    assert [(each.level, "holds -75 at the broker but 150 from copying" in each.text) for each in play.alerts()] == [
+        (Level.CRITICAL, True)
+    ]
+
+
+def test_nothing_is_said_where_nothing_was_copied() -> None:
+    play = Play(followers=(follower(ratio="1"),), held_before=150)
+    play.positions["asha"] = -225
+    play.reads_book("asha")
+
+    play.trades("OUT", -2)
+
+    assert [each.reason for each in play.skips()] == ["NOTHING_TO_EXIT"]
+    assert play.alerts() == []
