@@ -55,7 +55,8 @@ def start(state: State, event: Started, at: datetime, news: News) -> None:
             piece.follows = None
     for holding in state.holdings.values():
         for share in holding.shares.values():
-            share.net, share.excess_since, share.alerted = None, None, ""
+            share.net, share.excess_since = None, None
+            share.alerted.clear()
             share.fixes.clear()
     for account in state.accounts.values():
         account.positions_known = False

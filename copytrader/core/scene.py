@@ -129,10 +129,10 @@ def is_late(scene: Scene, order: LeaderOrder) -> bool:
 
 
 def say_once(scene: Scene, level: Level, text: str, key: str) -> None:
-    """Alert about the instrument, and not again with every look at it until something else is said."""
+    """Alert about a matter of the instrument (`key`), and not again until there is something else to say of it."""
     text = f"{scene.name}: {scene.state.named(scene.holding.key.security)}: {text}"
-    if scene.share.alerted != text:
-        scene.share.alerted = text
+    if scene.share.alerted.get(key) != text:
+        scene.share.alerted[key] = text
         scene.desk.alert(level, text, scene.name, key)
 
 

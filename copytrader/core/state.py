@@ -315,6 +315,7 @@ class Share:
     person itself traded the other way while something was held from copying, `by_hand` what of the copied
     position it has closed so.  `overtaken` is what exits have sold (or bought back) of entries whose fills were
     not known yet, signed like `copied`: a book that is read a moment after (`overtaken_at`) tells whether they filled.
+    `alerted` is what was said last of each matter.
     `carried` is what of it was there when the day began and was not exited since, until a reading has shown all of
     that; `gone_at` is when one did not.
     """
@@ -341,7 +342,7 @@ class Share:
     swept_at: datetime | None = None
     covers: Units = 0
     excess_since: datetime | None = None  # transient
-    alerted: str = ""  # transient
+    alerted: dict[str, str] = field(default_factory=dict)  # transient
     fixes: list[Fix] = field(default_factory=list)  # transient
 
     @property

@@ -76,7 +76,9 @@ def surplus_of(scene: Scene) -> int:
         waits = timedelta(seconds=rules_of(scene.state).market_wait_seconds)
         too_much = room.excess(scene.holding, share, scene.lot, scene.at - waits)
     if too_much <= 0:
-        share.excess_since = None
+        if share.excess_since is not None:
+            share.excess_since = None
+            share.alerted.pop(_matter(scene), None)
         return 0
     if share.excess_since is None:
         share.excess_since = scene.at
@@ -201,7 +203,11 @@ def _sweep_may_follow(scene: Scene) -> bool:
 
 
 def _say(scene: Scene, text: str) -> None:
-    say_once(scene, Level.CRITICAL, text, f"sweep-{scene.state.named(scene.holding.key.security)}")
+    say_once(scene, Level.CRITICAL, text, _matter(scene))
+
+
+def _matter(scene: Scene) -> str:
+    return f"sweep-{scene.state.named(scene.holding.key.security)}"
 
 
 def _has_got_out_since(scene: Scene, piece: Slice) -> bool:

@@ -237,6 +237,19 @@ class Play:
                 self.fills_follower(held, held.ticket.quantity - held.filled)
         self.drain()
 
+    def trades_by_hand(self, lots: int, *, is_read: bool = True) -> None:
+        """An order of the first follower's own fills; the stream tells it, the next read shows the position."""
+        name, quantity = self.followers[0].name, abs(lots) * self.row.lot_size
+        terms = ticket(Side.BUY if lots > 0 else Side.SELL, quantity, "0", order_type=OrderType.MARKET)
+        self.numbered += 1
+        held = Held(f"M{self.numbered}", name, "", terms, OrderStatus.TRADED, quantity, D(100), self.now)
+        self.orders[held.order_id] = held
+        self.positions[name] += lots * self.row.lot_size
+        self.feed(OrderSeen(self.now, name, held.seen(), Source.STREAM))
+        self.waits(5)
+        if is_read:
+            self.reads_book(name)
+
     def drain(self) -> None:
         while self.queue:
             self.decide(self.queue.pop(0))

@@ -1046,27 +1046,13 @@ def test_what_the_person_sold_by_hand_is_not_sold_again() -> None:
     assert play.positions["asha"] == 150
 
 
-def trades_by_hand(play: Play, lots: int, *, is_read: bool = True) -> None:
-    """An order of the person's own fills; the stream tells it, the next read shows the position."""
-    quantity = abs(lots) * play.row.lot_size
-    terms = ticket(Side.BUY if lots > 0 else Side.SELL, quantity, "0", order_type=OrderType.MARKET)
-    play.numbered += 1
-    held = Held(f"M{play.numbered}", "asha", "", terms, OrderStatus.TRADED, quantity, D(100), play.now)
-    play.orders[held.order_id] = held
-    play.positions["asha"] += lots * play.row.lot_size
-    play.feed(OrderSeen(play.now, "asha", held.seen(), Source.STREAM))
-    play.waits(5)
-    if is_read:
-        play.reads_book("asha")
-
-
 @pytest.mark.parametrize("sold", [-1, -2])
 def test_what_the_person_bought_before_the_positions_were_read_is_not_sold(sold: int) -> None:
     """It sells of the copy and buys as much of its own, and no reading falls between."""
     play = Play()
     play.trades("L1", 4)
-    trades_by_hand(play, sold, is_read=False)
-    trades_by_hand(play, -sold)
+    play.trades_by_hand(sold, is_read=False)
+    play.trades_by_hand(-sold)
     play.trades("L2", -4)
     play.waits(60)
 
@@ -1076,8 +1062,8 @@ def test_what_the_person_bought_before_the_positions_were_read_is_not_sold(sold:
 def test_what_the_person_bought_after_closing_the_copy_by_hand_is_not_sold() -> None:
     play = Play()
     play.trades("L1", 4)
-    trades_by_hand(play, -2)
-    trades_by_hand(play, 1)
+    play.trades_by_hand(-2)
+    play.trades_by_hand(1)
 
     play.trades("L2", -4)
     play.waits(10)
@@ -1088,9 +1074,9 @@ def test_what_the_person_bought_after_closing_the_copy_by_hand_is_not_sold() -> 
 
 def test_what_the_person_sold_of_its_own_takes_nothing_from_the_copy() -> None:
     play = Play()
-    trades_by_hand(play, 2)
+    play.trades_by_hand(2)
     play.trades("L1", 4)
-    trades_by_hand(play, -2)
+    play.trades_by_hand(-2)
 
     play.trades("L2", -4)
 
@@ -1100,8 +1086,8 @@ def test_what_the_person_sold_of_its_own_takes_nothing_from_the_copy() -> None:
 def test_a_copy_that_was_partly_closed_by_hand_is_closed_as_far_as_it_is_left() -> None:
     play = Play()
     play.trades("L1", 8)
-    trades_by_hand(play, -1)
-    trades_by_hand(play, 2)
+    play.trades_by_hand(-1)
+    play.trades_by_hand(2)
 
     play.trades("L2", -8)
 
@@ -1111,7 +1097,7 @@ def test_a_copy_that_was_partly_closed_by_hand_is_closed_as_far_as_it_is_left() 
 def test_positions_that_are_older_than_a_fill_of_ours_take_nothing_from_the_copy() -> None:
     play = Play()
     play.trades("L1", 4)
-    trades_by_hand(play, -1)
+    play.trades_by_hand(-1)
     play.trades("L2", 4)
     play.feed(BookRead(play.now, "asha", (), (Position(NIFTY, Product.INTRADAY, 75),)))
     play.reads_book("asha")
@@ -1123,9 +1109,9 @@ def test_positions_that_are_older_than_a_fill_of_ours_take_nothing_from_the_copy
 
 def test_a_reading_that_is_short_for_once_takes_nothing_from_the_copy_when_the_person_sold_its_own() -> None:
     play = Play()
-    trades_by_hand(play, 2)
+    play.trades_by_hand(2)
     play.trades("L1", 4)
-    trades_by_hand(play, -2)
+    play.trades_by_hand(-2)
     play.feed(BookRead(play.now, "asha", (), ()))
     play.reads_book("asha")
 
@@ -1140,7 +1126,7 @@ def test_a_sweep_that_rests_is_cancelled_when_the_person_has_closed_what_it_was_
     play.feed(Halted(play.now, flatten=True))
     play.waits(2)
     sweep = next(each for each in play.of() if each.is_open)
-    trades_by_hand(play, -2)
+    play.trades_by_hand(-2)
     play.waits(10)
 
     assert sweep.status is OrderStatus.CANCELLED
@@ -1168,7 +1154,7 @@ def test_a_sweep_made_smaller_again_and_again_is_not_given_up() -> None:
     play.feed(Halted(play.now, flatten=True))
     play.waits(2)
     for lots in (4, 3, 2, 1):
-        trades_by_hand(play, -1)
+        play.trades_by_hand(-1)
         play.waits(90)
         assert sum(each.ticket.quantity for each in play.of() if each.is_open) == lots * 75
     play.fills()

@@ -227,3 +227,30 @@ def test_a_new_price_is_beyond_the_one_that_rests(side: Side, made: str, anew: s
     play.waits(5)
 
     assert prices(play) == ["0", anew]
+
+
+def test_what_is_said_of_two_slices_is_said_once_of_each() -> None:
+    rules = CopyRules(enforce_hours=False, late_exits=LateExits.SKIP)
+    play, _ = leaves(ticket(Side.SELL, 75 * 40, "104"), rules=rules)
+    play.waits(6)
+    for _ in range(10):
+        play.waits(5)
+        play.reads_leader_book()
+        play.reads_book("asha")
+
+    assert sum("still rests" in each.text for each in play.alerts()) == 2
+
+
+def test_what_is_held_too_much_is_said_again_when_it_happens_again() -> None:
+    rules = CopyRules(enforce_hours=False, late_exits=LateExits.SKIP)
+    play = Play(followers=(ONE,), rules=rules)
+    for _ in range(2):
+        play.trades(f"IN-{play.now}", 2)
+        play.held_before -= 150  # the leader's exit is never heard of
+        play.reads_leader_book()
+        play.waits(60)
+        play.reads_leader_book()
+        play.waits(60)
+        play.trades_by_hand(-2)
+
+    assert sum("late exits are off" in each.text for each in play.alerts()) == 2
