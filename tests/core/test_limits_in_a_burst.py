@@ -8,7 +8,7 @@ from decimal import Decimal
 from copytrader.core.facts import Accepted, BookRead, Command, Event, Halted, Modify, Place, TokenRenewed, Verb
 from copytrader.core.model import Limits, Order, OrderStatus, Position, Product, RefusalClass, Side
 from tests.core.play import NIFTY, D, Play, follower, instrument, quiet, ticket
-from tests.core.test_answers import lose, places, refused, trades_by_hand, unanswered
+from tests.core.test_answers import lose, places, refused, unanswered
 
 
 def limited(**limits: object) -> Play:
@@ -132,7 +132,7 @@ def test_a_new_price_outside_the_band_is_not_asked_for() -> None:
 def test_what_the_person_closed_by_hand_takes_no_room() -> None:
     play = limited(max_position_lots=4)
     play.trades("L1", 4)
-    trades_by_hand(play, -4)
+    play.trades_by_hand(-4)
     play.trades("L2", -4)
     play.trades("L3", 1)
 
