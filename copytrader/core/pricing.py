@@ -99,6 +99,8 @@ def repriced(scene: Scene, piece: Slice, wanted: Ticket, attempts: int) -> Ticke
     anew = replace(wanted, order_type=OrderType.LIMIT, price=price)
     if anew == piece.refused_modify:
         _say_it_rests(scene, piece, "a new price was refused")
+    elif anew == piece.asked:
+        _say_it_rests(scene, piece, "there is no lower price")
     return anew
 
 

@@ -265,6 +265,24 @@ MUTATIONS = (
         "        if wanted is None:\n            return want_cancel(",
     ),
     Mutation(
+        "an exit that rests at the lowest price is said",
+        "pricing.py",
+        "    elif anew == piece.asked:\n",
+        "    elif anew is None:\n",
+    ),
+    Mutation(
+        "each matter of a position is said once",
+        "scene.py",
+        "    if scene.share.alerted.get(key) != text:\n        scene.share.alerted[key] = text\n",
+        "    if scene.share.alerted.get(\"\") != text:\n        scene.share.alerted[\"\"] = text\n",
+    ),
+    Mutation(
+        "what is held too much again is said again",
+        "sweeps.py",
+        "            share.alerted.pop(_matter(scene), None)\n",
+        "",
+    ),
+    Mutation(
         "an exit that was adopted and cancelled is placed anew",
         "judging.py",
         "    if adopted and not _may_be_made_anew(scene, order):\n",

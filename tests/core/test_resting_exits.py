@@ -254,3 +254,14 @@ def test_what_is_held_too_much_is_said_again_when_it_happens_again() -> None:
         play.trades_by_hand(-2)
 
     assert sum("late exits are off" in each.text for each in play.alerts()) == 2
+
+
+def test_an_exit_that_rests_at_the_lowest_price_is_said() -> None:
+    play, resting = leaves(TARGET)
+    play.waits(5)
+    tells(play, resting, price="0.05", last="0.05")
+
+    play.waits(60)
+
+    assert prices(play) == ["0", "0.05"]
+    assert any("there is no lower price" in each.text for each in play.alerts() if each.level is Level.CRITICAL)
