@@ -38,6 +38,7 @@ def main() -> int:
 def _copied(place: Path) -> Path:
     for part in ("copytrader", "tests/core"):
         shutil.copytree(_ROOT / part, place / part, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(_ROOT / "tests/__init__.py", place / "tests")
     shutil.copy(_ROOT / "pyproject.toml", place)
     return place
 

@@ -274,7 +274,7 @@ MUTATIONS = (
         "each matter of a position is said once",
         "scene.py",
         "    if scene.share.alerted.get(key) != text:\n        scene.share.alerted[key] = text\n",
-        "    if scene.share.alerted.get(\"\") != text:\n        scene.share.alerted[\"\"] = text\n",
+        '    if scene.share.alerted.get("") != text:\n        scene.share.alerted[""] = text\n',
     ),
     Mutation(
         "what is held too much again is said again",

@@ -206,6 +206,15 @@ def test_an_old_market_entry_is_stale_and_an_old_resting_one_is_copied() -> None
     assert len(play.of()) == 1
 
 
+def test_an_old_market_entry_leaves_nothing_of_a_lot_to_the_next() -> None:
+    play = Play()
+    play.waits(60)
+    play.places("L1", ticket(quantity=75, price="0", order_type=OrderType.MARKET), placed_at=play.events[0].at)
+    play.trades("L2", 1)
+
+    assert [each.reason for each in play.skips()] == ["STALE", "BELOW_ONE_LOT"]
+
+
 @pytest.mark.parametrize("order_type", [OrderType.MARKET, OrderType.LIMIT])
 def test_an_entry_that_traded_before_copying_began_is_not_copied_however_young(order_type: OrderType) -> None:
     play = Play(begin=False)

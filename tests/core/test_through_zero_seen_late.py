@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 
 from copytrader.core.facts import BookRead, Place
-from copytrader.core.model import LEADER, Filter, Follower, Order, OrderStatus, Side
+from copytrader.core.model import LEADER, Filter, Follower, Order, OrderStatus, OrderType, Side
 from tests.core.play import D, Play, follower, ticket
 
 
@@ -37,6 +37,20 @@ def test_it_closes_once(who: Follower, seconds: int) -> None:
     play.waits(600)
     assert play.lots() == 0
     assert not any(held.is_open for held in play.of())
+
+
+@pytest.mark.parametrize("price", ["0", "90"])
+def test_an_exit_of_what_the_leader_has_leaves_what_an_entry_has_filled_ahead(price: str) -> None:
+    play = Play()
+    play.trades("L1", 2)
+    play.places("L2", ticket(Side.BUY, 600, "99"))
+    play.fills()
+    assert play.lots() == 5
+
+    order_type = OrderType.LIMIT if D(price) else OrderType.MARKET
+    play.places("X", ticket(Side.SELL, 150, price, order_type=order_type))
+
+    assert [each.ticket.quantity for each in play.of() if each.is_open] == [75]
 
 
 def test_what_a_working_entry_has_filled_ahead_is_left_to_it() -> None:
