@@ -14,6 +14,7 @@ from collections.abc import Container, Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from copytrader.core.engine import step
@@ -494,8 +495,17 @@ class Judge:
                 for order, _ in self._our_orders()
                 if order.client_id == client_id and _key(order) == key
             )
-            if not 0 <= self._ratio(follower) * wanted - has < lot:
+            beyond = has - self._ratio(follower) * wanted
+            crossed = any(self._filled_before_it_shrank(order, client_id) for order in orders)
+            if beyond <= -lot or (beyond >= lot if crossed else beyond > 0):
                 self._problem("I4", f"{follower} has {has} of {key} for the leader's {wanted}")
+
+    def _filled_before_it_shrank(self, leader: BookOrder, client_id: str) -> bool:
+        """Whether a copy filled before it could be heard that the leader had made its order smaller."""
+        mine = [order.order_id for order, copy in self._our_orders() if copy.leader_order_id == leader.order_id]
+        fills = [fill.at for fill in self._world.exchange.fills[client_id] if fill.order_id in mine]
+        shrank = [after.at for row, after in pairwise(self._told(leader.order_id)) if after.quantity < row.quantity]
+        return any(at >= filled - _HELD_UP for filled in fills for at in shrank)
 
     def _was_skipped(self, orders: list[BookOrder]) -> bool:
         ids = {order.order_id for order in orders}
