@@ -371,7 +371,7 @@ class Judge:
             for order, copy in self._our_orders()
             if copy.follower == follower
             and copy.leader_order_id != leader.order_id
-            and order.instrument == leader.instrument
+            and _key(order) == _key(leader)
         )
         return max(-net * sign, 0)
 
