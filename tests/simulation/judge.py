@@ -369,9 +369,7 @@ class Judge:
         net = sum(
             order.filled * (1 if order.side == "BUY" else -1)
             for order, copy in self._our_orders()
-            if copy.follower == follower
-            and copy.leader_order_id != leader.order_id
-            and _key(order) == _key(leader)
+            if copy.follower == follower and copy.leader_order_id != leader.order_id and _key(order) == _key(leader)
         )
         return max(-net * sign, 0)
 
