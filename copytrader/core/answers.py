@@ -185,6 +185,7 @@ def _refuse(state: State, account: Account, piece: Slice, answer: Refused, news:
         block(state, piece.follower, answer.refusal, answer.message, news)
     if answer.verb is not Verb.MODIFY or piece.refused_modify is not None:
         return
+    attempted = piece.terms
     if _is_final(piece, answer):
         refuse_modification(piece, answer.message, news)
         piece.tries = 0
@@ -192,6 +193,8 @@ def _refuse(state: State, account: Account, piece: Slice, answer: Refused, news:
         take_back(piece)
     if answer.refusal is RefusalClass.ENDED:
         piece.maybe.append(piece.terms)
+    elif answer.refusal is RefusalClass.OTHER and attempted not in piece.maybe:
+        piece.maybe.append(attempted)  # what was not refused clearly may have been made for all that
 
 
 def _take_back(state: State, account: Account, piece: Slice, verb: Verb) -> None:

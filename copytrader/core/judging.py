@@ -94,9 +94,14 @@ def _first_name(scene: Scene, order: LeaderOrder) -> str:
 
 
 def _may_be_made_anew(scene: Scene, order: LeaderOrder) -> bool:
-    """Whether an exit that works at the leader goes once more: what was adopted for it is cancelled, without a fill."""
+    """Whether an exit that works at the leader goes once more: what was adopted for it is cancelled.
+
+    Of one that had filled in part it is only known what is left where it closes the whole position.
+    """
     side, first = order.known.ticket.side, scene.state.slices.get(_first_name(scene, order))
-    if not order.only_exits or order.known.is_done or first is None or first.filled:
+    if not order.only_exits or order.known.is_done or first is None:
+        return False
+    if first.filled and not scene.parts(order).is_whole:
         return False
     return not any(piece.copy is None and piece.asked.side is side for piece in scene.share.open.values())
 

@@ -48,9 +48,9 @@ def _see_leader(state: State, order: Order, source: Source, at: datetime, news: 
     for name in state.accounts:
         copy_of(found, name)
         state.share(holding, name)
-    if order.last_price is not None:
-        holding.last_price = order.last_price
     _fill_leader(state, holding, found, before, news)
+    if order.last_price is not None:
+        holding.last_price = order.last_price  # the newest; what was filled was filled before
     if known.ended is OrderStatus.REJECTED and (before is None or before.ended is not OrderStatus.REJECTED):
         _say_rejected(found, news)
     exposure.classify(holding, found)
@@ -244,14 +244,19 @@ def _settle(piece: Slice, order: Order, source: Source, at: datetime) -> None:
         real = _found(order.ticket, reversed(piece.asked_before))
         if real is not None and not _is_in_force(piece, source, at):
             return
-    if real is not None and real is not asked:
+    if real is asked:
+        piece.accepted_at = at
+    elif real is not None:
         piece.late.append(asked)
         piece.turn_to(real)
     piece.maybe.clear()
 
 
 def _found(seen: Ticket, among: Iterable[Terms]) -> Terms | None:
-    return next((terms for terms in among if _has_terms(seen, terms.ticket)), None)
+    """The terms that an order may have; those with a price of their own come before a market order, which takes any."""
+    fitting = [terms for terms in among if _has_terms(seen, terms.ticket)]
+    priced = (terms for terms in fitting if terms.ticket.order_type is not OrderType.MARKET)
+    return next(priced, fitting[0] if fitting else None)
 
 
 def _is_in_force(piece: Slice, source: Source, at: datetime) -> bool:
@@ -285,9 +290,10 @@ def _learn_why(state: State, account: Account, piece: Slice, news: News) -> None
 def contradicts(piece: Slice, order: Order) -> bool:
     """Whether a row shows an order of ours as it was before a modification that was accepted."""
     doubtful = piece.in_flight is not None or piece.unknown or piece.maybe or piece.detached or piece.cancelling
-    if doubtful or not piece.is_open or order.status.is_terminal or _has_terms(order.ticket, piece.asked):
+    if doubtful or not piece.is_open or order.status.is_terminal:
         return False
-    return _found(order.ticket, piece.asked_before) is not None
+    asked = piece.terms
+    return _found(order.ticket, (asked, *piece.asked_before)) not in (asked, None)
 
 
 def _see_not_in_force(piece: Slice, order: Order, at: datetime, news: News) -> None:
@@ -308,8 +314,9 @@ def _arrived_late(piece: Slice, seen: Ticket) -> bool:
     late = _found(seen, piece.late)
     if late is None or _has_terms(seen, piece.asked):
         return False
-    piece.turn_to(late)
     piece.late.remove(late)
+    piece.late.append(piece.terms)
+    piece.turn_to(late)
     return True
 
 
@@ -334,7 +341,7 @@ def _watch_for_hands(piece: Slice, order: Order, source: Source, news: News) -> 
         asked.append(piece.refused_modify)
     seen = order.ticket
     same_quantity = any(seen.quantity == ticket.quantity for ticket in asked)
-    same_price = piece.asked.order_type is OrderType.MARKET or any(seen.price == ticket.price for ticket in asked)
+    same_price = any(ticket.order_type is OrderType.MARKET or seen.price == ticket.price for ticket in asked)
     if same_quantity and same_price:
         _has_gone_back(piece, order)
         return

@@ -144,7 +144,9 @@ def _sweepable(scene: Scene) -> int:
     if quantity <= 0 or scene.account.blocked is not None:
         return 0
     side = side_of(share.copied)
-    if any(is_unsettled(piece) for piece in share.open.values() if piece.asked.side is side):
+    if any(
+        is_unsettled(piece) or _is_larger(scene, piece) for piece in share.open.values() if piece.asked.side is side
+    ):
         return 0
     if rules_of(scene.state).late_exits is LateExits.SKIP and not share.flatten:
         _say(scene, f"holds {share.left} though the leader is out, and late exits are off")
@@ -158,6 +160,14 @@ def _sweepable(scene: Scene) -> int:
     if quantity <= 0 or not _is_proved(scene) or not _sweep_is_due(scene):
         return 0
     return quantity
+
+
+def _is_larger(scene: Scene, piece: Slice) -> bool:
+    """Whether the broker was last seen to have an order larger than it was made: it may fill so before it shrinks."""
+    if piece.known is None or piece.known.ticket.quantity <= piece.asked.quantity:
+        return False
+    scene.state.ask_books.add(scene.name)
+    return True
 
 
 def _is_proved(scene: Scene) -> bool:

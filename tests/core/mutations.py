@@ -147,8 +147,8 @@ MUTATIONS = (
     Mutation(
         "a sweep waits while an answer is awaited on its side",
         "sweeps.py",
-        "    if any(is_unsettled(piece) for piece in share.open.values() if piece.asked.side is side):\n        return 0\n",
-        "",
+        "        is_unsettled(piece) or _is_larger(scene, piece) for",
+        "        _is_larger(scene, piece) for",
     ),
     Mutation(
         "an entry is given up when the leader gets out before it filled",
@@ -265,6 +265,30 @@ MUTATIONS = (
         "        if wanted is None:\n            return want_cancel(",
     ),
     Mutation(
+        "a sweep waits until the order beside it is seen to be smaller",
+        "sweeps.py",
+        "        is_unsettled(piece) or _is_larger(scene, piece) for",
+        "        is_unsettled(piece) for",
+    ),
+    Mutation(
+        "what the broker made of a market order is no change by hand",
+        "sightings.py",
+        "    same_price = any(ticket.order_type is OrderType.MARKET or seen.price",
+        "    same_price = any(seen.price",
+    ),
+    Mutation(
+        "the old price proves that a market order was not made",
+        "sightings.py",
+        "    return next(priced, fitting[0] if fitting else None)\n",
+        "    return fitting[0] if fitting else None\n",
+    ),
+    Mutation(
+        "a modification that was refused unclearly may have been made",
+        "answers.py",
+        "    elif answer.refusal is RefusalClass.OTHER and attempted not in piece.maybe:\n",
+        "    elif answer.refusal is None:\n",
+    ),
+    Mutation(
         "an exit that rests at the lowest price is said",
         "pricing.py",
         "    elif anew == piece.asked:\n",
@@ -287,6 +311,12 @@ MUTATIONS = (
         "judging.py",
         "    if adopted and not _may_be_made_anew(scene, order):\n",
         "    if adopted:\n",
+    ),
+    Mutation(
+        "what is left of an adopted exit is known only where it closes all",
+        "judging.py",
+        "    if first.filled and not scene.parts(order).is_whole:\n        return False\n",
+        "",
     ),
     Mutation(
         "it is placed anew when what was adopted is gone",

@@ -1406,6 +1406,28 @@ def test_an_exit_that_was_adopted_and_cancelled_is_placed_anew_while_the_leader_
     assert play.lots() == 0
 
 
+@pytest.mark.parametrize(("lots", "left"), [(4, 150), (3, 0)])
+def test_an_adopted_exit_that_had_filled_in_part_comes_again_where_it_closes_all(lots: int, left: int) -> None:
+    first = Play(followers=(follower(ratio="1"),))
+    first.trades("L1", 4)
+    first.places("TARGET", ticket(Side.SELL, 75 * lots, "110"))
+    first.leader_fills("TARGET", 150)
+    first.fills_follower(first.of()[-1], 150)
+    first.drain()
+    play = Play(followers=first.followers, begin=False)
+    play.orders, play.numbered = first.orders, first.numbered
+    play.leader, play.positions, play.now = first.leader, first.positions, first.now
+    play.starts()
+    play.feed(Adopted(play.now, "asha", tuple(each.seen() for each in play.of())))
+    play.waits(10)
+
+    assert sum(each.ticket.quantity for each in play.of() if each.is_open) == left
+    play.leader_fills("TARGET")
+    play.waits(10)
+    play.fills()
+    assert play.lots() == 4 - lots
+
+
 def test_an_adopted_exit_that_has_traded_is_not_placed_anew() -> None:
     first = Play(followers=(follower(ratio="1"),))
     first.trades("L1", 4)

@@ -7,7 +7,19 @@ from datetime import timedelta
 
 import pytest
 
-from copytrader.core.facts import Command, Event, Level, Modify, OrderSeen, Refused, Source, Verb
+from copytrader.core.facts import (
+    Accepted,
+    BookRead,
+    Command,
+    Event,
+    Level,
+    Modify,
+    OrderSeen,
+    Refused,
+    Source,
+    Unanswered,
+    Verb,
+)
 from copytrader.core.model import (
     Calendar,
     CopyRules,
@@ -20,6 +32,7 @@ from copytrader.core.model import (
     Side,
     Ticket,
 )
+from copytrader.core.sightings import whole_second
 from tests.core.play import START, D, Held, Play, follower, ticket
 
 ONE = follower(ratio="1")
@@ -126,7 +139,7 @@ def test_the_close_does_not_turn_it_back() -> None:
 
     play.waits(60)
 
-    assert (modified(play)[1:], resting.ticket.price) == (["LIMIT"] * 3, D("97.80"))
+    assert (modified(play)[1:], resting.ticket.price) == (["LIMIT"] * 3, D("94.05"))
 
 
 def test_it_stays_where_late_exits_are_off_and_that_is_said() -> None:
@@ -265,3 +278,123 @@ def test_an_exit_that_rests_at_the_lowest_price_is_said() -> None:
 
     assert prices(play) == ["0", "0.05"]
     assert any("there is no lower price" in each.text for each in play.alerts() if each.level is Level.CRITICAL)
+
+
+def shows(play: Play, held: Held, price: str, *, later: float = 0, filled: int = 0) -> None:
+    """The book shows a follower's order at a price that the broker, or a lagging copy of its book, has of it."""
+    row = replace(held.seen(), ticket=replace(held.ticket, order_type=OrderType.LIMIT, price=D(price)))
+    status = OrderStatus.PART_TRADED if filled else OrderStatus.PENDING
+    at = whole_second(play.now) + timedelta(seconds=later)
+    row = replace(row, status=status, filled_quantity=filled, updated_at=at, average_price=D(price) if filled else D(0))
+    play.feed(BookRead(play.now, held.account, (row,)))
+
+
+def test_the_price_that_the_broker_made_of_a_market_order_is_no_change_by_hand() -> None:
+    """A part fills at it in the second in which the next price is accepted, before that is in the book."""
+    play, resting = leaves(TARGET)
+    play.waits(5)
+    tells(play, resting, price="84.15")
+    play.waits(5)
+    assert prices(play) == ["0", "83.30"]
+
+    shows(play, resting, "84.15", filled=75)
+
+    assert play.skips("DETACHED") == []
+
+
+def test_a_row_that_lags_behind_two_modifications_does_not_make_the_newest_one_foreign() -> None:
+    """The first is not answered and comes late; the second is accepted; the book shows the first, then the second."""
+    play = Play()
+    play.places("L1")
+    (held,) = play.of()
+    play.now += timedelta(seconds=2)
+
+    def unanswered(command: Command) -> Event | None:
+        name = command.account, command.correlation_id
+        return Unanswered(play.now, *name, Verb.MODIFY, "no answer") if isinstance(command, Modify) else None
+
+    play.answer = unanswered
+    play.modifies("L1", price=D(101))
+    shows(play, held, "100")
+    play.answer = None
+    play.modifies("L1", price=D(102))
+    shows(play, held, "101", later=1)
+    shows(play, held, "102", later=1)
+
+    assert play.skips("DETACHED") == []
+
+
+def test_a_market_order_that_the_book_does_not_show_is_asked_for_again() -> None:
+    """The broker makes a limit of it at a price of its own; the old price is none of those."""
+    play, resting = leaves(TARGET)
+
+    def lost(command: Command) -> Event | None:
+        name = command.account, command.correlation_id
+        return Unanswered(play.now, *name, Verb.MODIFY, "no answer") if isinstance(command, Modify) else None
+
+    play.answer = lost
+    play.waits(5)
+    shows(play, resting, "104")
+    play.answer = None
+    play.waits(2)
+
+    assert modified(play)[:2] == ["MARKET", "MARKET"]
+    assert resting.ticket.order_type is OrderType.MARKET
+
+
+def test_a_market_order_that_was_accepted_and_is_not_there_is_swept() -> None:
+    play, resting = leaves(TARGET, rules=CopyRules(enforce_hours=False, market_wait_seconds=20))
+
+    def taken(command: Command) -> Event | None:
+        name = command.account, command.correlation_id
+        return Accepted(play.now, *name, Verb.MODIFY, command.order_id) if isinstance(command, Modify) else None
+
+    play.answer = taken
+    play.waits(20)
+    for _ in range(4):
+        shows(play, resting, "104")
+        play.waits(4)
+
+    assert resting.status is OrderStatus.CANCELLED
+    play.waits(5)
+    play.fills()
+    assert play.lots() == 0
+
+
+def test_a_modification_that_was_refused_unclearly_and_made_is_not_taken_for_one_by_hand() -> None:
+    play = Play(followers=(ONE,))
+    play.trades("IN", 2)
+    play.places("OUT", TARGET)
+    resting = play.of()[-1]
+    play.now += timedelta(seconds=2)
+    refuses(play)
+    play.modifies("OUT", price=D(110))
+    shows(play, resting, "110", later=1)
+    play.answer = None
+
+    play.leader_fills("OUT")
+    play.waits(6)
+
+    assert play.skips("DETACHED") == []
+    assert modified(play)[-1] == "MARKET"
+
+
+def test_a_sweep_waits_until_the_order_beside_it_is_seen_to_be_smaller() -> None:
+    play = Play(followers=(ONE,))
+    play.trades("IN", 2)
+    play.places("OVER", ticket(Side.SELL, 300, "104"))
+    over = play.of()[-1]
+    play.leader_fills("OVER")
+
+    def taken(command: Command) -> Event | None:
+        name = command.account, command.correlation_id
+        return Accepted(play.now, *name, Verb.MODIFY, command.order_id) if isinstance(command, Modify) else None
+
+    play.answer = taken
+    play.waits(20)
+    assert len(play.of()) == 2
+
+    play.fills()
+    play.waits(20)
+    assert (play.lots(), over.status) == (-2, OrderStatus.TRADED)
+    assert len(play.of()) == 2
