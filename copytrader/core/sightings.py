@@ -48,9 +48,9 @@ def _see_leader(state: State, order: Order, source: Source, at: datetime, news: 
     for name in state.accounts:
         copy_of(found, name)
         state.share(holding, name)
-    _fill_leader(state, holding, found, before, news)
     if order.last_price is not None:
-        holding.last_price = order.last_price  # the newest; what was filled was filled before
+        holding.last_price = order.last_price
+    _fill_leader(state, holding, found, before, news)
     if known.ended is OrderStatus.REJECTED and (before is None or before.ended is not OrderStatus.REJECTED):
         _say_rejected(found, news)
     exposure.classify(holding, found)

@@ -139,7 +139,7 @@ def test_the_close_does_not_turn_it_back() -> None:
 
     play.waits(60)
 
-    assert (modified(play)[1:], resting.ticket.price) == (["LIMIT"] * 3, D("94.05"))
+    assert (modified(play)[1:], resting.ticket.price) == (["LIMIT"] * 3, D("97.80"))
 
 
 def test_it_stays_where_late_exits_are_off_and_that_is_said() -> None:

@@ -201,7 +201,7 @@ def test_a_resting_exit_of_a_plan_goes_to_market_once_the_leader_is_out() -> Non
 
     assert resting.ticket.order_type is OrderType.MARKET
     play.waits(60)
-    assert resting.ticket.price == Decimal("75.25")  # it rested, and was priced anew
+    assert resting.ticket.price == Decimal("94.05")  # it rested, and was priced anew
     play.fills()
     assert play.lots() == 0
 
