@@ -49,7 +49,7 @@ from copytrader.core.facts import (
     Unanswered,
     Verb,
 )
-from copytrader.core.model import SkipReason
+from copytrader.core.model import OrderType, SkipReason
 from copytrader.core.news import News, lot_of
 from copytrader.core.outcomes import block
 from copytrader.core.sightings import see
@@ -206,6 +206,7 @@ def _place(state: State, place: Place, at: datetime) -> None:
         holding.active[place.leader_order_id] = copy.leader  # one that was let go for a skip is looked at again
     elif place.role is Role.EXIT:
         piece.was_due = bool(share.due)
+        piece.instead_of_market = place.sweep and place.ticket.order_type is OrderType.LIMIT
         share.sweeps.append(piece)
         share.sweeps_made += 1
         share.swept_at = at

@@ -7,11 +7,13 @@ from decimal import Decimal
 
 from copytrader.core import copied_position
 from copytrader.core.facts import Ended, Filled, Level, Role, Skip
-from copytrader.core.model import LEADER, OrderStatus, RefusalClass, SkipReason, Validity, day_of
+from copytrader.core.model import LEADER, OrderStatus, OrderType, RefusalClass, SkipReason, Ticket, Validity, day_of
 from copytrader.core.news import News
 from copytrader.core.state import Account, Slice, State
 
 LOST_TOKEN = frozenset({RefusalClass.TOKEN, RefusalClass.IP})
+_OF_THE_FORM = frozenset({RefusalClass.PRODUCT, RefusalClass.PRICE_BAND, RefusalClass.OTHER})
+"""What a market order may be refused for where a limit would be taken, or the other way round."""
 
 
 def fill_piece(state: State, account: Account, piece: Slice, at: datetime, news: News) -> None:
@@ -132,11 +134,19 @@ def note_refusal(state: State, account: Account, piece: Slice, refusal: RefusalC
         reason = SkipReason.TOKEN
     elif refusal is RefusalClass.MARGIN:
         reason = SkipReason.INSUFFICIENT_MARGIN
+    note_form(state, piece, piece.asked, refusal)
     news.notes.append(Skip(name, piece.leader_order_id, reason, message, piece.correlation_id, refusal))
     level = Level.CRITICAL if piece.role is Role.EXIT else Level.WARNING
     what = "exit" if piece.role is Role.EXIT else "entry"
     why = message or "it does not say why"
     news.alert(level, f"{name}: {what} refused by the broker: {why}", name, f"refused-{refusal}")
+
+
+def note_form(state: State, piece: Slice, refused: Ticket, refusal: RefusalClass) -> None:
+    """Remember whether the last exit not taken was a market order: the next sweep is none then."""
+    if piece.role is Role.EXIT and refusal in _OF_THE_FORM:
+        share = state.share(state.holding(piece.key), piece.follower)
+        share.no_market = refused.order_type is OrderType.MARKET
 
 
 def refuse_modification(piece: Slice, message: str, news: News) -> None:

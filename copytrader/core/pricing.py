@@ -82,6 +82,8 @@ def _as_repriced(piece: Slice, wanted: Ticket) -> Ticket:
 
 def times_repriced(piece: Slice) -> int | None:
     """How often it was priced anew since it was asked for at market; None when it never was."""
+    if piece.instead_of_market:
+        return len(piece.asked_before)
     forms = [terms.ticket.order_type for terms in (*piece.asked_before, piece.terms)]
     return forms[::-1].index(OrderType.MARKET) if OrderType.MARKET in forms else None
 
@@ -102,6 +104,16 @@ def repriced(scene: Scene, piece: Slice, wanted: Ticket, attempts: int) -> Ticke
     elif anew == piece.asked:
         _say_it_rests(scene, piece, "there is no lower price")
     return anew
+
+
+def crossing(scene: Scene, wanted: Ticket) -> Ticket:
+    """A limit that crosses the market in place of a market order; without a last price, the market order itself."""
+    last = scene.holding.last_price
+    if last is None:
+        return wanted
+    assert scene.instrument is not None
+    price = sizing.chasing_limit(last, wanted.side, 1, scene.instrument.tick_size)
+    return replace(wanted, order_type=OrderType.LIMIT, price=price)
 
 
 def _beyond(piece: Slice, last: Decimal) -> Decimal:

@@ -70,7 +70,8 @@ class Slice:
     `copy` is None for a sweep: an exit that follows from the leader's position, not from one of its orders.
     `unknown`: nobody has told whether the order exists.  `maybe`: terms that it may have instead of those
     asked for last, because a modification was not answered; `late`: terms of one that had not arrived when
-    the broker was asked, and still may.
+    the broker was asked, and still may.  `instead_of_market`: a limit that crosses the market, where a market
+    order was not taken.
     """
 
     follower: str
@@ -100,6 +101,7 @@ class Slice:
     refused_modify: Ticket | None = None
     accepted_at: datetime | None = None
     was_due: bool = False
+    instead_of_market: bool = False
     not_found: int = 0
     follows: tuple[Ticket, Ticket] | None = None  # transient
     retry_at: datetime | None = None  # transient
@@ -315,6 +317,7 @@ class Share:
     person itself traded the other way while something was held from copying, `by_hand` what of the copied
     position it has closed so.  `overtaken` is what exits have sold (or bought back) of entries whose fills were
     not known yet, signed like `copied`: a book that is read a moment after (`overtaken_at`) tells whether they filled.
+    `no_market`: the last exit that the broker did not take was a market order.
     `alerted` is what was said last of each matter.
     `carried` is what of it was there when the day began and was not exited since, until a reading has shown all of
     that; `gone_at` is when one did not.
@@ -339,6 +342,7 @@ class Share:
     sweeps_made: int = 0
     sweeps_failed: int = 0
     sweeps_void: int = 0
+    no_market: bool = False
     swept_at: datetime | None = None
     covers: Units = 0
     excess_since: datetime | None = None  # transient

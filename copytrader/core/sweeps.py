@@ -17,7 +17,7 @@ from copytrader.core.copied_position import side_of
 from copytrader.core.facts import Cancel, Command, Level, Modify, Place, Role
 from copytrader.core.model import ZERO, LateExits, OrderType, Product, Side, Ticket, Validity
 from copytrader.core.names import correlation_id
-from copytrader.core.pricing import repriced, times_repriced
+from copytrader.core.pricing import crossing, repriced, times_repriced
 from copytrader.core.scene import (
     RETRY_PAUSES,
     Scene,
@@ -106,6 +106,8 @@ def plan_sweep(scene: Scene, planned: list[Want]) -> list[Want]:
         ticket = Ticket(
             scene.holding.key.security, side, scene.holding.key.product, OrderType.MARKET, Validity.DAY, part
         )
+        if share.no_market:
+            ticket = crossing(scene, ticket)
         why = f"the leader's position justifies {share.due} of the copied {share.copied}"
         place = Place(scene.name, order_id, name, ticket, Role.EXIT, generation, sweep=True, why=why)
         wants.append(Want(Rank.EXIT, place))
@@ -236,7 +238,8 @@ def _chase(scene: Scene, piece: Slice) -> Want | None:
     held = copied_position.held(scene.holding, scene.share, -piece.asked.side.sign)
     if sum(each.remaining for each in scene.share.sweeps if each.asked.side is piece.asked.side) > held:
         return want_cancel(scene, piece, f"only {held} is left to close")
-    if piece.first_asked.order_type is not OrderType.MARKET and not _has_got_out_since(scene, piece):
+    is_of_a_plan = piece.first_asked.order_type is not OrderType.MARKET and not piece.instead_of_market
+    if is_of_a_plan and not _has_got_out_since(scene, piece):
         return None
     rules = rules_of(scene.state)
     wanted = replace(piece.asked, order_type=OrderType.MARKET, price=ZERO)

@@ -1117,4 +1117,46 @@ MUTATIONS = (
         "    said = order.known.is_filled and copy.skip is not None and not copy.slices\n",
         "    said = False\n",
     ),
+    Mutation(
+        "where no market order is taken, a sweep is a limit that crosses the market",
+        "sweeps.py",
+        "        if share.no_market:\n",
+        "        if False:\n",
+    ),
+    Mutation(
+        "a refused entry says nothing of the form of exits",
+        "outcomes.py",
+        "    if piece.role is Role.EXIT and refusal in _OF_THE_FORM:\n",
+        "    if refusal in _OF_THE_FORM:\n",
+    ),
+    Mutation(
+        "a refusal of another kind says nothing of the form of exits",
+        "outcomes.py",
+        "    if piece.role is Role.EXIT and refusal in _OF_THE_FORM:\n",
+        "    if piece.role is Role.EXIT:\n",
+    ),
+    Mutation(
+        "a refused limit is followed by a market order",
+        "outcomes.py",
+        "        share.no_market = refused.order_type is OrderType.MARKET\n",
+        "        share.no_market = True\n",
+    ),
+    Mutation(
+        "an exit that could not be made a market order is not placed as one",
+        "answers.py",
+        "        if answer.refusal is RefusalClass.PRODUCT:  #",
+        "        if False:  #",
+    ),
+    Mutation(
+        "a limit in place of a market order is priced anew while it rests",
+        "sweeps.py",
+        "piece.first_asked.order_type is not OrderType.MARKET and not piece.instead_of_market\n",
+        "piece.first_asked.order_type is not OrderType.MARKET\n",
+    ),
+    Mutation(
+        "a limit in place of a market order never becomes one",
+        "pricing.py",
+        "    if piece.instead_of_market:\n",
+        "    if False:\n",
+    ),
 )
