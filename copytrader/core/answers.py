@@ -25,6 +25,7 @@ _CANCEL_SETTLES = timedelta(seconds=3)
 _UNREACHED, _UNREACHED_FOR = 3, timedelta(seconds=15)
 _PAUSES = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0)
 _STUCK_AFTER = 3
+_TOO_MANY = "too many requests (429); does another program use the account?"
 _VERBS = {Verb.MODIFY: "changed", Verb.CANCEL: "cancelled"}
 
 
@@ -93,27 +94,30 @@ def _note_reach(
 ) -> None:
     """Count what never left in a row; say when that lasts, louder for an exit, and when it is over."""
     name = account.follower.name
-    if isinstance(answer, NotSent):
+    if isinstance(answer, NotSent | Throttled):
         account.unreached += 1
         account.unreached_since = account.unreached_since or answer.at
         if account.unreached >= _UNREACHED or answer.at - account.unreached_since >= _UNREACHED_FOR:
-            _say_unreached(account, piece, answer.detail, news)
+            _say_unreached(account, piece, answer, news)
     elif not isinstance(answer, Unanswered):
         if account.unreached_said is not None:
             level = Level.WARNING if account.unreached_said is Level.CRITICAL else Level.INFO
-            news.alert(level, f"{name} can be reached again", name, f"reached-{name}")
+            news.alert(level, f"{name} can be reached again, and takes what is sent", name, f"reached-{name}")
         account.unreached, account.unreached_since, account.unreached_said = 0, None, None
 
 
-def _say_unreached(account: Account, piece: Slice, detail: str, news: News) -> None:
+def _say_unreached(account: Account, piece: Slice, answer: NotSent | Throttled, news: News) -> None:
     name, said = account.follower.name, account.unreached_said
+    exits, what, why = "its exits do not leave", f"{name} cannot be reached", answer.detail
+    if isinstance(answer, Throttled):
+        exits, what, why = "its exits are not taken", f"{name}: Dhan takes no orders", answer.detail or _TOO_MANY
     if piece.role is Role.EXIT and said is not Level.CRITICAL:
         account.unreached_said = Level.CRITICAL
-        text = f"{name} cannot be reached: its exits do not leave, and go on being tried: {detail}"
+        text = f"{what}: {exits}, and go on being tried: {why}"
         news.alert(Level.CRITICAL, text, name, f"unreached-exits-{name}")
     elif said is None:
         account.unreached_said = Level.WARNING
-        news.alert(Level.WARNING, f"{name} cannot be reached: {detail}", name, f"unreached-{name}")
+        news.alert(Level.WARNING, f"{what}: {why}", name, f"unreached-{name}")
 
 
 def _doubt(

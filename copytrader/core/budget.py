@@ -86,6 +86,12 @@ class Budget:
         foreign = self.foreign if self.foreign_until is not None and at < self.foreign_until else 0
         return PER_SECOND - foreign - second, PER_MINUTE - minute, PER_HOUR - hour, PER_DAY - today
 
+    def exhausted(self, at: datetime) -> str:
+        """The longest window in which no call at all is left: "day", "hour", "minute"; "" where there is none."""
+        _, minute, hour, day = self.left(at)
+        left = {"day": day, "hour": hour, "minute": minute}
+        return next((window for window, calls in left.items() if calls <= 0), "")
+
     def _forget(self, at: datetime) -> None:
         for window, length in zip(self.windows, _LENGTHS, strict=True):
             while window and window[0] <= at - length:

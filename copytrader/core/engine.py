@@ -26,12 +26,12 @@ from __future__ import annotations
 
 from copytrader.core import exposure, fixing
 from copytrader.core.budget import Rank
-from copytrader.core.facts import Decision, Event, Place, Role, Ticked
+from copytrader.core.facts import Decision, Event, Level, Place, Role, Ticked
 from copytrader.core.fold import evolve, recall
 from copytrader.core.gap import close_all, close_gap, follow, is_over, total_of
 from copytrader.core.judging import judge
 from copytrader.core.model import SkipReason
-from copytrader.core.news import News
+from copytrader.core.news import SAY_AGAIN, News
 from copytrader.core.scene import Scene, Step, Want, age_of, rules_of, want_cancel
 from copytrader.core.state import Account, Copy, Holding, Key, LeaderOrder, State, copy_of
 from copytrader.core.sweeps import plan_closed, plan_strays, plan_sweep, surplus_of
@@ -163,4 +163,16 @@ def _emit(scene: Scene, want: Want) -> None:
             detail = f"no room within {most} s; calls left in the second/minute/hour/day: {left}"
             scene.desk.skip(copy, SkipReason.RATE_BUDGET, detail)
             return
+    if want.rank <= Rank.EXIT:
+        _say_exhausted(scene)
     scene.wake(budget.retry_at(scene.at))
+
+
+def _say_exhausted(scene: Scene) -> None:
+    """Alert that exits wait because no call is left for the minute or longer, and again while that lasts."""
+    account, window = scene.account, scene.account.budget.exhausted(scene.at)
+    if not window or (account.exhausted_said is not None and scene.at < account.exhausted_said + SAY_AGAIN):
+        return
+    account.exhausted_said = scene.at
+    text = f"{scene.name}: exits and cancels wait: no call is left of the {window} in Dhan's limits"
+    scene.desk.alert(Level.CRITICAL, f"{text}; close by hand what cannot wait", scene.name, f"calls-{scene.name}")

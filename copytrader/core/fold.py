@@ -50,12 +50,11 @@ from copytrader.core.facts import (
     Verb,
 )
 from copytrader.core.model import OrderType, SkipReason
-from copytrader.core.news import News, lot_of
+from copytrader.core.news import SAY_AGAIN, News, lot_of
 from copytrader.core.outcomes import block
 from copytrader.core.sightings import see
 from copytrader.core.state import Copy, Key, LeaderOrder, Slice, State, copy_of
 
-_SAY_AGAIN = timedelta(minutes=15)
 _ENTRY_MEMORY = timedelta(minutes=2)
 SAID = frozenset({Filled, Ended, Alert})
 """Decisions that say what is known already: they change nothing."""
@@ -140,7 +139,7 @@ def _change(state: State, fact: Fact, at: datetime, news: News) -> None:
 def _say_unread(state: State, account: str, detail: str, at: datetime, news: News) -> None:
     """Alert that a frame could not be read; once in a while, for what sends one may send thousands."""
     said = state.unread_said.get(account)
-    if said is None or at >= said + _SAY_AGAIN:
+    if said is None or at >= said + SAY_AGAIN:
         state.unread_said[account] = at
         text = f"{account}: a frame of its stream cannot be read ({detail}): the order book is read in its place"
         news.alert(Level.WARNING, text, account, f"frame-{account}")

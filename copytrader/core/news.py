@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import timedelta
 
 from copytrader.core.facts import Alert, Decision, Level
 from copytrader.core.state import Holding, Key, State
+
+SAY_AGAIN = timedelta(minutes=15)
+"""After so long what still lasts is said once more."""
 
 
 class News:

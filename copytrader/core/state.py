@@ -403,7 +403,8 @@ class Holding:
 class Account:
     """One follower as far as it is not about an instrument.
 
-    `unreached` commands in a row never left for the broker; `unreached_said` is how loudly that was said.
+    `unreached` commands in a row never left for the broker, or were refused as too many; `unreached_said` is how
+    loudly that was said, `exhausted_said` when it was said last that exits wait for our own count of calls.
     `read_at` is when a reading of its order book ended last.  `foreign` are orders seen without a name of ours,
     and when first.
     """
@@ -430,6 +431,7 @@ class Account:
     unreached: int = 0
     unreached_since: datetime | None = None
     unreached_said: Level | None = None
+    exhausted_said: datetime | None = None  # transient
 
 
 @dataclass(slots=True)

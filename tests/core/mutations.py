@@ -838,7 +838,7 @@ MUTATIONS = (
     Mutation(
         "it is said that nothing leaves",
         "answers.py",
-        "            _say_unreached(account, piece, answer.detail, news)\n",
+        "            _say_unreached(account, piece, answer, news)\n",
         "            pass\n",
     ),
     Mutation(
@@ -1158,5 +1158,23 @@ MUTATIONS = (
         "pricing.py",
         "    if piece.instead_of_market:\n",
         "    if False:\n",
+    ),
+    Mutation(
+        "exits that the broker refuses as too many are said",
+        "answers.py",
+        "    if isinstance(answer, NotSent | Throttled):\n        account.unreached",
+        "    if isinstance(answer, NotSent):\n        account.unreached",
+    ),
+    Mutation(
+        "exits that wait for our own count of calls are said",
+        "engine.py",
+        "    if want.rank <= Rank.EXIT:\n",
+        "    if False:\n",
+    ),
+    Mutation(
+        "that exits wait is said again only after a while",
+        "engine.py",
+        "    account.exhausted_said = scene.at\n",
+        "",
     ),
 )

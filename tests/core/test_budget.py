@@ -8,7 +8,7 @@ from random import Random
 import pytest
 
 from copytrader.core.budget import Budget, Rank
-from copytrader.core.facts import Cancel, Place, Throttled, Verb
+from copytrader.core.facts import Cancel, Level, Place, Throttled, Verb
 from tests.core.play import START, Play, follower, instrument, ticket
 
 
@@ -87,6 +87,28 @@ def test_a_throttled_account_pauses_and_leaves_room_for_others() -> None:
 
     assert len(play.of()) == 1
     assert play.state.accounts["asha"].budget.left(play.now)[0] < 9
+
+
+@pytest.mark.parametrize(("calls", "minutes", "window"), [(250, 0.9, "minute"), (1000, 50, "hour")])
+def test_an_exit_that_waits_for_our_own_count_is_said_once_and_goes_when_a_call_is_free(
+    calls: int, minutes: float, window: str
+) -> None:
+    play = Play(followers=(follower(ratio="1"),))
+    play.trades("IN", 2)
+    budget = play.state.accounts["asha"].budget
+    for _ in range(calls):
+        budget.count(play.now)
+    play.waits(3)
+    play.trades("OUT", -2, fills=False)
+    play.waits(10)
+    assert [(each.level, f"of the {window}" in each.text) for each in play.alerts()] == [(Level.CRITICAL, True)]
+    assert len(play.of()) == 1
+
+    play.waits(minutes * 60 + 600)
+    play.fills()
+    assert play.lots() == 0
+    said = [each for each in play.alerts() if "of the " in each.text]
+    assert len(said) == (1 if window == "minute" else 5)
 
 
 def test_the_slices_that_wait_for_the_budget_are_sent_though_the_others_and_the_leader_s_order_are_over() -> None:

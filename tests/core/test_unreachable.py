@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 
 from copytrader.core.budget import Budget
-from copytrader.core.facts import Cancel, Command, Event, Level, Modify, NotSent, Place, Started, Verb
+from copytrader.core.facts import Cancel, Command, Event, Level, Modify, NotSent, Place, Started, Throttled, Verb
 from copytrader.core.model import Desk, OrderStatus, OrderType, Side
 from tests.core.play import START, D, Play, ticket
 
@@ -68,6 +68,43 @@ def test_an_exit_that_does_not_leave_is_critical_once_and_the_end_of_it_is_said(
     play.answer = None
     play.waits(61)
     assert levels(play) == [Level.CRITICAL, Level.WARNING]
+
+
+@pytest.mark.parametrize("verb", [Place, Modify])
+def test_an_exit_that_is_refused_as_one_too_many_is_critical_once_and_the_end_of_it_is_said(verb: type) -> None:
+    """Another program has used up the account's limits: nothing shows it but the answers."""
+    play = Play()
+    play.trades("L1", 4)
+    stop = ticket(Side.SELL, 300, "90", order_type=OrderType.STOP_LOSS, trigger_price=D(91))
+    if verb is Modify:
+        play.places("L2", stop)
+
+    def answer(command: Command) -> Event:
+        return Throttled(play.now, command.account, command.correlation_id, _VERBS[type(command)])
+
+    play.answer = answer
+    play.places("L2", stop) if verb is Place else play.modifies("L2", trigger_price=D(95), price=D(94))
+    play.waits(10)
+    assert levels(play) == [Level.CRITICAL]
+    assert "asha: Dhan takes no orders: its exits are not taken" in play.alerts()[0].text
+
+    play.waits(600)
+    play.answer = None
+    play.waits(61)
+    assert [level for level in levels(play) if level is not Level.INFO] == [Level.CRITICAL, Level.WARNING]
+    assert play.of()[-1].ticket.trigger_price == (D(91) if verb is Place else D(95))
+
+
+def test_one_answer_of_too_many_is_nothing_to_speak_of() -> None:
+    play = Play()
+    play.trades("L1", 4)
+    play.answer = lambda command: Throttled(play.now, command.account, command.correlation_id, Verb.PLACE)
+    play.trades("L2", -4, fills=False)
+    play.answer = None
+    play.waits(5)
+    play.fills()
+
+    assert (play.lots(), levels(play)) == (0, [])
 
 
 def test_entries_that_do_not_leave_are_a_warning_and_an_exit_after_them_is_critical() -> None:
