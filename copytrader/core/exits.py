@@ -71,10 +71,7 @@ def _closed_then(order: LeaderOrder, copy: Copy, held: int, lot_size: int) -> in
     """
     held = max(min(held, copy.held), 0)
     part = nearest_lots(held * (1 - order.kept), lot_size) if order.kept else held
-    if copy.slices:
-        at = copy.slices[0].placed_at
-        part = max(part, sum(piece.asked.quantity - piece.opens for piece in copy.slices if piece.placed_at == at))
-    return min(part, held)
+    return min(max(part, copy.to_try_again), held)
 
 
 def _asked_to_close(copy: Copy) -> int:

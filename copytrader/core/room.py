@@ -73,21 +73,26 @@ def _entries(holding: Holding, order: LeaderOrder, follower: str) -> list[Copy]:
 
 
 def lagging(holding: Holding, share: Share, sign: int, lot_size: int, since: datetime | None = None) -> int:
-    """What the leader has got out of and the follower's working exits have not yet, in units.
+    """What the leader has got out of and the follower's exits have not yet, in units.
 
-    An exit that opens beside is waited for only where the leader's has filled after `since`.
+    They work, or never reached the broker and are tried again.  An exit that opens beside is waited for only where
+    the leader's has filled after `since`.
     """
     total = sum(piece.remaining for piece in share.sweeps if piece.asked.side.sign != sign)
     for order in holding.active.values():
         copy, known = order.copies.get(share.follower), order.known
-        if copy is None or known.ticket.side.sign == sign or not copy.is_open or known.is_dead:
+        if copy is None or known.ticket.side.sign == sign or known.is_dead:
+            continue
+        closes = copy.may_close if copy.is_open else copy.to_try_again
+        if not closes:
             continue
         if known.is_filled:
             is_late = since is not None and order.filled_at is not None and order.filled_at <= since
-            total += 0 if is_late and copy.may_open else copy.may_close
+            total += 0 if is_late and copy.may_open else closes
         elif order.reduced:
-            gone = copy.total * order.reduced // known.ticket.quantity // lot_size * lot_size
-            total += min(max(gone - copy.filled, 0), copy.may_close)
+            asked = copy.total if copy.is_open else closes
+            gone = asked * order.reduced // known.ticket.quantity // lot_size * lot_size
+            total += min(max(gone - copy.filled, 0), closes)
     return total
 
 

@@ -230,6 +230,14 @@ class Copy:
         return False
 
     @property
+    def to_try_again(self) -> int:
+        """What of an exit never reached the broker and is asked for again: as much as the first time."""
+        if not self.slices or self.was_sent or self.closed is not None:
+            return 0
+        first = self.slices[0].placed_at
+        return sum(piece.asked.quantity - piece.opens for piece in self.slices if piece.placed_at == first)
+
+    @property
     def total(self) -> int:
         """What it comes to if all that is open fills."""
         return sum(max(piece.asked.quantity, piece.filled) if piece.is_open else piece.filled for piece in self.slices)

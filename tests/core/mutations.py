@@ -255,8 +255,8 @@ MUTATIONS = (
     Mutation(
         "an exit that opens beside is not waited for without end",
         "room.py",
-        "0 if is_late and copy.may_open else copy.may_close",
-        "copy.may_close",
+        "0 if is_late and copy.may_open else closes",
+        "closes",
     ),
     Mutation(
         "an exit that may not go to market is cancelled for one that may",
@@ -1054,8 +1054,8 @@ MUTATIONS = (
     Mutation(
         "an exit that never left is as large when it goes again",
         "exits.py",
-        "    if copy.slices:\n        at = copy",
-        "    if not held and copy.slices:\n        at = copy",
+        "    return min(max(part, copy.to_try_again), held)\n",
+        "    return min(part, held)\n",
     ),
     Mutation(
         "what a sweep has closed no exit closes again",
@@ -1176,5 +1176,17 @@ MUTATIONS = (
         "engine.py",
         "    account.exhausted_said = scene.at\n",
         "",
+    ),
+    Mutation(
+        "what an exit will try again to close no sweep closes",
+        "room.py",
+        "        closes = copy.may_close if copy.is_open else copy.to_try_again\n",
+        "        closes = copy.may_close\n",
+    ),
+    Mutation(
+        "what a part of an exit that is tried again is to close no sweep closes",
+        "room.py",
+        "            asked = copy.total if copy.is_open else closes\n",
+        "            asked = copy.total\n",
     ),
 )

@@ -9,7 +9,7 @@ import pytest
 from copytrader.core.budget import Budget
 from copytrader.core.facts import Cancel, Command, Event, Level, Modify, NotSent, Place, Started, Throttled, Verb
 from copytrader.core.model import Desk, OrderStatus, OrderType, Side
-from tests.core.play import START, D, Play, ticket
+from tests.core.play import START, D, Play, follower, ticket
 
 _VERBS = {Place: Verb.PLACE, Modify: Verb.MODIFY, Cancel: Verb.CANCEL}
 
@@ -162,8 +162,12 @@ def test_an_exit_that_could_not_leave_had_something_to_exit() -> None:
     play.trades("L2", -4, fills=False)
     play.waits(60)
 
-    assert {each.reason for each in play.skips()} == {"RATE_BUDGET"}
-    assert "never reached the broker" in play.skips()[0].detail
+    assert (play.skips(), levels(play)) == ([], [Level.CRITICAL])
+
+    play.answer = None
+    play.waits(61)
+    play.fills()
+    assert play.lots() == 0
 
 
 def test_what_never_left_does_not_count_against_the_rate_limits() -> None:
@@ -185,3 +189,56 @@ def test_a_call_that_did_not_leave_is_taken_off_again(seconds: int) -> None:
 
     assert budget.left(later)[3] == (6999 if seconds < 90_000 else before[3])
     assert budget.left(later)[2] == (999 if seconds < 3605 else 1000)
+
+
+@pytest.mark.parametrize("failures", range(1, 10))
+@pytest.mark.parametrize("kind", [NotSent, Throttled])
+@pytest.mark.parametrize(("out", "left"), [(1, 3), (3, 1), (4, 0)])
+@pytest.mark.parametrize("order_type", [OrderType.MARKET, OrderType.LIMIT])
+def test_an_exit_that_is_tried_again_and_again_is_made_once(
+    order_type: OrderType, out: int, left: int, kind: type[NotSent | Throttled], failures: int
+) -> None:
+    """While it waits for its next try, nothing else may close the same."""
+    play = Play(followers=(follower(ratio="1"),))
+    play.trades("IN", 4)
+    tries = 0
+
+    def answer(command: Command) -> Event | None:
+        nonlocal tries
+        tries += 1
+        if tries > failures:
+            return None
+        return kind(play.now, command.account, command.correlation_id, _VERBS[type(command)], "no")
+
+    play.answer = answer
+    play.places("OUT", ticket(Side.SELL, out * 75, order_type=order_type))
+    play.leader_fills("OUT")
+    for _ in range(500):
+        play.waits(0.4)
+        play.fills()
+
+    assert (play.lots(), len(play.of())) == (left, 2)
+
+
+@pytest.mark.parametrize("failures", range(1, 10))
+def test_an_exit_that_the_leader_fills_in_parts_is_made_once_however_often_it_is_tried(failures: int) -> None:
+    play = Play(followers=(follower(ratio="1"),))
+    play.trades("IN", 8)
+    tries = 0
+
+    def answer(command: Command) -> Event | None:
+        nonlocal tries
+        tries += 1
+        if tries > failures:
+            return None
+        return Throttled(play.now, command.account, command.correlation_id, _VERBS[type(command)])
+
+    play.answer = answer
+    play.places("OUT", ticket(Side.SELL, 300, "99"))
+    play.leader_fills("OUT", 75)
+    play.waits(7)
+    play.leader_fills("OUT")
+    play.waits(120)
+    play.fills()
+
+    assert (play.lots(), len(play.of())) == (4, 2)
