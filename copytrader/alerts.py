@@ -216,7 +216,12 @@ def by_apprise(url: SecretStr) -> Send | None:
         warnings.simplefilter("ignore", DeprecationWarning)
         import apprise
 
-        asset = apprise.AppriseAsset(app_id=TITLE, app_desc=TITLE, storage_mode=apprise.PersistentStoreMode.MEMORY)
+        asset = apprise.AppriseAsset(
+            app_id=TITLE,
+            app_desc=TITLE,
+            storage_mode=apprise.PersistentStoreMode.MEMORY,
+            http_redirects=False,  # what is told is for this address and no other
+        )
         target = apprise.Apprise(asset=asset)
         if not target.add(url.get_secret_value()):
             return None

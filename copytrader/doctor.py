@@ -79,9 +79,9 @@ async def examine(path: Path | None = None) -> list[Check]:
     config, found = _configuration(path)
     if config is None:
         return [*found, _disk(Path.cwd()), await asyncio.to_thread(_calendar, None)]
-    holder = _holder(config)
-    asked = [_account(config, name, is_followed=holder is not None) for name in (LEADER, *config.enabled)]
-    local, accounts = await asyncio.gather(asyncio.to_thread(_local, config, holder), asyncio.gather(*asked))
+    lock, is_followed = _lock(config)
+    asked = [_account(config, name, is_followed=is_followed) for name in (LEADER, *config.enabled)]
+    local, accounts = await asyncio.gather(asyncio.to_thread(_local, config, lock), asyncio.gather(*asked))
     return [*found, *local, *(check for each in accounts for check in each.checks), *_together(config, accounts)]
 
 
@@ -103,8 +103,8 @@ def _configuration(path: Path | None) -> tuple[Config | None, list[Check]]:
     return config, [ok("configuration", f"{config.path}: {config.leader.client_id} is copied to {followers}{where}")]
 
 
-def _local(config: Config, holder: str | None) -> list[Check]:
-    checks = [_permissions(config), _lock(holder), *_journal(config), _instruments(config)]
+def _local(config: Config, lock: Check) -> list[Check]:
+    checks = [_permissions(config), lock, *_journal(config), _instruments(config)]
     calendar_ = _calendar(config.calendar) if config.copy_rules.market_hours == "enforce" else _NO_HOURS
     return [*checks, *_log(config.log), _disk(config.journal.parent), calendar_, *_alerts(config)]
 
@@ -122,26 +122,23 @@ def _permissions(config: Config) -> Check:
     return make("permissions", f"others can read {', '.join(map(str, open_))}", remedy)
 
 
-def _holder(config: Config) -> str | None:
-    """Say who works with this journal or for one of these followers; None where nobody does."""
+def _lock(config: Config) -> tuple[Check, bool]:
+    """Look whether `follow` could take its locks; tell too whether somebody works with the journal or the followers."""
+    free = ok("lock", "nobody copies with this journal or for these followers")
     if not config.journal.parent.is_dir():
-        return None
+        return free, False
     ids = [section.client_id for section in config.enabled.values()]
     try:
         with hold(config.journal, ids, tokens.state_dir(), "doctor"):
-            return None
+            return free, False
     except LockHeld as held:
-        return f"{held.what} is in use by {held.holder}"
+        detail = f"{held.what} is in use by {held.holder}"
+        if "`copytrader follow`" in detail:
+            return ok("lock", detail), True
+        return warn("lock", detail, "wait for it to end, or stop it: `follow` will not start beside it"), True
     except LockError as error:
-        return str(error)
-
-
-def _lock(holder: str | None) -> Check:
-    if holder is None:
-        return ok("lock", "nobody copies with this journal or for these followers")
-    if "`copytrader follow`" in holder:
-        return ok("lock", holder)
-    return warn("lock", holder, "wait for it to end, or stop it: `follow` will not start beside it")
+        detail, _, remedy = str(error).rpartition("; ")
+        return fail("lock", detail, f"{remedy}: `follow` does not start without it"), False
 
 
 def _journal(config: Config) -> Iterator[Check]:

@@ -175,13 +175,15 @@ def test_an_unknown_address_is_said_without_being_shown() -> None:
 
 
 @contextmanager
-def server(status: int = 200) -> Iterator[tuple[str, list[dict[str, str]]]]:
+def server(status: int = 200, location: str = "") -> Iterator[tuple[str, list[dict[str, str]]]]:
     got: list[dict[str, str]] = []
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             got.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
             self.send_response(status)
+            if location:
+                self.send_header("Location", location)
             self.end_headers()
 
         def log_message(self, *_: object) -> None:
@@ -201,6 +203,15 @@ def test_an_alert_arrives() -> None:
         telling.close()
 
     assert [(each["title"], each["message"]) for each in got] == [("copytrader", "10:30 WARNING: *asha*: <b>2 & 3</b>")]
+
+
+def test_an_alert_is_not_taken_elsewhere_by_its_address() -> None:
+    with server() as (url, elsewhere), server(307, url.replace("json", "http")) as (moved, got):
+        send = alerts.by_apprise(SecretStr(moved))
+        assert send is not None
+        assert not send("x")
+
+    assert (len(got), elsewhere) == (1, [])
 
 
 def test_a_refusing_server_shows_nothing_of_the_address(capfd: pytest.CaptureFixture[str]) -> None:

@@ -231,6 +231,21 @@ def test_a_broker_that_does_not_answer_costs_bounded_time(tmp_path: Path, monkey
     asyncio.run(test())
 
 
+def test_a_lock_that_cannot_be_taken_is_no_copier_that_runs(tmp_path: Path) -> None:
+    """As on a disk that may only be read: `follow` will not start, and nobody listens."""
+
+    async def test() -> None:
+        async with Stage(tmp_path) as stage:
+            (stage.folder / "copytrader.db.lock").mkdir()
+            checks = await examined(stage)
+            assert checks["lock"].status is Status.FAIL
+            assert "copytrader.db.lock cannot be locked: Is a directory" in checks["lock"].detail
+            assert "you may write to" in checks["lock"].remedy
+            assert "not tried" not in checks["order updates of asha"].detail
+
+    asyncio.run(test())
+
+
 def test_a_running_follow_is_named_and_its_streams_are_left_alone(tmp_path: Path) -> None:
     async def test() -> None:
         async with Stage(tmp_path) as stage:
