@@ -239,7 +239,8 @@ async def _fix_alone(config: Config, looker: Looker, request: Request, say: Say)
             return agreed
         for word in agreed.words:
             copier.handle(word)
-        await own.until(lambda: _is_over(copier.state, agreed.words), request.wait)
+        async with _until_interrupted(say):
+            await own.until(lambda: _is_over(copier.state, agreed.words), request.wait)
         done = tuple(_results(copier.state, agreed.words))
         return await _looked_again(looker, request, done, copier.state)
 
@@ -257,9 +258,19 @@ async def _fix_by_follow(config: Config, looker: Looker, request: Request, say: 
     heard = [errand.leave_word(config, word) for word in agreed.words]
     if not await errand.until(lambda: all(onlooker.heard(word) for word in heard), HEARD_WITHIN):
         raise Failure("the running follow did not hear the plan; it is void in a minute", code=ExitCode.UNKNOWN_OUTCOME)
-    await errand.until(lambda: _is_over(onlooker.look(), agreed.words), request.wait, every=0.2)
+    async with _until_interrupted(say):
+        await errand.until(lambda: _is_over(onlooker.look(), agreed.words), request.wait, every=0.2)
     done = tuple(_results(onlooker.look(), agreed.words))
     return await _looked_again(looker, request, done, None)
+
+
+@asynccontextmanager
+async def _until_interrupted(say: Say) -> AsyncIterator[None]:
+    """Let Ctrl-C end the waiting for what was sent, and nothing else: what became of it is still told."""
+    try:
+        yield
+    except asyncio.CancelledError:
+        say("interrupted: what was sent is not waited for any more, and is not cancelled")
 
 
 @dataclass(frozen=True, slots=True)
@@ -298,7 +309,8 @@ def _refuse_strays(report: Report) -> None:
 async def _looked_again(looker: Looker, request: Request, done: tuple[Done, ...], state: State | None) -> Report:
     """The picture after all is done; what was not, is worse than a drift."""
     report = await looker.look(request, state)
-    return Report(report.picture, report.plan, report.code, done)
+    is_unknown = any(each.outcome == fixing.UNKNOWN for each in done)
+    return Report(report.picture, report.plan, ExitCode.UNKNOWN_OUTCOME if is_unknown else report.code, done)
 
 
 def _is_over(state: State, words: Sequence[FixOrdered]) -> bool:

@@ -117,9 +117,15 @@ async def _watch(config: Config, request: Request, seconds: float, *, show_all: 
 
     from copytrader import reconcile, render
 
+    report: Report | None = None
     async with reconcile.looking(config, render.notice) as looker:
         while True:
-            report = await looker.look(request)
+            try:
+                report = await looker.look(request)
+            except asyncio.CancelledError:
+                if report is None:
+                    raise
+                return report.code
             if sys.stdout.isatty():
                 typer.echo("\x1b[H\x1b[2J", nl=False)
             render.line(f"{report.picture.at:%H:%M:%S}, again every {seconds:g} s; Ctrl-C ends it")

@@ -22,6 +22,8 @@ from copytrader.core.state import Account, Fix, Holding, Key, Share, Slice, Stat
 
 PREFIX = "fix-"
 """What stands in a fact for the leader order of a ticket that follows from a plan."""
+UNKNOWN = "outcome unknown"
+"""What became of an order of which no answer has come."""
 STALE_AFTER = timedelta(seconds=60)
 _ENTRIES_WAIT = timedelta(seconds=15)
 _LOOK_AGAIN = timedelta(seconds=0.25)
@@ -259,7 +261,7 @@ def outcome(state: State, account: Account, fix: Fix) -> str:
     if piece is None:
         return fix.reason or "not sent"
     if piece.is_open:
-        return "outcome unknown" if piece.unknown else "still working"
+        return UNKNOWN if piece.unknown or not piece.order_id else "still working"
     return fix.reason or str(piece.ended or "").lower()
 
 

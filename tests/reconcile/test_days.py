@@ -392,6 +392,37 @@ def test_watch_shows_the_picture_again_and_again_and_ctrl_c_ends_it_with_the_las
     played(scene, tmp_path)
 
 
+def test_ctrl_c_while_watch_reads_ends_it_with_the_last_code_too(tmp_path: Path) -> None:
+    async def scene(stage: Stage) -> None:
+        trades(stage, 150)
+        program = await stage.runs("reconcile", "--watch", "1")
+        await stage.until(lambda: "not in sync: 1 drift" in program.out, seconds=60)
+        before = len(stage.exchange.ledger)
+        stage.exchange.script(Fault(FaultKind.HANG, method="GET", path="/orders", count=None))
+        await stage.until(lambda: len(stage.exchange.ledger) > before, seconds=10)
+        await asyncio.sleep(0.5)
+        program.process.send_signal(signal.SIGINT)
+        assert await program.ends() == 3
+
+    played(scene, tmp_path)
+
+
+def test_ctrl_c_while_a_plan_is_carried_out_still_tells_what_became_of_it(tmp_path: Path) -> None:
+    """The placing hangs: nobody knows yet whether the order is there."""
+
+    async def scene(stage: Stage) -> None:
+        trades(stage, 150)
+        stage.exchange.script(Fault(FaultKind.LATE, seconds=90, method="POST", path="/orders", count=None))
+        program = await stage.runs("reconcile", "--fix", "--yes")
+        await stage.until(lambda: any(row.method == "POST" for row in stage.exchange.ledger), seconds=60)
+        program.process.send_signal(signal.SIGINT)
+        assert await program.ends() == 5
+        assert any("interrupted: what was sent is not waited for any more" in line for line in program.err)
+        assert any("0 of 75 filled, outcome unknown" in line for line in program.out)
+
+    played(scene, tmp_path)
+
+
 def test_csv_has_the_same_rows(tmp_path: Path) -> None:
     async def scene(stage: Stage) -> None:
         trades(stage, 150)
