@@ -12,7 +12,6 @@ from copytrader.core.outcomes import (
     block,
     close_piece,
     end_piece,
-    note_form,
     note_refusal,
     refuse_modification,
     take_back,
@@ -192,8 +191,6 @@ def _refuse(state: State, account: Account, piece: Slice, answer: Refused, news:
         return
     attempted = piece.terms
     if _is_final(piece, answer):
-        if answer.refusal is RefusalClass.PRODUCT:  # else it may be the change that is not taken, not its form
-            note_form(state, piece, attempted.ticket, answer.refusal)
         refuse_modification(piece, answer.message, news)
         piece.tries = 0
     else:

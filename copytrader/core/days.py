@@ -107,6 +107,7 @@ def turn_day(state: State, at: datetime, news: News) -> None:
             _forget_position(holding)
         for share in holding.shares.values():
             share.carried, share.gone_at = abs(share.left), None
+            share.sweeps_failed, share.sweeps_void, share.no_market = 0, 0, False
     state.holdings = {key: each for key, each in state.holdings.items() if not _is_idle(each)}
     state.orders = {key: each for key, each in state.orders.items() if key in staying}
     state.slices = {key: each for key, each in state.slices.items() if each.is_open}
@@ -189,7 +190,7 @@ def halt(state: State, account: str | None, flatten: bool, news: News) -> None:
             if share is None:
                 continue
             share.flatten = share.flatten or flatten
-            share.sweeps_failed, share.sweeps_void = 0, 0
+            share.sweeps_failed, share.sweeps_void, share.no_market = 0, 0, False
             for order in holding.active.values():
                 copy = order.copies.get(name)
                 if copy is not None and copy.is_open and not _gets_out_now(order):

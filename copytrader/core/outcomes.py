@@ -7,13 +7,13 @@ from decimal import Decimal
 
 from copytrader.core import copied_position
 from copytrader.core.facts import Ended, Filled, Level, Role, Skip
-from copytrader.core.model import LEADER, OrderStatus, OrderType, RefusalClass, SkipReason, Ticket, Validity, day_of
+from copytrader.core.model import LEADER, OrderStatus, OrderType, RefusalClass, SkipReason, Validity, day_of
 from copytrader.core.news import News
-from copytrader.core.state import Account, Slice, State
+from copytrader.core.state import Account, Share, Slice, State
 
 LOST_TOKEN = frozenset({RefusalClass.TOKEN, RefusalClass.IP})
 _OF_THE_FORM = frozenset({RefusalClass.PRODUCT, RefusalClass.PRICE_BAND, RefusalClass.OTHER})
-"""What a market order may be refused for where a limit would be taken, or the other way round."""
+"""What a market order may be refused for where a limit would be taken."""
 
 
 def fill_piece(state: State, account: Account, piece: Slice, at: datetime, news: News) -> None:
@@ -35,6 +35,8 @@ def fill_piece(state: State, account: Account, piece: Slice, at: datetime, news:
         instrument = state.instruments.get(piece.key.security)
         _count_realized(account, realized * ((instrument.multiplier if instrument else None) or 1), at, news)
     share.sweeps_void = 0
+    if piece.role is Role.EXIT and piece.asked.order_type is OrderType.MARKET:
+        share.no_market = False
     if share.copied == 0 or was_flat:
         share.sweeps_failed = 0
     leader = state.orders.get(piece.leader_order_id)
@@ -123,7 +125,13 @@ def close_piece(state: State, account: Account, piece: Slice, ended: OrderStatus
         if piece.void:
             share.sweeps_void += 1
         elif ended is not OrderStatus.TRADED and not piece.cancelling:
-            share.sweeps_failed += 1
+            _count_failed(share, piece)
+
+
+def _count_failed(share: Share, piece: Slice) -> None:
+    """Count an attempt that failed, once for all the slices of it."""
+    if piece.placed_at != share.sweep_failed_at:
+        share.sweeps_failed, share.sweep_failed_at = share.sweeps_failed + 1, piece.placed_at
 
 
 def note_refusal(state: State, account: Account, piece: Slice, refusal: RefusalClass, message: str, news: News) -> None:
@@ -134,7 +142,7 @@ def note_refusal(state: State, account: Account, piece: Slice, refusal: RefusalC
         reason = SkipReason.TOKEN
     elif refusal is RefusalClass.MARGIN:
         reason = SkipReason.INSUFFICIENT_MARGIN
-    note_form(state, piece, piece.asked, refusal)
+    _note_form(state, piece, refusal)
     news.notes.append(Skip(name, piece.leader_order_id, reason, message, piece.correlation_id, refusal))
     level = Level.CRITICAL if piece.role is Role.EXIT else Level.WARNING
     what = "exit" if piece.role is Role.EXIT else "entry"
@@ -142,11 +150,11 @@ def note_refusal(state: State, account: Account, piece: Slice, refusal: RefusalC
     news.alert(level, f"{name}: {what} refused by the broker: {why}", name, f"refused-{refusal}")
 
 
-def note_form(state: State, piece: Slice, refused: Ticket, refusal: RefusalClass) -> None:
-    """Remember whether the last exit not taken was a market order: the next sweep is none then."""
-    if piece.role is Role.EXIT and refusal in _OF_THE_FORM:
+def _note_form(state: State, piece: Slice, refusal: RefusalClass) -> None:
+    """Remember whether the last exit not taken was a market order, refused for what a limit may not be refused for."""
+    if piece.role is Role.EXIT:
         share = state.share(state.holding(piece.key), piece.follower)
-        share.no_market = refused.order_type is OrderType.MARKET
+        share.no_market = piece.asked.order_type is OrderType.MARKET and refusal in _OF_THE_FORM
 
 
 def refuse_modification(piece: Slice, message: str, news: News) -> None:

@@ -211,6 +211,8 @@ def _revive(state: State, account: Account, piece: Slice, news: News) -> None:
     _reopen(state, account, piece)
     if piece.copy is not None:
         piece.copy.closed = SkipReason.ABSENT
+    else:
+        piece.cancelling = True
     news.alert(
         Level.CRITICAL,
         f"{account.follower.name}: order {piece.order_id}, given up as never arrived, has turned up; cancelling it",

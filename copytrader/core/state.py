@@ -325,7 +325,8 @@ class Share:
     person itself traded the other way while something was held from copying, `by_hand` what of the copied
     position it has closed so.  `overtaken` is what exits have sold (or bought back) of entries whose fills were
     not known yet, signed like `copied`: a book that is read a moment after (`overtaken_at`) tells whether they filled.
-    `no_market`: the last exit that the broker did not take was a market order.
+    `no_market`: the last exit that the broker did not take was a market order, and none has filled since;
+    `sweep_failed_at` is when the last sweep that failed was placed.
     `alerted` is what was said last of each matter.
     `carried` is what of it was there when the day began and was not exited since, until a reading has shown all of
     that; `gone_at` is when one did not.
@@ -350,6 +351,7 @@ class Share:
     sweeps_made: int = 0
     sweeps_failed: int = 0
     sweeps_void: int = 0
+    sweep_failed_at: datetime | None = None
     no_market: bool = False
     swept_at: datetime | None = None
     covers: Units = 0

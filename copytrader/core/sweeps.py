@@ -32,7 +32,7 @@ from copytrader.core.scene import (
 from copytrader.core.state import Slice
 
 _SWEEP_WAIT = timedelta(seconds=1)
-_SWEEP_PAUSES = (timedelta(seconds=1), timedelta(seconds=5), timedelta(seconds=60))
+_SWEEP_PAUSES = (timedelta(0), timedelta(seconds=1), timedelta(seconds=60))
 _PROOF_AT_MOST = timedelta(seconds=10)
 _CLOSED_PAUSE = timedelta(seconds=60)
 _FIRST_SWEEP = 1000
@@ -205,7 +205,7 @@ def _sweep_is_due(scene: Scene) -> bool:
 def _sweep_may_follow(scene: Scene) -> bool:
     """After a sweep that failed, or never reached the broker, the next one waits a while."""
     share = scene.share
-    pause = _SWEEP_PAUSES[share.sweeps_failed] if share.sweeps_failed else timedelta(0)
+    pause = _SWEEP_PAUSES[share.sweeps_failed]
     if share.sweeps_void:
         pause = max(pause, timedelta(seconds=RETRY_PAUSES[min(share.sweeps_void, len(RETRY_PAUSES)) - 1]))
     if share.swept_at is None or scene.at >= share.swept_at + pause:
@@ -223,8 +223,10 @@ def _matter(scene: Scene) -> str:
 
 
 def _has_got_out_since(scene: Scene, piece: Slice) -> bool:
-    """Whether the leader was in when a resting exit of a plan was placed, and is not any more."""
-    if rules_of(scene.state).late_exits is LateExits.SKIP and not scene.share.flatten:
+    """Whether the leader was in when a resting exit of a plan was placed and is no more, or all is to be closed."""
+    if scene.share.flatten:
+        return True
+    if rules_of(scene.state).late_exits is LateExits.SKIP:
         return False
     return piece.was_due and not copied_position.due_in(scene.share, -piece.asked.side.sign)
 
@@ -250,7 +252,11 @@ def _chase(scene: Scene, piece: Slice) -> Want | None:
             scene.wake(since + wait)
             return None
         wanted = repriced(scene, piece, wanted, rules.reprice_attempts)
-    if (wanted == piece.asked and not piece.is_doubtful) or wanted == piece.refused_modify or not is_due(scene, piece):
+    if wanted == piece.refused_modify:
+        if wanted.order_type is not OrderType.MARKET:
+            return None
+        return want_cancel(scene, piece, "it rests, and to make it a market order was refused")
+    if (wanted == piece.asked and not piece.is_doubtful) or not is_due(scene, piece):
         return None
     why = "it still rests"
     return Want(Rank.EXIT, Modify(scene.name, piece.leader_order_id, piece.correlation_id, piece.order_id, wanted, why))
