@@ -32,7 +32,7 @@ from copytrader.core.scene import (
 from copytrader.core.state import Slice
 
 _SWEEP_WAIT = timedelta(seconds=1)
-_SWEEP_PAUSES = (timedelta(0), timedelta(seconds=1), timedelta(seconds=60))
+_SWEEP_PAUSES = (timedelta(0), timedelta(seconds=5), timedelta(seconds=60))
 _PROOF_AT_MOST = timedelta(seconds=10)
 _CLOSED_PAUSE = timedelta(seconds=60)
 _FIRST_SWEEP = 1000

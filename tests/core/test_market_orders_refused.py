@@ -105,7 +105,7 @@ def test_a_resting_exit_that_may_not_go_to_market_is_placed_anew_as_such_a_limit
     play = holds()
     play.places("OUT", ticket(Side.SELL, price="104"))
     play.leader_fills("OUT")
-    play.waits(10)
+    play.waits(15)
 
     assert [each.is_open for each in play.of()[1:]] == [False, True]
     assert play.of()[-1].ticket.order_type is OrderType.LIMIT
@@ -207,7 +207,7 @@ def test_the_operator_s_word_begins_with_a_market_order() -> None:
 def test_slices_that_are_refused_together_are_one_try(slices: int) -> None:
     play = holds(2 * slices, row=instrument(freeze_quantity=151))
     play.feed(Halted(play.now, flatten=True))
-    play.waits(2)
+    play.waits(7)
     play.fills()
 
     assert play.lots() == 0
