@@ -8,8 +8,8 @@ send: by `follow` where it runs, by a short session of our own where it does not
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager, closing
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import date
 
@@ -239,7 +239,7 @@ async def _fix_alone(config: Config, looker: Looker, request: Request, say: Say)
             return agreed
         for word in agreed.words:
             copier.handle(word)
-        async with _until_interrupted(say):
+        with _until_interrupted(say):
             await own.until(lambda: _is_over(copier.state, agreed.words), request.wait)
         done = tuple(_results(copier.state, agreed.words))
         return await _looked_again(looker, request, done, copier.state)
@@ -258,14 +258,14 @@ async def _fix_by_follow(config: Config, looker: Looker, request: Request, say: 
     heard = [errand.leave_word(config, word) for word in agreed.words]
     if not await errand.until(lambda: all(onlooker.heard(word) for word in heard), HEARD_WITHIN):
         raise Failure("the running follow did not hear the plan; it is void in a minute", code=ExitCode.UNKNOWN_OUTCOME)
-    async with _until_interrupted(say):
+    with _until_interrupted(say):
         await errand.until(lambda: _is_over(onlooker.look(), agreed.words), request.wait, every=0.2)
     done = tuple(_results(onlooker.look(), agreed.words))
     return await _looked_again(looker, request, done, None)
 
 
-@asynccontextmanager
-async def _until_interrupted(say: Say) -> AsyncIterator[None]:
+@contextmanager
+def _until_interrupted(say: Say) -> Iterator[None]:
     """Let Ctrl-C end the waiting for what was sent, and nothing else: what became of it is still told."""
     try:
         yield

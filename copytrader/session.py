@@ -257,7 +257,7 @@ def _signals(stop: asyncio.Event) -> Iterator[None]:
     loop = asyncio.get_running_loop()
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     # Handlers belong to the main thread: in another one, and on a loop without any, whoever started us stops us.
-    unable = (NotImplementedError, RuntimeError, ValueError)
+    unable = (NotImplementedError, RuntimeError)
     for number in numbers:
         with contextlib.suppress(*unable):
             loop.add_signal_handler(number, stop.set)

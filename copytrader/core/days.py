@@ -210,8 +210,8 @@ def resume(state: State, account: str | None, news: News) -> None:
             each.halted, each.blocked = False, None
             for key, holding in state.holdings.items():
                 if name in holding.shares:
-                    holding.shares[name].flatten = False
-                    holding.shares[name].sweeps_failed, holding.shares[name].sweeps_void = 0, 0
+                    share = holding.shares[name]
+                    share.sweeps_failed, share.sweeps_void, share.no_market, share.flatten = 0, 0, False, False
                 for order in holding.active.values():
                     copy = order.copies.get(name)
                     if copy is not None and order.only_exits and copy.closed is SkipReason.HALTED:

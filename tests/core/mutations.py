@@ -1225,4 +1225,10 @@ MUTATIONS = (
         "    else:\n        piece.cancelling = True\n    news.alert(",
         "    news.alert(",
     ),
+    Mutation(
+        "resume begins with a market order",
+        "days.py",
+        "share.no_market, share.flatten = 0, 0, False, False\n",
+        "share.flatten = 0, 0, False\n",
+    ),
 )

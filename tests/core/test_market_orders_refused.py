@@ -21,6 +21,7 @@ from copytrader.core.facts import (
     OrderSeen,
     Place,
     Refused,
+    Resumed,
     Source,
     Unanswered,
     Verb,
@@ -191,16 +192,29 @@ def test_a_market_order_that_fills_shows_that_they_are_taken() -> None:
     assert swept(play) is OrderType.MARKET
 
 
-def test_the_operator_s_word_begins_with_a_market_order() -> None:
-    """What was refused may be hours ago, and the last price as old."""
+def limited() -> Play:
+    """A broker that refused a market order a while ago; what it was to close went at a limit."""
     play = holds(4)
     play.trades("OUT", -1, fills=False)
     play.waits(3)
     play.fills()
     play.answer = None
+    return play
+
+
+def test_the_operator_s_word_begins_with_a_market_order() -> None:
+    """What was refused may be hours ago, and the last price as old."""
+    play = limited()
     play.feed(Halted(play.now, flatten=True))
 
     assert play.of()[-1].ticket.order_type is OrderType.MARKET
+
+
+def test_resume_begins_with_a_market_order_too() -> None:
+    play = limited()
+    play.feed(Resumed(play.now))
+
+    assert swept(play) is OrderType.MARKET
 
 
 @pytest.mark.parametrize("slices", [1, 2, 3, 5])

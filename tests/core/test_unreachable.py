@@ -22,6 +22,18 @@ def cut_off(play: Play) -> None:
     play.answer = answer
 
 
+def fails(play: Play, kind: type[NotSent | Throttled], times: int) -> None:
+    """Let so many commands come to nothing, and then all arrive."""
+    left = iter(range(times))
+
+    def answer(command: Command) -> Event | None:
+        if next(left, None) is None:
+            return None
+        return kind(play.now, command.account, command.correlation_id, _VERBS[type(command)], "no")
+
+    play.answer = answer
+
+
 def levels(play: Play) -> list[Level]:
     return [each.level for each in play.alerts()]
 
@@ -201,16 +213,7 @@ def test_an_exit_that_is_tried_again_and_again_is_made_once(
     """While it waits for its next try, nothing else may close the same."""
     play = Play(followers=(follower(ratio="1"),))
     play.trades("IN", 4)
-    tries = 0
-
-    def answer(command: Command) -> Event | None:
-        nonlocal tries
-        tries += 1
-        if tries > failures:
-            return None
-        return kind(play.now, command.account, command.correlation_id, _VERBS[type(command)], "no")
-
-    play.answer = answer
+    fails(play, kind, failures)
     play.places("OUT", ticket(Side.SELL, out * 75, order_type=order_type))
     play.leader_fills("OUT")
     for _ in range(500):
@@ -224,16 +227,7 @@ def test_an_exit_that_is_tried_again_and_again_is_made_once(
 def test_an_exit_that_the_leader_fills_in_parts_is_made_once_however_often_it_is_tried(failures: int) -> None:
     play = Play(followers=(follower(ratio="1"),))
     play.trades("IN", 8)
-    tries = 0
-
-    def answer(command: Command) -> Event | None:
-        nonlocal tries
-        tries += 1
-        if tries > failures:
-            return None
-        return Throttled(play.now, command.account, command.correlation_id, _VERBS[type(command)])
-
-    play.answer = answer
+    fails(play, Throttled, failures)
     play.places("OUT", ticket(Side.SELL, 300, "99"))
     play.leader_fills("OUT", 75)
     play.waits(7)
