@@ -34,6 +34,7 @@ MOST_MODIFICATIONS = 24
 """Dhan takes 25 modifications of an order; the 25th is never needed."""
 _MOST_FAILED_PLACINGS = 6
 _MOST_ABSENT_EXITS = 3
+_SOON = timedelta(milliseconds=1)
 _WAIT = timedelta(seconds=5)
 """So long after it was first seen, an order may wait for others before it is given a reason why it has no copy."""
 
@@ -388,6 +389,7 @@ def _is_fresh(scene: Scene, order: LeaderOrder, copy: Copy) -> bool:
     most = rules_of(scene.state).max_age_seconds
     if (exposure.is_immediate(order) or order.known.is_done) and age_of(scene, order) > most:
         scene.desk.skip(copy, SkipReason.STALE, f"it could not be sent within {most} s")
+        scene.wake(scene.at + _SOON)  # what it was to close as well is a sweep's from now on
         return False
     return True
 

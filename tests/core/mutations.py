@@ -1226,6 +1226,12 @@ MUTATIONS = (
         "    news.alert(",
     ),
     Mutation(
+        "what an order through zero was to close is swept once it is too late to send it",
+        "gap.py",
+        "        scene.wake(scene.at + _SOON)  # what it",
+        "        # what it",
+    ),
+    Mutation(
         "resume begins with a market order",
         "days.py",
         "share.no_market, share.flatten = 0, 0, False, False\n",

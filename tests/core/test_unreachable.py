@@ -9,7 +9,7 @@ import pytest
 from copytrader.core.budget import Budget
 from copytrader.core.facts import Cancel, Command, Event, Level, Modify, NotSent, Place, Started, Throttled, Verb
 from copytrader.core.model import Desk, OrderStatus, OrderType, Side
-from tests.core.play import START, D, Play, follower, ticket
+from tests.core.play import START, D, Play, follower, instrument, ticket
 
 _VERBS = {Place: Verb.PLACE, Modify: Verb.MODIFY, Cancel: Verb.CANCEL}
 
@@ -236,3 +236,23 @@ def test_an_exit_that_the_leader_fills_in_parts_is_made_once_however_often_it_is
     play.fills()
 
     assert (play.lots(), len(play.of())) == (4, 2)
+
+
+@pytest.mark.parametrize("failures", range(1, 10))
+@pytest.mark.parametrize("kind", [NotSent, Throttled])
+@pytest.mark.parametrize("freeze", [1801, 301])
+def test_what_an_order_through_zero_was_to_close_is_closed_however_often_it_is_tried(
+    freeze: int, kind: type[NotSent | Throttled], failures: int
+) -> None:
+    """What it opens may come too late; the exit may not."""
+    play = Play(followers=(follower(ratio="1"),), row=instrument(freeze_quantity=freeze))
+    play.trades("IN", 4)
+    play.waits(3)
+    play.fills()
+    fails(play, kind, failures)
+    play.trades("OUT", -8, fills=False)
+    for _ in range(500):
+        play.waits(0.4)
+        play.fills()
+
+    assert play.lots() in (0, -4)
