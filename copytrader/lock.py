@@ -80,6 +80,11 @@ def hold(journal_path: Path, follower_client_ids: Collection[str], state_dir: Pa
         yield
 
 
+def is_signed(journal_path: Path) -> bool:
+    """Tell whether a living process has signed as the one that writes a journal; nothing is locked by asking."""
+    return _is_alive(_read(Path(f"{os.path.realpath(journal_path)}.lock")))
+
+
 def _directory(state_dir: Path) -> Path:
     locks = Path(os.path.realpath(state_dir)) / "locks"
     try:

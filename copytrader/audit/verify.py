@@ -14,6 +14,7 @@ from datetime import date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 
+from copytrader import lock
 from copytrader.audit.report import exact, unknown_placements
 from copytrader.core.model import LEADER, PREFIX, ZERO, Order, OrderStatus
 from copytrader.dhan.bodies import Trade
@@ -22,7 +23,7 @@ from copytrader.journal.rows import day_bounds, timestamp
 from copytrader.journal.views import DRY_RUNS, on_paper
 
 IN_FLIGHT = timedelta(seconds=30)
-"""A command younger than this may still be answered."""
+"""While the journal is being written, what is younger than this may still be answered."""
 _A_PAISA = Decimal("0.01")
 
 
@@ -101,12 +102,25 @@ def _archived(journal: Journal, moved: Sequence[Archive]) -> Iterator[Finding]:
                 yield Finding("chain", f"{archive.file}: {found.what}", found.seq)
 
 
-def completeness(journal: Journal, now: datetime) -> list[Finding]:
-    """Check that each leader order has a copy or a reason for each follower, and that nothing is left unknown."""
-    return [*_undecided(journal, now), *_unanswered(journal, now), *_unknown(journal, now), *_left_open(journal, now)]
+def completeness(journal: Journal, until: datetime) -> list[Finding]:
+    """Check that each leader order has a copy or a reason for each follower, and that nothing is left unknown.
+
+    What happened after `until` may still be under way.
+    """
+    return [
+        *_undecided(journal, until),
+        *_unanswered(journal, until),
+        *_unknown(journal, until),
+        *_left_open(journal, until),
+    ]
 
 
-def _undecided(journal: Journal, now: datetime) -> Iterator[Finding]:
+def settled_until(journal: Journal, now: datetime) -> datetime:
+    """Return the time up to which everything should be decided and answered: now, where nobody writes the journal."""
+    return now - IN_FLIGHT if journal.path is not None and lock.is_signed(journal.path) else now
+
+
+def _undecided(journal: Journal, until: datetime) -> Iterator[Finding]:
     """Yield each pair of a leader order and a follower for which there is neither an order nor a reason.
 
     An order that never came further than TRANSIT did not reach the exchange: nothing is due for it.  What a dry run
@@ -119,7 +133,7 @@ def _undecided(journal: Journal, now: datetime) -> Iterator[Finding]:
             "WHERE kind IN ('Place', 'Skip') AND leader_order_id IS NOT NULL"
         )[1]
     )
-    for order_id, first, last in _led(journal, timestamp(now - IN_FLIGHT)):
+    for order_id, first, last in _led(journal, timestamp(until)):
         due = {(name, run.paper) for run in runs if first < run.end and last > run.begin for name in run.names}
         undecided = {name for name, paper in due if not decided & {(order_id, name, paper), (order_id, name, 0)}}
         for follower in sorted(undecided):
@@ -169,21 +183,21 @@ def _led(journal: Journal, before: str) -> Iterator[tuple[str, int, int]]:
     yield from rows
 
 
-def _unanswered(journal: Journal, now: datetime) -> Iterator[Finding]:
+def _unanswered(journal: Journal, until: datetime) -> Iterator[Finding]:
     for row in journal.outbox():
-        if now - row.time > IN_FLIGHT:
+        if row.time < until:
             what = f"{row.kind.lower()} of {row.correlation_id} for {row.follower} has no recorded outcome"
             yield Finding("unknown", what, row.seq)
 
 
-def _unknown(journal: Journal, now: datetime) -> Iterator[Finding]:
+def _unknown(journal: Journal, until: datetime) -> Iterator[Finding]:
     followers = journal.query("SELECT DISTINCT follower FROM facts WHERE kind = 'Unanswered'")[1]
     for (follower,) in followers:
-        for correlation_id in unknown_placements(journal, follower, now - IN_FLIGHT):
+        for correlation_id in unknown_placements(journal, follower, until):
             yield Finding("unknown", f"{follower}: nobody knows whether the order {correlation_id} exists")
 
 
-def _left_open(journal: Journal, now: datetime) -> Iterator[Finding]:
+def _left_open(journal: Journal, until: datetime) -> Iterator[Finding]:
     """Yield copies that are open though the leader's order has been over for a while."""
     sql = """
         SELECT copies.seq, copies.follower, copies.order_id, orders.leader_order_id, lower(orders.status)
@@ -195,8 +209,7 @@ def _left_open(journal: Journal, now: datetime) -> Iterator[Finding]:
     day = _last_day(journal)
     if day is None:
         return
-    latest = timestamp(now - IN_FLIGHT)
-    for seq, follower, order_id, leader_order_id, status in journal.query(sql, [latest, day, day])[1]:
+    for seq, follower, order_id, leader_order_id, status in journal.query(sql, [timestamp(until), day, day])[1]:
         what = f"{follower}: order {order_id} is open, though the leader's order {leader_order_id} is {status}"
         yield Finding("open", what, seq)
 

@@ -179,7 +179,7 @@ def verify(
     try:
         with Journal.open(path, read_only=True) as opened:
             findings = verifying.chain(opened, against or [])
-            findings += verifying.completeness(opened, now())
+            findings += verifying.completeness(opened, verifying.settled_until(opened, now()))
             findings += verifying.against_broker(opened, books, now().date())
             day = day_of(date, "--date") if date else last_day_of(opened)
             noted = verifying.anchor(opened, day) if anchor and day else None

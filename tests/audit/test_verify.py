@@ -7,12 +7,14 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from freezegun import freeze_time
 
 from copytrader.audit import verify
 from copytrader.core.facts import Accepted, BookRead, NotFound, OrderSeen, Place, Role, Skip, Source, Unanswered, Verb
 from copytrader.core.model import IST, LEADER, Order, OrderStatus, SkipReason
 from copytrader.dhan.bodies import Trade
 from copytrader.journal import Journal
+from copytrader.lock import hold
 from tests.audit.journals import CALL, NOON, D, Writer, audit, name, ticket
 
 LATER = NOON + timedelta(hours=1)
@@ -188,7 +190,21 @@ def test_a_dry_run_knows_what_was_decided_live(writer: Writer) -> None:
 def test_an_order_of_this_moment_may_still_be_decided_upon(writer: Writer) -> None:
     writer.led("7")
     with Journal.open(writer.close(), read_only=True) as journal:
-        assert verify.completeness(journal, NOON + timedelta(seconds=10)) == []
+        assert verify.completeness(journal, NOON) == []
+
+
+@freeze_time(NOON + timedelta(seconds=10))
+def test_what_is_young_is_still_under_way_only_while_somebody_writes_the_journal(
+    writer: Writer, tmp_path: Path
+) -> None:
+    writer.led("7")
+    path = writer.close()
+
+    with hold(path, [], tmp_path / "state", "follow"):
+        assert audit(path, "verify").exit_code == 0
+    done = audit(path, "verify")
+    assert done.exit_code == 3
+    assert "leader's order 7: asha has neither an order nor a reason" in done.stdout
 
 
 def place(writer: Writer, number: int = 1) -> int:
