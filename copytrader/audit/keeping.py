@@ -6,10 +6,11 @@ import csv
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from copytrader.audit import selection, verify, words
 from copytrader.audit.page import page
@@ -29,19 +30,30 @@ DAYS_THAT_STAY = 2
 
 
 def export(journal: Journal, target: Path, period: Period, made: datetime) -> list[Path]:
-    """Write a period as files that anything reads: the facts, each view as CSV, the page; nothing is overwritten."""
+    """Write a period as files that anything reads: the facts, each view as CSV, the page; nothing is overwritten.
+
+    When one cannot be written whole, none stays.
+    """
     _make_empty(target)
+    try:
+        return list(_files(journal, target, period, made))
+    except BaseException:
+        for file in target.iterdir():
+            file.unlink()
+        raise
+
+
+def _files(journal: Journal, target: Path, period: Period, made: datetime) -> Iterator[Path]:
     known = words.Instruments(journal)
     wanted = selection.Wanted(since=period.since, until=period.until)
-    written = [_write(target / "facts.jsonl", _as_json(selection.find(journal, wanted), known))]
+    yield _write(target / "facts.jsonl", _as_json(selection.find(journal, wanted), known))
     for view in EXPORTED:
         names, rows = _view(journal, view, period)
-        written.append(_write_csv(target / f"{view}.csv", names, rows))
+        yield _write_csv(target / f"{view}.csv", names, rows)
     last = (period.until - timedelta(microseconds=1)).date()
     digest = journal.digest(last)
     text = page(report(journal, period), str(journal.path), made, digest)
-    written.append(_write(target / "report.html", [text]))
-    return written
+    yield _write(target / "report.html", [text])
 
 
 def _make_empty(target: Path) -> None:
@@ -65,16 +77,26 @@ def _view(journal: Journal, view: str, period: Period) -> tuple[Sequence[str], S
     return journal.query(sql, [f"{period.since:%Y-%m-%d}", f"{last:%Y-%m-%d}"])
 
 
+@contextmanager
+def _new(path: Path) -> Iterator[TextIO]:
+    """Open a private file that must not be there yet."""
+    try:
+        descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        with os.fdopen(descriptor, "w", encoding="utf-8", errors="backslashreplace", newline="") as file:
+            yield file
+    except OSError as error:
+        remedy = "nothing of the export stays; make room, or name another directory"
+        raise Failure(f"{path} cannot be written: {error.strerror}; {remedy}") from error
+
+
 def _write(path: Path, parts: Iterable[str]) -> Path:
-    descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    with os.fdopen(descriptor, "w", encoding="utf-8", errors="backslashreplace", newline="") as file:
+    with _new(path) as file:
         file.writelines(parts)
     return path
 
 
 def _write_csv(path: Path, names: Sequence[str], rows: Iterable[Sequence[Any]]) -> Path:
-    descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    with os.fdopen(descriptor, "w", encoding="utf-8", errors="backslashreplace", newline="") as file:
+    with _new(path) as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(names)
         writer.writerows(csv_row(row) for row in rows)

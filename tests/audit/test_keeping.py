@@ -3,6 +3,8 @@ from __future__ import annotations
 import csv
 import json
 import sqlite3
+import subprocess
+import sys
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -64,6 +66,18 @@ def test_an_export_without_a_time_has_everything(tmp_path: Path) -> None:
 
     with Journal.open(path, read_only=True) as journal:
         assert len((tmp_path / "out/facts.jsonl").read_text().splitlines()) == journal.last_seq
+
+
+def test_an_export_that_finds_no_room_leaves_no_cut_file(tmp_path: Path) -> None:
+    path = days(tmp_path / "j.db", 12)
+    target = tmp_path / "out"
+    command = f"ulimit -f 40; exec {sys.executable} -m copytrader audit --journal {path} export {target}"
+
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
+
+    assert done.returncode == 1
+    assert str(target) in done.stderr and "Traceback" not in done.stderr
+    assert list(target.iterdir()) == []
 
 
 def test_an_export_overwrites_nothing(tmp_path: Path) -> None:
