@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import date, datetime
 
 from copytrader import narrate
-from copytrader.core.facts import Alert, Fact, Filled, Level, Place, Sized, Skip
+from copytrader.core.facts import Alert, Fact, Filled, Level, NotSent, Place, Refused, Sized, Skip, Throttled, Verb
 from copytrader.core.model import IST, LEADER
 from copytrader.core.state import State
 
@@ -17,7 +17,8 @@ from copytrader.core.state import State
 class Tally:
     """What happened on one day, as far as it is recorded; a fact of another day begins a new one.
 
-    `on_paper`: it counts a dry run.
+    `placed` are the orders that the broker did not refuse and that may have reached it.  `on_paper`: it counts a
+    dry run.
     """
 
     on_paper: bool = False
@@ -36,6 +37,8 @@ class Tally:
             case Place(account=account, leader_order_id=leader_order_id, correlation_id=correlation_id):
                 self.leader_orders.add(leader_order_id)
                 self.placed[account].add(correlation_id)
+            case Refused() | Throttled() | NotSent() if fact.verb is Verb.PLACE:
+                self.placed[fact.account].discard(fact.correlation_id)
             case Skip(account=account, leader_order_id=leader_order_id, reason=reason):
                 self.leader_orders.add(leader_order_id)
                 self.skipped[account][leader_order_id] = reason.value

@@ -3,13 +3,27 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from decimal import Decimal
 
-from copytrader.core.facts import Alert, Fact, Filled, Level, Place, Role, Sized, Skip
+from copytrader.core.facts import (
+    Alert,
+    Fact,
+    Filled,
+    Level,
+    NotSent,
+    Place,
+    Refused,
+    Role,
+    Sized,
+    Skip,
+    Throttled,
+    Verb,
+)
 from copytrader.core.model import (
     IST,
     Follower,
     Limits,
     OrderType,
     Product,
+    RefusalClass,
     Security,
     Side,
     Sizing,
@@ -62,6 +76,20 @@ def test_a_day_is_one_paragraph() -> None:
         "ravi: 1 copy, 0 with fills, 1 not copied (1 STALE). 2 alerts, 1 critical. "
         "Nothing is open and nothing is held from copying."
     )
+
+
+def test_a_try_that_the_broker_did_not_take_is_no_copy() -> None:
+    day = tally(
+        placed("asha", "1", "ct1-a"),
+        NotSent(AT, "asha", "ct1-a", Verb.PLACE),
+        placed("asha", "1", "ct1-b"),
+        Throttled(AT, "asha", "ct1-b", Verb.PLACE),
+        placed("asha", "1", "ct1-c"),
+        Refused(AT, "asha", "ct1-c", Verb.PLACE, RefusalClass.MARGIN, "DH-906", "RMS: no funds"),
+        placed("asha", "1", "ct1-d"),
+        Throttled(AT, "asha", "ct1-d", Verb.CANCEL),
+    )
+    assert "asha: 1 copy, 0 with fills" in day.paragraph(state("asha"))
 
 
 def test_a_skip_that_is_judged_anew_counts_once_with_its_last_reason() -> None:

@@ -11,11 +11,12 @@ from typing import Any
 import pytest
 
 from copytrader.cli.reconcile import question, show
-from copytrader.core.facts import Halted, Modify, Refused, Resumed, Verb
+from copytrader.core.facts import Halted, Modify, Refused, Resumed, Throttled, Verb
 from copytrader.core.model import (
     LEADER,
     Filter,
     Funds,
+    OrderStatus,
     OrderType,
     Position,
     Product,
@@ -86,6 +87,22 @@ def test_an_exit_of_a_plan_is_of_whole_lots_unless_everything_goes() -> None:
 
     assert row(play).drift_quantity == 225
     assert planned(play) == []
+
+
+@pytest.mark.parametrize("arrives", [True, False])
+def test_a_try_that_never_left_is_nothing_that_was_asked_for(arrives: bool) -> None:
+    play = Play()
+    play.trades("L1", 4)
+    play.answer = lambda command: Throttled(play.now, "asha", command.correlation_id, Verb.PLACE)
+    play.trades("L2", -4)
+    play.waits(6)
+    if arrives:
+        play.answer = None
+        play.waits(5)
+        play.dies(play.of()[-1], OrderStatus.EXPIRED)
+
+    told = "its copy ended with 0 of 150 filled" if arrives else "its copy did not reach the broker"
+    assert row(play).why == f"SELL 300 (order L2): {told}"
 
 
 @pytest.mark.parametrize("lots", [[1, 1, 1], [5, -2], [4, -1, -1], [3, 3, -5], [-4, 1], [2, -4, 3]])

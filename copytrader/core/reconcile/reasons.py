@@ -59,8 +59,10 @@ def _why_order(order: LeaderOrder, copy: Copy | None) -> str:
         return f"{named}: its copy is still open, {copy.filled} of {copy.total} filled"
     if copy.skip is not None and (known.filled_quantity or copy.slices):
         return f"{named}: {copy.skip.reason}: {copy.skip.detail}"
-    asked = sum(piece.asked.quantity for piece in copy.slices)
-    if copy.slices and copy.filled < asked:
+    if copy.slices and not copy.was_sent:
+        return f"{named}: its copy did not reach the broker"
+    asked = sum(piece.asked.quantity for piece in copy.slices if not piece.void)
+    if copy.filled < asked:
         return f"{named}: its copy ended with {copy.filled} of {asked} filled"
     return ""
 
