@@ -46,7 +46,10 @@ def attended(
             yield [day.at_the_close, partial(systemd.attend, copier.ready, status)]
         except BaseException as error:
             why = error.lines[0] if isinstance(error, Failure) else type(error).__name__
-            herald.say(f"{Level.CRITICAL}: follow has ended and copies nothing: {why}")
+            text = f"{Level.CRITICAL}: follow has ended and copies nothing: {why}"
+            herald.say(text)
+            write(text)
+            day.write_left(write)
             raise
         else:
             day.at_the_end(write, lambda text: herald.tell(Alert(Level.INFO, text), datetime.now(IST)))
@@ -84,6 +87,10 @@ class _Day:
             self._herald(f"follow was stopped. {text}")
         else:
             otherwise("follow was stopped")
+        self.write_left(write)
+
+    def write_left(self, write: Say) -> None:
+        state = self._copier.state
         for line in narrate.left_open(state):
             write(f"left: {line}")
         for line in narrate.left_on_paper(state):

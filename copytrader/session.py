@@ -20,15 +20,17 @@ from copytrader.account import Account, Broker, require_own
 from copytrader.beside import attended
 from copytrader.config import Config
 from copytrader.copier import Copier, Watcher
-from copytrader.core.facts import Cancel, Level, Modify, Place
+from copytrader.core.facts import Cancel, Fact, Level, Modify, Place
+from copytrader.core.fold import recall
 from copytrader.core.model import IST, LEADER, Calendar
+from copytrader.core.state import State
 from copytrader.dhan.broker import Broker as DhanBroker
 from copytrader.dhan.broker import BrokerError
 from copytrader.dhan.master import InstrumentStore, MasterError
 from copytrader.dhan.stream import OrderStream
 from copytrader.dhan.transport import HttpTransport
 from copytrader.failure import ExitCode, Failure
-from copytrader.journal import Journal
+from copytrader.journal import Journal, JournalError
 from copytrader.journal.views import DRY_RUNS
 from copytrader.lock import hold
 from copytrader.logfile import kept
@@ -175,6 +177,9 @@ async def run(
                         try:
                             beside = [*work, Renewal(config, tokens_of, copier, say).keep]
                             await copier.run(stop, beside if dry is None else [*beside, dry.work])
+                        except JournalError:
+                            copier.state = _recorded(journal) or copier.state  # the state is ahead of the journal
+                            raise
                         finally:
                             announcing.cancel()
 
@@ -223,7 +228,7 @@ def _copier(
     unanswered = [(row.seq, row.fact) for row in journal.outbox()]
     return Copier(
         journal=journal,
-        facts=[(row.fact, row.time) for row in journal.facts()],
+        facts=_facts(journal),
         desk=config.desk(market),
         accounts=accounts,
         instrument=store.get,
@@ -235,6 +240,18 @@ def _copier(
         adopt=options.adopt,
         unanswered=[(seq, fact) for seq, fact in unanswered if isinstance(fact, Place | Modify | Cancel)],
     )
+
+
+def _facts(journal: Journal) -> list[tuple[Fact, datetime]]:
+    return [(row.fact, row.time) for row in journal.facts()]
+
+
+def _recorded(journal: Journal) -> State | None:
+    """Return what the journal knows, None where it cannot be read either."""
+    try:
+        return recall(_facts(journal))
+    except JournalError:
+        return None
 
 
 async def _announce(config: Config, options: Options, copier: Copier, say: Callable[[str], None], missing: str) -> None:

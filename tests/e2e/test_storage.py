@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+import re
 import resource
 import shutil
 import sqlite3
@@ -32,7 +33,8 @@ def test_on_a_full_disk_nothing_is_sent_that_was_not_recorded(tmp_path: Path, ro
     """No file may grow beyond what the WAL has now, and a little."""
 
     async def scene() -> None:
-        async with Stage(tmp_path, ("1",), copy="poll_seconds = 1") as stage:
+        log = tmp_path / "copytrader.log"
+        async with Stage(tmp_path, ("1",), copy="poll_seconds = 1", env={"COPYTRADER_LOG": str(log)}) as stage:
             program = await stage.follows()
             for number in range(2):
                 place(stage, 90 - number)
@@ -50,6 +52,11 @@ def test_on_a_full_disk_nothing_is_sent_that_was_not_recorded(tmp_path: Path, ro
             assert "copytrader.db" in line
             assert not [line for line in program.err if "Traceback" in line]
             await stage.settles()
+            orders = {order.order_id for order in stage.orders()}
+            said = "\n".join(program.err).partition("stopped; nobody looks after these")[2]
+            assert len(re.findall("open: BUY", said)) == len(orders)
+            assert all(order in said for order in orders)
+            assert "follow has ended and copies nothing" in log.read_text()
             decided = {fact.correlation_id for fact in recorded(stage) if isinstance(fact, Place)}
             assert {order.correlation_id for order in stage.orders()} <= decided
             await stage.follows()
