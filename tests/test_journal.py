@@ -714,6 +714,16 @@ def test_a_reader_sees_what_the_writer_adds_meanwhile(path: Path) -> None:
         assert reader.verify() == []
 
 
+def test_a_journal_where_nothing_can_be_made_beside_it_is_read_alone(path: Path) -> None:
+    """As on a disk that may only be read."""
+    written(path)
+    Path(f"{path}-wal").symlink_to(path.parent / "no directory" / "wal")
+
+    with Journal.open(path, read_only=True) as reader:
+        assert reader.last_seq == 6
+        assert reader.verify() == []
+
+
 def test_a_slow_reader_keeps_no_checkpoint_waiting(path: Path) -> None:
     with Journal.open(path) as writer, Journal.open(path, read_only=True) as reader:
         writer.record_many([(tick(number), [], None) for number in range(2500)])

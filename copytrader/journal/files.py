@@ -37,6 +37,12 @@ def for_reading(path: Path) -> Path:
     return real
 
 
+def has_wal(real: Path) -> bool:
+    """Tell whether commits wait beside a journal that are not in its file yet."""
+    wal = Path(f"{real}-wal")
+    return wal.exists() and wal.stat().st_size > 0
+
+
 def for_backup(path: Path) -> Path:
     """Return the real path of a copy that is yet to be made."""
     real = Path(os.path.realpath(path))

@@ -232,9 +232,8 @@ class Journal:
     @classmethod
     def _reading(cls, path: Path) -> Self:
         real = files.for_reading(path)
-        connection = _connect(real, "ro")
+        connection = _for_reading(real)
         try:
-            schema.settle(connection)
             _refuse_foreign(connection, real)
             schema.show(connection)
             connection.execute("PRAGMA query_only = ON")
@@ -384,6 +383,25 @@ def _conflict(error: sqlite3.IntegrityError) -> str:
 def _connect(path: Path, mode: str) -> sqlite3.Connection:
     """Open an existing database; the file's name is quoted, so that no `?mode=` in it is obeyed."""
     return sqlite3.connect(f"{path.as_uri()}?mode={mode}", uri=True, isolation_level=None)
+
+
+def _for_reading(path: Path) -> sqlite3.Connection:
+    """Open a journal that is not written to here.
+
+    Beside a journal SQLite makes files even to read it.  Where it cannot, as on a disk that may only be read, and
+    a `-wal` holds nothing that is not in the file yet, the file alone is everything.
+    """
+    connection = _connect(path, "ro")
+    try:
+        schema.settle(connection)
+        schema.pragma(connection, "application_id")
+    except sqlite3.OperationalError as error:
+        connection.close()
+        if error.sqlite_errorname != "SQLITE_CANTOPEN" or files.has_wal(path):
+            raise
+        connection = sqlite3.connect(f"{path.as_uri()}?immutable=1", uri=True, isolation_level=None)
+        schema.settle(connection)
+    return connection
 
 
 def _refuse_foreign(connection: sqlite3.Connection, path: Path) -> None:
