@@ -226,7 +226,7 @@ def test_a_refusing_server_shows_nothing_of_the_address(capfd: pytest.CaptureFix
 
 def test_the_test_command_tells_which_address_took_it(write_config: WriteConfig) -> None:
     with server() as (url, got), server(403) as (refusing, _):
-        path = write_config(f'[alerts]\nurls = ["{url}", "{refusing}", "nonsense"]')
+        path = write_config(f'[alerts]\nurls = ["{url}", "{refusing}", "nonsense://x"]')
         done = CliRunner().invoke(app, ["alerts", "test", "--config", str(path)])
         as_json = CliRunner().invoke(app, ["alerts", "test", "--config", str(path), "--json"])
 
@@ -234,7 +234,7 @@ def test_the_test_command_tells_which_address_took_it(write_config: WriteConfig)
     assert done.stdout.splitlines() == [
         "alerts.urls number 1 (json): sent",
         "alerts.urls number 2 (json): not taken: check the address, and the network",
-        "alerts.urls number 3: no address that apprise knows",
+        "alerts.urls number 3 (nonsense): no address that apprise knows",
     ]
     assert "hush-hush" not in done.output + as_json.output
     assert [row["sent"] for row in json.loads(as_json.stdout)] == [True, False, False]

@@ -151,6 +151,31 @@ def test_a_token_that_cannot_be_sent_is_refused_and_not_shown(write_config: Writ
     assert "abc" not in line
 
 
+@pytest.mark.parametrize(
+    ("urls", "said"),
+    [
+        ('["ntfys://canary, json://canary"]', "alerts.urls.0 must be one address: write each as an entry of its own"),
+        ('["ntfys://canary json://canary"]', "alerts.urls.0 must be one address: write each as an entry of its own"),
+        ('["json://x", "canary"]', "alerts.urls.1 must be an address with its kind, such as tgram://token/chat"),
+    ],
+)
+def test_what_is_not_one_address_for_alerts_is_refused_and_not_shown(
+    write_config: WriteConfig, urls: str, said: str
+) -> None:
+    path = write_config(text=follower(f"limits.unlimited = true\n[alerts]\nurls = {urls}"))
+
+    [line] = mistakes(path)
+    assert line.startswith(said)
+    assert "canary" not in line
+
+
+def test_an_address_for_alerts_may_hold_commas_and_another_address(write_config: WriteConfig) -> None:
+    url = "mailtos://me:word@example.com?to=a@example.com,b@example.com&avatar=https://example.com/x"
+    path = write_config(text=follower(f'limits.unlimited = true\n[alerts]\nurls = ["{url}"]'))
+
+    assert [each.get_secret_value() for each in config.load(path, {}).alerts.urls] == [url]
+
+
 def follower(section: str) -> str:
     return f"""
         [leader]

@@ -25,6 +25,8 @@ PRODUCTS = (Product.CNC, Product.INTRADAY, Product.MARGIN, Product.MTF)
 PLAIN_NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]{1,2})?")
 """A number in text, as from the environment: Python itself takes `1_000` and the digits of other scripts, too."""
 LEAST_PAUSE = 0.05
+_NOTIFIER = re.compile(r"[a-z0-9+.-]+://", re.IGNORECASE)
+_SEVERAL = re.compile(r"[\s,;][a-z0-9+.-]+://", re.IGNORECASE)
 LEAST = Decimal("0.0001")
 NAME = re.compile(r"[a-z0-9_-]{1,32}")
 TOKEN = re.compile(r"[!-~]{1,4096}", re.ASCII)
@@ -155,6 +157,15 @@ def _proxy(value: SecretStr) -> SecretStr:
     return value
 
 
+def _notifier(value: SecretStr) -> SecretStr:
+    text = value.get_secret_value()
+    if not _NOTIFIER.match(text):
+        raise ValueError("must be an address with its kind, such as tgram://token/chat")
+    if _SEVERAL.search(text):
+        raise ValueError("must be one address: write each as an entry of its own")
+    return value
+
+
 def _address(value: str) -> str:
     if value:
         try:
@@ -273,7 +284,7 @@ class FollowerConfig(AccountConfig):
 
 
 class AlertsConfig(Section):
-    urls: Annotated[tuple[SecretStr, ...], Items] = ()
+    urls: Annotated[tuple[Annotated[SecretStr, AfterValidator(_notifier)], ...], Items] = ()
     level: Annotated[Level, BeforeValidator(_upper)] = Level.WARNING
 
 
