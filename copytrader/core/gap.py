@@ -11,7 +11,6 @@ from datetime import timedelta
 
 from copytrader.core import exits, exposure, limits, room, sizing
 from copytrader.core.budget import Rank
-from copytrader.core.copied_position import due_in
 from copytrader.core.facts import Level, Modify, Place, Role
 from copytrader.core.model import LateExits, OrderType, SkipReason, Ticket
 from copytrader.core.names import correlation_id
@@ -26,6 +25,7 @@ from copytrader.core.scene import (
     is_late,
     rules_of,
     say_once,
+    say_taken,
     want_cancel,
 )
 from copytrader.core.state import Copy, LeaderOrder, Slice
@@ -265,7 +265,8 @@ def _follows(piece: Slice, order: LeaderOrder) -> bool:
 
 def _adjust(scene: Scene, order: LeaderOrder, piece: Slice, quantity: int, opens: int) -> Want | None:
     if quantity <= piece.filled:
-        _say_taken(scene, order, piece)
+        if order.known.is_filled:
+            say_taken(scene, piece)
         return want_cancel(scene, piece, "nothing more is due")
     if piece.detached or piece.cancelling:
         return want_cancel(scene, piece, "again") if piece.cancelling else None
@@ -304,22 +305,6 @@ def _adjust(scene: Scene, order: LeaderOrder, piece: Slice, quantity: int, opens
         say_once(scene, Level.WARNING, f"order {piece.order_id} goes to market: {why}", f"left-{piece.correlation_id}")
     modify = Modify(scene.name, order.known.order_id, piece.correlation_id, piece.order_id, wanted, why, opens)
     return Want(rank, modify)
-
-
-def _say_taken(scene: Scene, order: LeaderOrder, piece: Slice) -> None:
-    """Say that an entry has closed what an exit, waiting for its price, was to close: less is held than is due."""
-    if piece.role is not Role.EXIT or not order.known.is_filled or piece.cancelling:
-        return
-    share, sign = scene.share, piece.asked.side.sign
-    coming = sum(each.may_open for each in share.open.values() if each.asked.side.sign == sign)
-    lacking = int(due_in(share, sign)) - max(share.copied * sign, 0) - coming
-    if lacking >= scene.lot:
-        symbol = scene.state.named(scene.holding.key.security)
-        text = (
-            f"{scene.name}: {symbol}: an entry has closed what the exit {piece.order_id} was to close: {lacking} fewer "
-            "are held than are due; `copytrader reconcile --fix` makes it good"
-        )
-        scene.desk.alert(Level.WARNING, text, scene.name, f"taken-{piece.correlation_id}")
 
 
 def _over_terms(scene: Scene, order: LeaderOrder, piece: Slice, wanted: Ticket) -> tuple[SkipReason, str] | None:

@@ -7,7 +7,8 @@ from datetime import datetime
 
 from copytrader.core import exposure, hours, room
 from copytrader.core.budget import Rank
-from copytrader.core.facts import Alert, Cancel, Command, Decision, Level, Skip, Verb
+from copytrader.core.copied_position import due_in
+from copytrader.core.facts import Alert, Cancel, Command, Decision, Level, Role, Skip, Verb
 from copytrader.core.fold import SAID, evolve
 from copytrader.core.model import CopyRules, Side, SkipReason, Ticket
 from copytrader.core.state import Account, Copy, Holding, LeaderOrder, Share, Slice, State
@@ -134,6 +135,22 @@ def say_once(scene: Scene, level: Level, text: str, key: str) -> None:
     if scene.share.alerted.get(key) != text:
         scene.share.alerted[key] = text
         scene.desk.alert(level, text, scene.name, key)
+
+
+def say_taken(scene: Scene, piece: Slice) -> None:
+    """Say that an entry has closed what an exit, waiting for its price, was to close: less is held than is due."""
+    if piece.role is not Role.EXIT or piece.cancelling:
+        return
+    share, sign = scene.share, piece.asked.side.sign
+    coming = sum(each.may_open for each in share.open.values() if each.asked.side.sign == sign)
+    lacking = int(due_in(share, sign)) - max(share.copied * sign, 0) - coming
+    if lacking >= scene.lot:
+        symbol = scene.state.named(scene.holding.key.security)
+        text = (
+            f"{scene.name}: {symbol}: an entry has closed what the exit {piece.order_id} was to close: {lacking} fewer "
+            "are held than are due; `copytrader reconcile --fix` makes it good"
+        )
+        scene.desk.alert(Level.WARNING, text, scene.name, f"taken-{piece.correlation_id}")
 
 
 def is_open_now(scene: Scene) -> bool:

@@ -27,6 +27,7 @@ from copytrader.core.scene import (
     is_unsettled,
     rules_of,
     say_once,
+    say_taken,
     want_cancel,
 )
 from copytrader.core.state import Slice
@@ -239,6 +240,7 @@ def _chase(scene: Scene, piece: Slice) -> Want | None:
         return None
     held = copied_position.held(scene.holding, scene.share, -piece.asked.side.sign)
     if sum(each.remaining for each in scene.share.sweeps if each.asked.side is piece.asked.side) > held:
+        say_taken(scene, piece)
         return want_cancel(scene, piece, f"only {held} is left to close")
     is_of_a_plan = piece.first_asked.order_type is not OrderType.MARKET and not piece.instead_of_market
     if is_of_a_plan and not _has_got_out_since(scene, piece):

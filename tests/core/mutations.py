@@ -1090,8 +1090,14 @@ MUTATIONS = (
     Mutation(
         "what an entry has closed in an exit's place is said",
         "gap.py",
-        "        _say_taken(scene, order, piece)\n",
-        "        pass\n",
+        "            say_taken(scene, piece)\n",
+        "            pass\n",
+    ),
+    Mutation(
+        "what an entry has closed in a sweep's place is said",
+        "sweeps.py",
+        "        say_taken(scene, piece)\n",
+        "",
     ),
     Mutation(
         "what no sweep will close is left to the exits",

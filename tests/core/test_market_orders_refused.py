@@ -89,6 +89,21 @@ def test_what_is_held_after_a_refused_exit_is_closed_by_a_limit_that_crosses_the
     assert (play.lots(), len(play.of())) == (0, 2)
 
 
+def test_it_is_said_when_an_entry_closes_what_such_a_limit_was_to_close() -> None:
+    play = holds()
+    play.trades("OUT", -2, fills=False)
+    play.waits(3)
+    play.places("IN2", ticket(Side.SELL, 150, "98"))
+    play.leader_fills("IN2")
+    sweep, entry = play.of()[1:]
+    play.fills_follower(entry, 150)
+    play.drain()
+
+    assert play.lots() == 0
+    assert not sweep.is_open
+    assert [each.text for each in play.alerts() if "150 fewer are held than are due" in each.text] != []
+
+
 def test_it_is_priced_anew_while_it_rests_and_never_asked_for_at_market() -> None:
     play = holds()
     play.trades("OUT", -2, fills=False)
