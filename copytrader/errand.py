@@ -16,10 +16,11 @@ from pathlib import Path
 from copytrader import __version__, session
 from copytrader.config import Config
 from copytrader.copier import Copier
+from copytrader.core.copies import Key
 from copytrader.core.engine import evolve
 from copytrader.core.facts import Cancel, Event, Halted, Modify, Place, Resumed, Skip, Started
 from copytrader.core.model import LEADER, Calendar
-from copytrader.core.state import Key, State
+from copytrader.core.state import State
 from copytrader.dhan.master import InstrumentStore
 from copytrader.failure import ExitCode, Failure
 from copytrader.journal import Journal

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from copytrader import errand, narrate, session
 from copytrader.config import Config
 from copytrader.core import copied_position
+from copytrader.core.copies import Slice
 from copytrader.core.facts import Halted, Resumed, Role
-from copytrader.core.state import Account, Share, Slice, State
+from copytrader.core.state import Account, Share, State
 from copytrader.errand import Onlooker, Say
 from copytrader.failure import ExitCode, Failure
 from copytrader.journal import JournalError

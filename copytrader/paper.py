@@ -23,6 +23,7 @@ from random import Random
 
 from copytrader.account import Account, Broker
 from copytrader.copier import Copier, Watcher
+from copytrader.core.copies import Key
 from copytrader.core.facts import (
     Accepted,
     BookRead,
@@ -50,7 +51,7 @@ from copytrader.core.model import (
     RefusalClass,
     Security,
 )
-from copytrader.core.state import Key, State
+from copytrader.core.state import State
 from copytrader.dhan.answers import Outcome
 from copytrader.dhan.bodies import Profile
 from copytrader.narrate import PAPER

@@ -8,11 +8,12 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from copytrader.account import Account
+from copytrader.core.copies import Key
 from copytrader.core.exposure import DELIVERED, awaits_reading
 from copytrader.core.merge import Known
 from copytrader.core.model import LEADER, Order, OrderStatus, Position, Side
 from copytrader.core.sightings import contradicts
-from copytrader.core.state import Holding, Key, State
+from copytrader.core.state import Holding, State
 
 POSITIONS_EVERY = timedelta(seconds=30)
 BEHIND_AT_MOST, AT_START = timedelta(seconds=60), timedelta(seconds=15)

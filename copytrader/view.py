@@ -24,6 +24,7 @@ from rich.segment import Segment
 from rich.style import Style
 
 from copytrader import narrate
+from copytrader.core.copies import Copy, LeaderOrder
 from copytrader.core.facts import (
     Accepted,
     Alert,
@@ -41,7 +42,7 @@ from copytrader.core.facts import (
     TokenRefused,
 )
 from copytrader.core.model import LEADER, Desk, OrderStatus, RefusalClass
-from copytrader.core.state import Copy, Holding, LeaderOrder, State
+from copytrader.core.state import Holding, State
 from copytrader.outlet import Outlet
 from copytrader.render import clean
 

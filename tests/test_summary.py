@@ -3,6 +3,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from decimal import Decimal
 
+from copytrader.core.copies import Key, Slice
 from copytrader.core.facts import (
     Alert,
     Fact,
@@ -31,7 +32,7 @@ from copytrader.core.model import (
     Ticket,
     Validity,
 )
-from copytrader.core.state import Account, Key, Slice, State
+from copytrader.core.state import Account, State
 from copytrader.narrate import left_on_paper, left_open
 from copytrader.summary import Tally
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
+from copytrader.core.copies import Slice
 from copytrader.core.facts import Accepted, Level, NotFound, NotSent, Refused, Role, Skip, Throttled, Unanswered, Verb
 from copytrader.core.model import OrderStatus, RefusalClass, SkipReason
 from copytrader.core.news import News
@@ -17,7 +18,7 @@ from copytrader.core.outcomes import (
     take_back,
 )
 from copytrader.core.sightings import is_as_asked, locate, reclaim
-from copytrader.core.state import Account, Slice, State
+from copytrader.core.state import Account, State
 
 ABSENT_AFTER = timedelta(seconds=120)
 _CANCEL_SETTLES = timedelta(seconds=3)

@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 
 from copytrader.core import copied_position, exposure
+from copytrader.core.copies import Key, Slice
 from copytrader.core.days import turn_day
 from copytrader.core.facts import Adopted, BookRead, Level, Role, Source
 from copytrader.core.hours import may_trade
@@ -13,7 +14,7 @@ from copytrader.core.model import LEADER, Position
 from copytrader.core.news import News
 from copytrader.core.outcomes import count_loss
 from copytrader.core.sightings import see, see_follower, whole_second
-from copytrader.core.state import Account, Holding, Key, Slice, State
+from copytrader.core.state import Account, Holding, State
 
 OPENING = timedelta(minutes=1)
 """So long after the market opens, positions are still not relied on."""

@@ -6,12 +6,13 @@ from datetime import datetime, time, timedelta
 from decimal import Decimal
 
 from copytrader.core import exposure, fixing
+from copytrader.core.copies import LeaderOrder, Slice, copy_of
 from copytrader.core.facts import Ended, Level, Skip, Started, Verb
 from copytrader.core.hours import session_day
 from copytrader.core.model import IST, LEADER, OrderStatus, Product, SkipReason, Ticket, day_of
 from copytrader.core.news import News
 from copytrader.core.outcomes import close_piece
-from copytrader.core.state import Account, Holding, LeaderOrder, Slice, State, copy_of
+from copytrader.core.state import Account, Holding, State
 
 _CARRIED = frozenset({Product.CNC, Product.MARGIN, Product.MTF})
 

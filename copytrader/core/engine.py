@@ -26,6 +26,7 @@ from __future__ import annotations
 
 from copytrader.core import exposure, fixing
 from copytrader.core.budget import Rank
+from copytrader.core.copies import Copy, Key, LeaderOrder, copy_of
 from copytrader.core.facts import Decision, Event, Level, Place, Role, Ticked
 from copytrader.core.fold import evolve, recall
 from copytrader.core.gap import close_all, close_gap, follow, is_over, total_of
@@ -33,7 +34,7 @@ from copytrader.core.judging import judge
 from copytrader.core.model import SkipReason
 from copytrader.core.news import SAY_AGAIN, News
 from copytrader.core.scene import Scene, Step, Want, age_of, rules_of, want_cancel
-from copytrader.core.state import Account, Copy, Holding, Key, LeaderOrder, State, copy_of
+from copytrader.core.state import Account, Holding, State
 from copytrader.core.sweeps import plan_closed, plan_strays, plan_sweep, surplus_of
 
 __all__ = ["evolve", "recall", "step"]

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from copytrader.core.copies import Copy, LeaderOrder
 from copytrader.core.exposure import DELIVERED, Parts, behind_leader, is_immediate, is_stop
 from copytrader.core.model import Side, Units
 from copytrader.core.room import filled_ahead
 from copytrader.core.sizing import nearest_lots, quotient
-from copytrader.core.state import Copy, Holding, LeaderOrder, Share
+from copytrader.core.state import Holding, Share
 
 
 class ExitSize(NamedTuple):

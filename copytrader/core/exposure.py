@@ -12,9 +12,10 @@ from __future__ import annotations
 from fractions import Fraction
 from typing import NamedTuple
 
+from copytrader.core.copies import Copy, LeaderOrder
 from copytrader.core.model import ZERO, OrderType, Product, Side, Units, Validity
 from copytrader.core.sizing import quotient, whole
-from copytrader.core.state import Copy, Holding, LeaderOrder, Share
+from copytrader.core.state import Holding, Share
 
 DELIVERED = frozenset({Product.CNC, Product.MTF})
 """Products that become holdings overnight, which the positions query does not show; nobody can be short of them."""

@@ -15,10 +15,11 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from copytrader.core import copied_position, exposure, hours, limits, targets
+from copytrader.core.copies import Key, Slice
 from copytrader.core.facts import FixOrdered, Place, Role, Skip
 from copytrader.core.model import OrderType, SkipReason, Ticket, day_of
 from copytrader.core.names import correlation_id
-from copytrader.core.state import Account, Fix, Holding, Key, Share, Slice, State
+from copytrader.core.state import Account, Fix, Holding, Share, State
 
 PREFIX = "fix-"
 """What stands in a fact for the leader order of a ticket that follows from a plan."""

@@ -15,6 +15,7 @@ from decimal import Decimal
 from copytrader.core import exposure, fixing
 from copytrader.core.answers import give_up, take_answer
 from copytrader.core.books import adopt, read_book
+from copytrader.core.copies import Copy, Key, LeaderOrder, Slice, copy_of
 from copytrader.core.days import halt, learn, resume, start, turn_day, unblock
 from copytrader.core.facts import (
     Accepted,
@@ -53,7 +54,7 @@ from copytrader.core.model import OrderType, SkipReason
 from copytrader.core.news import SAY_AGAIN, News, lot_of
 from copytrader.core.outcomes import block
 from copytrader.core.sightings import see
-from copytrader.core.state import Copy, Key, LeaderOrder, Slice, State, copy_of
+from copytrader.core.state import State
 
 _ENTRY_MEMORY = timedelta(minutes=2)
 SAID = frozenset({Filled, Ended, Alert})

@@ -11,6 +11,7 @@ from datetime import timedelta
 
 from copytrader.core import exits, exposure, limits, room, sizing
 from copytrader.core.budget import Rank
+from copytrader.core.copies import Copy, LeaderOrder, Slice
 from copytrader.core.facts import Level, Modify, Place, Role
 from copytrader.core.model import LateExits, OrderType, SkipReason, Ticket
 from copytrader.core.names import correlation_id
@@ -28,7 +29,6 @@ from copytrader.core.scene import (
     say_taken,
     want_cancel,
 )
-from copytrader.core.state import Copy, LeaderOrder, Slice
 
 MOST_MODIFICATIONS = 24
 """Dhan takes 25 modifications of an order; the 25th is never needed."""

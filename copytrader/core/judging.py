@@ -12,11 +12,11 @@ from decimal import Decimal
 from math import floor
 
 from copytrader.core import exposure, hours, limits, sizing
+from copytrader.core.copies import Copy, LeaderOrder
 from copytrader.core.facts import Level, Sized, Skip
 from copytrader.core.model import LEADER, ZERO, OrderKind, OrderStatus, SizingMode, SkipReason, Ticket
 from copytrader.core.names import correlation_id
 from copytrader.core.scene import Scene, age_of, rules_of
-from copytrader.core.state import Copy, LeaderOrder
 
 _FRAME_WAIT = timedelta(seconds=0.4)
 """The frame with an order's terms may be overtaken by the next one; the book is asked only when it does not come."""

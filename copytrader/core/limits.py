@@ -11,9 +11,10 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 
 from copytrader.core import copied_position
+from copytrader.core.copies import Copy
 from copytrader.core.model import ZERO, Filter, Instrument, Limits, OrderType, Side, SkipReason, Ticket
 from copytrader.core.sizing import price_of, value
-from copytrader.core.state import Account, Copy, Holding, Share, State
+from copytrader.core.state import Account, Holding, Share, State
 
 Refusal = tuple[SkipReason, str]
 

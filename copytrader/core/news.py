@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import timedelta
 
+from copytrader.core.copies import Key
 from copytrader.core.facts import Alert, Decision, Level
-from copytrader.core.state import Holding, Key, State
+from copytrader.core.state import Holding, State
 
 SAY_AGAIN = timedelta(minutes=15)
 """After so long what still lasts is said once more."""

@@ -6,10 +6,11 @@ from datetime import datetime
 from decimal import Decimal
 
 from copytrader.core import copied_position
+from copytrader.core.copies import Slice
 from copytrader.core.facts import Ended, Filled, Level, Role, Skip
 from copytrader.core.model import LEADER, OrderStatus, OrderType, RefusalClass, SkipReason, Validity, day_of
 from copytrader.core.news import News
-from copytrader.core.state import Account, Share, Slice, State
+from copytrader.core.state import Account, Share, State
 
 LOST_TOKEN = frozenset({RefusalClass.TOKEN, RefusalClass.IP})
 _OF_THE_FORM = frozenset({RefusalClass.PRODUCT, RefusalClass.PRICE_BAND, RefusalClass.OTHER})

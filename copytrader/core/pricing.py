@@ -8,10 +8,10 @@ from decimal import Decimal
 
 from copytrader.core import sizing
 from copytrader.core.copied_position import held
+from copytrader.core.copies import LeaderOrder, Slice
 from copytrader.core.facts import Level, Role
 from copytrader.core.model import ZERO, LateExits, OrderType, Side, SkipReason, Ticket
 from copytrader.core.scene import Scene, is_open_now, rules_of, say_once
-from copytrader.core.state import LeaderOrder, Slice
 
 
 def ticket_for(scene: Scene, order: LeaderOrder, quantity: int, *, at_market: bool) -> Ticket:

@@ -6,10 +6,11 @@ from datetime import datetime
 from typing import NamedTuple
 
 from copytrader.core.copied_position import due_in, held
+from copytrader.core.copies import Copy, LeaderOrder
 from copytrader.core.exposure import behind_leader, opens_left
 from copytrader.core.model import Units
 from copytrader.core.sizing import nearest_lots, quotient
-from copytrader.core.state import Copy, Holding, LeaderOrder, Share
+from copytrader.core.state import Holding, Share
 
 
 def still_to_open(holding: Holding, follower: str, sign: int, *, filled_only: bool = False) -> Units:

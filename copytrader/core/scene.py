@@ -8,10 +8,11 @@ from datetime import datetime
 from copytrader.core import exposure, hours, room
 from copytrader.core.budget import Rank
 from copytrader.core.copied_position import due_in
+from copytrader.core.copies import Copy, LeaderOrder, Slice
 from copytrader.core.facts import Alert, Cancel, Command, Decision, Level, Role, Skip, Verb
 from copytrader.core.fold import SAID, evolve
 from copytrader.core.model import CopyRules, Side, SkipReason, Ticket
-from copytrader.core.state import Account, Copy, Holding, LeaderOrder, Share, Slice, State
+from copytrader.core.state import Account, Holding, Share, State
 
 RETRY_PAUSES = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0)
 

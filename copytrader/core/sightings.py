@@ -6,12 +6,13 @@ from collections.abc import Iterable
 from datetime import date, datetime, timedelta
 
 from copytrader.core import copied_position, exposure, room
+from copytrader.core.copies import Key, LeaderOrder, Slice, Terms, copy_of
 from copytrader.core.facts import Filled, Level, Skip, Source, Verb
 from copytrader.core.merge import Known, merge
 from copytrader.core.model import LEADER, ZERO, Order, OrderStatus, OrderType, RefusalClass, SkipReason, Ticket, day_of
 from copytrader.core.news import News, lot_of
 from copytrader.core.outcomes import end_piece, fill_piece, note_refusal, refuse_modification
-from copytrader.core.state import Account, Holding, Key, LeaderOrder, Slice, State, Terms, copy_of
+from copytrader.core.state import Account, Holding, State
 
 _LAG = timedelta(seconds=1)
 """The broker's times are whole seconds, and its clock is not ours."""

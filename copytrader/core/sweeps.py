@@ -14,6 +14,7 @@ from itertools import count
 from copytrader.core import copied_position, exits, room, sizing
 from copytrader.core.budget import Rank
 from copytrader.core.copied_position import side_of
+from copytrader.core.copies import Slice
 from copytrader.core.facts import Cancel, Command, Level, Modify, Place, Role
 from copytrader.core.model import ZERO, LateExits, OrderType, Product, Side, Ticket, Validity
 from copytrader.core.names import correlation_id
@@ -30,7 +31,6 @@ from copytrader.core.scene import (
     say_taken,
     want_cancel,
 )
-from copytrader.core.state import Slice
 
 _SWEEP_WAIT = timedelta(seconds=1)
 _SWEEP_PAUSES = (timedelta(0), timedelta(seconds=5), timedelta(seconds=60))

@@ -11,8 +11,9 @@ from __future__ import annotations
 from fractions import Fraction
 
 from copytrader.core import sizing
+from copytrader.core.copies import Copy, LeaderOrder
 from copytrader.core.model import Instrument, SizingMode, Ticket, Units
-from copytrader.core.state import Account, Copy, Holding, LeaderOrder, Share, State
+from copytrader.core.state import Account, Holding, Share, State
 
 
 def standing(holding: Holding) -> Units:

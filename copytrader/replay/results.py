@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 
+from copytrader.core.copies import Key
 from copytrader.core.facts import (
     Accepted,
     BookRead,
@@ -31,7 +32,7 @@ from copytrader.core.facts import (
     Verb,
 )
 from copytrader.core.model import LEADER, ZERO, Instrument, OrderKind, Position, Product, Side, SkipReason
-from copytrader.core.state import Key, State
+from copytrader.core.state import State
 
 CHARGES = "charges (brokerage, taxes, exchange fees) are not modelled"
 _AFTER_SENDING = frozenset({SkipReason.REFUSED, SkipReason.INSUFFICIENT_MARGIN, SkipReason.TOKEN, SkipReason.ABSENT})

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from copytrader.core.copies import Copy, Key, LeaderOrder, Slice
 from copytrader.core.model import LEADER
-from copytrader.core.state import Copy, Holding, Key, LeaderOrder, Slice, State
+from copytrader.core.state import Holding, State
 from copytrader.narrate import terms
 
 Words = dict[str, object]

@@ -15,6 +15,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
+from copytrader.core.copies import Key
 from copytrader.core.engine import step
 from copytrader.core.facts import (
     Accepted,
@@ -35,7 +36,7 @@ from copytrader.core.facts import (
     Unanswered,
 )
 from copytrader.core.model import LEADER, ZERO, Desk, Order, Position
-from copytrader.core.state import Key, State
+from copytrader.core.state import State
 from copytrader.paper import FillModel, PaperMarket
 
 _OWN = (NotFound, Accepted, Refused, Throttled, Unanswered, NotSent, Ticked)

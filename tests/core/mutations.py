@@ -62,7 +62,7 @@ MUTATIONS = (
     ),
     Mutation(
         "what was refused is used up",
-        "state.py",
+        "copies.py",
         "        return self.asked.quantity\n\n\n@dataclass(slots=True)\nclass Copy:",
         "        return self.filled\n\n\n@dataclass(slots=True)\nclass Copy:",
     ),
@@ -368,7 +368,7 @@ MUTATIONS = (
     ),
     Mutation(
         "entries that wait for their turn count for the limits",
-        "state.py",
+        "copies.py",
         "        return max(self.units - self.gone - sum(piece.opens for piece in self.slices if not piece.void), 0)\n",
         "        return 0\n",
     ),
@@ -434,7 +434,7 @@ MUTATIONS = (
     ),
     Mutation(
         "terms that turn out to hold open as much as when they were asked for",
-        "state.py",
+        "copies.py",
         "        self.asked, self.opens = terms\n",
         "        self.asked = terms.ticket\n",
     ),
@@ -638,7 +638,7 @@ MUTATIONS = (
     ),
     Mutation(
         "an exit does not count on an entry that may never have arrived",
-        "state.py",
+        "copies.py",
         "        return max(self.may_open - doubtful, 0)\n",
         "        return self.may_open\n",
     ),

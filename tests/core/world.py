@@ -33,6 +33,7 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from random import Random
 
+from copytrader.core.copies import Key
 from copytrader.core.engine import recall, step
 from copytrader.core.facts import (
     Accepted,
@@ -79,7 +80,7 @@ from copytrader.core.model import (
     Validity,
 )
 from copytrader.core.sightings import contradicts
-from copytrader.core.state import Key, State
+from copytrader.core.state import State
 from tests.core.play import START
 
 D = Decimal

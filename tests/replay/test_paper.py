@@ -8,10 +8,11 @@ from decimal import Decimal
 
 import pytest
 
+from copytrader.core.copies import Key
 from copytrader.core.engine import step
 from copytrader.core.facts import Accepted, Cancel, Command, Modify, OrderSeen, Place, Refused, Role, Source, Verb
 from copytrader.core.model import LEADER, Order, OrderStatus, RefusalClass
-from copytrader.core.state import Key, State
+from copytrader.core.state import State
 from copytrader.paper import FillModel, PaperMarket
 from tests.core.play import NIFTY, Play, ticket
 

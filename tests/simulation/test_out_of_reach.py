@@ -11,9 +11,10 @@ from datetime import timedelta
 import pytest
 
 from copytrader.calendar import build
+from copytrader.core.copies import Key
 from copytrader.core.facts import Alert, BookRead, Level
 from copytrader.core.model import LEADER, CopyRules, Product, Security
-from copytrader.core.state import Key, Share
+from copytrader.core.state import Share
 from copytrader.dhan.transport import Later, Reply, Request
 from tests.simulation.network import Line, Wire
 from tests.simulation.swarm import draw

@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 
 from copytrader.core import copied_position, exposure, limits, sizing, targets
+from copytrader.core.copies import Key, Slice
 from copytrader.core.facts import BookRead, InstrumentRead, Started
 from copytrader.core.fold import evolve
 from copytrader.core.model import LEADER, Desk, Instrument, OrderType, Security, Side, Ticket, Units, Validity
@@ -19,7 +20,7 @@ from copytrader.core.reconcile.evidence import Evidence, gathered, is_lost, stra
 from copytrader.core.reconcile.findings import findings_of
 from copytrader.core.reconcile.picture import Part, Picture, Reading, Row, RowState, Scope, unread_reason
 from copytrader.core.reconcile.reasons import why
-from copytrader.core.state import Holding, Key, Share, Slice, State
+from copytrader.core.state import Holding, Share, State
 
 STUCK_AFTER = timedelta(seconds=10)
 """A copy still open this long after its leader order is over will not get there by itself."""

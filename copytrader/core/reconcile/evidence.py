@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
 
+from copytrader.core.copies import Key, LeaderOrder, Slice
 from copytrader.core.model import LEADER, Order, Position, Product, Security
 from copytrader.core.reconcile.picture import Part, Reading
-from copytrader.core.state import Key, LeaderOrder, Slice, State
+from copytrader.core.state import State
 
 LOST_AFTER = timedelta(seconds=5)
 

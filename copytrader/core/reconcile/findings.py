@@ -10,10 +10,11 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from copytrader.core import copied_position, targets
+from copytrader.core.copies import Copy, Key, LeaderOrder, Slice
 from copytrader.core.model import Order, OrderStatus, OrderType, SkipReason, Ticket
 from copytrader.core.reconcile.evidence import Evidence, is_lost, unread_of
 from copytrader.core.reconcile.picture import Finding, FindingKind, Scope
-from copytrader.core.state import Copy, Holding, Key, LeaderOrder, Share, Slice, State
+from copytrader.core.state import Holding, Share, State
 
 _NOT_DUE = frozenset({SkipReason.FILTERED, SkipReason.BELOW_ONE_LOT, SkipReason.NOTHING_TO_EXIT, SkipReason.OWN_COPY})
 """Reasons for which an order has no copy by the rules themselves: nothing is missing."""

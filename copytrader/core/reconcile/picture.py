@@ -11,8 +11,9 @@ from datetime import date, datetime
 from decimal import Decimal
 from enum import StrEnum
 
+from copytrader.core.copies import Key, Slice
 from copytrader.core.model import Funds, Instrument, Order, Position, Security
-from copytrader.core.state import Account, Holding, Key, Share, Slice, State
+from copytrader.core.state import Account, Holding, Share, State
 
 
 class RowState(StrEnum):

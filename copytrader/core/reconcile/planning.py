@@ -13,11 +13,11 @@ from decimal import Decimal
 from enum import StrEnum
 
 from copytrader.core import fixing, hours, sizing
+from copytrader.core.copies import Slice
 from copytrader.core.facts import FixOrdered
 from copytrader.core.model import ZERO, OrderType, Product, Security, Side, Ticket, Validity
 from copytrader.core.reconcile.findings import is_orphan
 from copytrader.core.reconcile.picture import Part, Picture, RowState
-from copytrader.core.state import Slice
 
 
 class Action(StrEnum):

@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from copytrader.core import copied_position, targets
+from copytrader.core.copies import Copy, LeaderOrder
 from copytrader.core.reconcile.evidence import Evidence, is_lost, unaccounted
 from copytrader.core.reconcile.picture import Part, RowState
-from copytrader.core.state import Copy, LeaderOrder
 
 _MOST_REASONS = 3
 
