@@ -23,7 +23,8 @@ from decimal import Decimal
 from pathlib import Path
 
 from copytrader.audit import explain, selection, verify
-from copytrader.audit.report import Period, report
+from copytrader.audit.report import report
+from copytrader.audit.runs import Period
 from copytrader.audit.selection import Wanted
 from copytrader.core.facts import (
     Accepted,

@@ -14,7 +14,8 @@ from typing import Any, TextIO
 
 from copytrader.audit import selection, verify, words
 from copytrader.audit.page import page
-from copytrader.audit.report import Period, report
+from copytrader.audit.report import report
+from copytrader.audit.runs import Period
 from copytrader.core.fold import recall
 from copytrader.core.model import IST
 from copytrader.core.state import State

@@ -18,8 +18,9 @@ from math import ceil
 from typing import Any
 
 from copytrader.audit import positions
+from copytrader.audit.runs import Connection, Period, Run, connections, runs_of
 from copytrader.audit.words import MEANINGS, Instruments
-from copytrader.core.model import IST, LEADER, ZERO, RefusalClass, Security, SkipReason
+from copytrader.core.model import IST, ZERO, RefusalClass, Security, SkipReason
 from copytrader.dhan.refusals import explain
 from copytrader.journal import Journal
 from copytrader.journal.rows import timestamp
@@ -30,21 +31,6 @@ STAGES = ("decided", "durable", "sent", "answered", "filled", "total")
 """The legs of a placement's way: each from the end of the one before; total is frame to answer."""
 _PAISA = Decimal("0.01")
 _MOST_DAYS = 31
-
-
-@dataclass(frozen=True, slots=True)
-class Period:
-    """From a moment up to, not including, another."""
-
-    since: datetime
-    until: datetime
-
-    @property
-    def title(self) -> str:
-        first, last = self.since, self.until - timedelta(microseconds=1)
-        if first.time() == datetime.min.time() and self.until.time() == datetime.min.time():
-            return f"{first:%Y-%m-%d}" if first.date() == last.date() else f"{first:%Y-%m-%d} to {last:%Y-%m-%d}"
-        return f"{first:%Y-%m-%d %H:%M:%S} to {self.until:%Y-%m-%d %H:%M:%S}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,15 +105,6 @@ class LeaderReport:
 
 
 @dataclass(frozen=True, slots=True)
-class Connection:
-    """How often an account's order stream was lost while `follow` ran, and for how long in all."""
-
-    account: str
-    disconnects: int
-    seconds: float
-
-
-@dataclass(frozen=True, slots=True)
 class Report:
     """A period's figures; `dry_run`: all of it is on paper.  `left_out` are copies on paper that have no part in it."""
 
@@ -154,7 +131,7 @@ class Report:
 
 def report(journal: Journal, period: Period, follower: str = "") -> Report:
     """Work out the figures of a period, for one follower or for all."""
-    began = _runs(journal, period)
+    began = runs_of(journal, period)
     paper = began[-1].paper if began and all(run.paper for run in began) else 0
     runs = [run for run in began if run.copying and run.paper == paper]
     asked = _Asked(journal, period, follower, paper)
@@ -187,7 +164,7 @@ def report(journal: Journal, period: Period, follower: str = "") -> Report:
         facts=asked.count(),
         leader=_leader(orders, led, known),
         followers=reports,
-        connections=tuple(_connections(journal, period, runs, paper)),
+        connections=tuple(connections(journal, period, runs, paper)),
         runs=len(runs),
         uptime_seconds=sum((run.end - run.begin).total_seconds() for run in runs),
         dry_run=paper > 0,
@@ -463,76 +440,8 @@ def _realized(
     return total
 
 
-@dataclass(frozen=True, slots=True)
-class _Run:
-    """When a run began and ended within the period, which dry run it was (0: none), whether it copied, and for whom."""
-
-    begin: datetime
-    end: datetime
-    paper: int
-    copying: bool
-    names: tuple[str, ...]
-
-
-def _runs(journal: Journal, period: Period) -> list[_Run]:
-    """Return the runs within the period; one that was killed ended with its last fact."""
-    _, found = journal.query(
-        "SELECT seq, at, seq * coalesce(json_extract(body, '$.dry_run'), 0), "
-        "(SELECT group_concat(json_extract(value, '$.name')) FROM json_each(body, '$.desk.followers')), "
-        "coalesce(json_extract(body, '$.copying'), 1) "
-        "FROM facts WHERE kind = 'Started' AND at < ? AND at >= coalesce("
-        "(SELECT max(at) FROM facts WHERE kind = 'Started' AND at < ?), '') ORDER BY seq",
-        [timestamp(period.until), timestamp(period.since)],
-    )
-    runs = []
-    for place, (_, at, paper, names, copying) in enumerate(found):
-        following = found[place + 1][0] if place + 1 < len(found) else None
-        end = _end(journal, following, period)
-        begin = max(datetime.fromisoformat(at), period.since)
-        if end >= begin:
-            runs.append(_Run(begin, min(end, period.until), paper, bool(copying), tuple((names or "").split(","))))
-    return runs
-
-
-def _end(journal: Journal, following: int | None, period: Period) -> datetime:
-    """Return when the last fact before a run's successor, or before the period's end, was recorded."""
-    if following is not None:
-        row = journal.query("SELECT at FROM facts WHERE seq < ? ORDER BY seq DESC LIMIT 1", [following])
-    else:
-        until = timestamp(period.until)
-        row = journal.query("SELECT at FROM facts WHERE at < ? ORDER BY at DESC LIMIT 1", [until])
-    return datetime.fromisoformat(row[1][0][0])
-
-
-def _names(runs: Sequence[_Run], *tables: Sequence[Row]) -> list[str]:
+def _names(runs: Sequence[Run], *tables: Sequence[Row]) -> list[str]:
     """Return the followers served in the period, in the configuration's order, then any other that left a trace."""
     served = [name for run in runs for name in run.names if name]
     traced = [row["follower"] for rows in tables for row in rows if row["follower"]]
     return list(dict.fromkeys([*served, *traced]))
-
-
-def _connections(journal: Journal, period: Period, runs: Sequence[_Run], paper: int) -> Iterable[Connection]:
-    _, found = journal.query(
-        f"WITH {DRY_RUNS} SELECT at, kind, json_extract(body, '$.account') FROM facts "  # noqa: S608  # constants
-        f"WHERE kind IN ('Connected', 'Disconnected') AND at >= ? AND at < ? AND {on_paper('facts')} = ? ORDER BY seq",
-        [timestamp(period.since), timestamp(period.until), paper],
-    )
-    lost: dict[str, datetime] = {}
-    times, seconds = Counter[str](), defaultdict[str, float](float)
-    for at, kind, account in found:
-        moment = datetime.fromisoformat(at)
-        times[account] += kind == "Disconnected"
-        if kind == "Disconnected":
-            lost.setdefault(account, moment)
-        elif account in lost:
-            seconds[account] += _running(lost.pop(account), moment, runs)
-    for account, since in lost.items():
-        seconds[account] += _running(since, period.until, runs)
-    for account in sorted(times, key=lambda name: (name != LEADER, name)):
-        yield Connection(account, times[account], round(seconds[account], 3))
-
-
-def _running(since: datetime, until: datetime, runs: Sequence[_Run]) -> float:
-    """Return how much of a span `follow` was running, in seconds."""
-    shared = (min(run.end, until) - max(run.begin, since) for run in runs)
-    return sum(max(each.total_seconds(), 0.0) for each in shared)

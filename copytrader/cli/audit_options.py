@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from datetime import date, datetime
 
-    from copytrader.audit.report import Period
+    from copytrader.audit.runs import Period
     from copytrader.journal import Journal
 
 
@@ -102,7 +102,7 @@ def period_of(today: bool, day: str, since: str, until: str) -> Period | None:
     """Return the time that the options name, None where they name none."""
     from datetime import datetime, time, timedelta
 
-    from copytrader.audit.report import Period
+    from copytrader.audit.runs import Period
     from copytrader.core.model import IST
 
     if sum((today, bool(day), bool(since or until))) > 1:
@@ -151,7 +151,8 @@ def last_period(journal: Journal) -> Period:
     """Return the last day on record; of an empty journal today."""
     from datetime import timedelta
 
-    from copytrader.audit.report import Period, last_day
+    from copytrader.audit.report import last_day
+    from copytrader.audit.runs import Period
 
     begin = last_day(journal) or now().replace(hour=0, minute=0, second=0, microsecond=0)
     return Period(begin, begin + timedelta(days=1))
@@ -167,7 +168,7 @@ def last_day_of(journal: Journal) -> date | None:
 def whole_period(journal: Journal) -> Period:
     from datetime import datetime
 
-    from copytrader.audit.report import Period
+    from copytrader.audit.runs import Period
 
     last = last_period(journal)
     first = journal.query("SELECT min(at) FROM facts")[1][0][0]

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
 
-    from copytrader.audit.report import Period
+    from copytrader.audit.runs import Period
     from copytrader.audit.selection import Wanted
     from copytrader.audit.verify import Finding
     from copytrader.audit.words import Instruments
