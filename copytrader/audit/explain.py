@@ -18,6 +18,7 @@ from copytrader.core.facts import (
     Accepted,
     BookRead,
     Cancel,
+    Divided,
     Ended,
     Fact,
     Filled,
@@ -367,6 +368,8 @@ def _steps(own: Sequence[_Link], known: Instruments) -> Iterator[Step]:
             case Modify():
                 changes = _changes(in_force.get(fact.correlation_id), fact.ticket)
                 yield _step(link, "decision", f"{words.tell(fact, known)}{changes}")
+            case Divided():
+                yield _step(link, "rule", words.tell(fact, known))
             case Cancel():
                 yield _step(link, "decision", words.tell(fact, known))
             case Filled():

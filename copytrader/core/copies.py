@@ -61,7 +61,7 @@ class Slice:
     copy: Copy | None
     correlation_id: str
     asked: Ticket
-    role: Role
+    placed_as: Role
     placed_at: datetime
     opens: int = 0
     order_id: str = ""
@@ -87,6 +87,11 @@ class Slice:
     follows: tuple[Ticket, Ticket] | None = None  # transient
     retry_at: datetime | None = None  # transient
     tries: int = 0  # transient
+
+    @property
+    def role(self) -> Role:
+        """What it is for now: one that was placed as an entry closes once the leader's order has come to close."""
+        return Role.EXIT if self.copy is not None and not self.opens else self.placed_as
 
     @property
     def terms(self) -> Terms:

@@ -376,6 +376,19 @@ class Modify:
 
 
 @dataclass(frozen=True, slots=True)
+class Divided:
+    """Another part of a working order opens than was asked for, because the leader's position is another now.
+
+    Its terms are the same, so that the broker is told nothing.
+    """
+
+    account: str
+    leader_order_id: str
+    correlation_id: str
+    opens: int
+
+
+@dataclass(frozen=True, slots=True)
 class Cancel:
     account: str
     leader_order_id: str
@@ -435,5 +448,5 @@ class Alert:
 
 
 Command = Place | Modify | Cancel
-Decision = Sized | Command | Skip | Filled | Ended | Alert
+Decision = Sized | Command | Divided | Skip | Filled | Ended | Alert
 Fact = Event | Decision

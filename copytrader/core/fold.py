@@ -23,6 +23,7 @@ from copytrader.core.facts import (
     Alert,
     BookRead,
     Cancel,
+    Divided,
     Ended,
     Fact,
     Filled,
@@ -101,6 +102,8 @@ def _change(state: State, fact: Fact, at: datetime, news: News) -> None:
             take_answer(state, fact, at, news)
         case Modify():
             _modify(state, fact, at)
+        case Divided():
+            _divide(state, fact, news)
         case Cancel():
             _cancel(state, fact, at)
         case Skip():
@@ -229,6 +232,14 @@ def _modify(state: State, modify: Modify, at: datetime) -> None:
     piece.in_flight = Verb.MODIFY
     piece.modifications += 1
     piece.refused_modify = None
+
+
+def _divide(state: State, divided: Divided, news: News) -> None:
+    piece = state.slices.get(divided.correlation_id)
+    if piece is None:
+        return
+    piece.opens = divided.opens
+    news.touch(piece.key, piece.follower)
 
 
 def _cancel(state: State, cancel: Cancel, at: datetime) -> None:

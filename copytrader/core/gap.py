@@ -12,7 +12,7 @@ from datetime import timedelta
 from copytrader.core import exits, exposure, limits, room, sizing
 from copytrader.core.budget import Rank
 from copytrader.core.copies import Copy, LeaderOrder, Slice
-from copytrader.core.facts import Level, Modify, Place, Role
+from copytrader.core.facts import Divided, Level, Modify, Place, Role
 from copytrader.core.model import LateExits, OrderType, SkipReason, Ticket
 from copytrader.core.names import correlation_id
 from copytrader.core.pricing import goes_at_market, ticket_for, times_repriced, watch_market
@@ -272,6 +272,8 @@ def _adjust(scene: Scene, order: LeaderOrder, piece: Slice, quantity: int, opens
         return want_cancel(scene, piece, "again") if piece.cancelling else None
     if not piece.order_id or piece.in_flight is not None or piece.unknown or scene.account.blocked is not None:
         return None
+    if quantity == piece.asked.quantity and opens != piece.opens and not piece.is_doubtful:
+        scene.desk.decide(Divided(scene.name, order.known.order_id, piece.correlation_id, opens))
     if _follows(piece, order) and quantity == piece.asked.quantity:
         return None
     at_market = goes_at_market(scene, order, piece, quantity)

@@ -56,8 +56,11 @@ def fill_piece(state: State, account: Account, piece: Slice, at: datetime, news:
 
 
 def _meant_to_close(piece: Slice, filled: int) -> int:
-    """How much of an exit closes; what filled beyond the quantity asked for had the one from before."""
-    if piece.role is not Role.EXIT:
+    """How much of an exit closes; what filled beyond the quantity asked for had the one from before.
+
+    One that was placed as an entry was there before what it is to close, and may have filled before it.
+    """
+    if piece.placed_as is not Role.EXIT:
         return 0
     if filled > piece.asked.quantity and piece.asked_before:
         before = piece.asked_before[-1]

@@ -1243,4 +1243,22 @@ MUTATIONS = (
         "share.no_market, share.flatten = 0, 0, False, False\n",
         "share.flatten = 0, 0, False\n",
     ),
+    Mutation(
+        "what was placed as an entry and closes by now is an exit",
+        "copies.py",
+        "        return Role.EXIT if self.copy is not None and not self.opens else self.placed_as\n",
+        "        return self.placed_as\n",
+    ),
+    Mutation(
+        "what part of a working order opens follows the leader's position",
+        "gap.py",
+        "    if quantity == piece.asked.quantity and opens != piece.opens and not piece.is_doubtful:\n",
+        "    if False:\n",
+    ),
+    Mutation(
+        "an order placed as an entry proves nothing when it fills",
+        "outcomes.py",
+        "    if piece.placed_as is not Role.EXIT:\n",
+        "    if piece.role is not Role.EXIT:\n",
+    ),
 )
