@@ -52,7 +52,7 @@ def _read_leader(state: State, book: BookRead, at: datetime, news: News) -> None
                 _read_net(state, holding, row.net_quantity if row is not None else 0, at)
         state.positions_known = True
     for key, holding in state.holdings.items():
-        for order in sorted(holding.active.values(), key=lambda each: each.number):
+        for order in sorted(holding.active.values(), key=lambda each: each.turn):
             exposure.classify(holding, order)
         for name in state.accounts:
             news.touch(key, name)
@@ -128,7 +128,7 @@ def _begin(holding: Holding, net: int) -> None:
     holds.
     """
     adopted = [share for share in holding.shares.values() if share.due]
-    orders = sorted(holding.active.values(), key=lambda each: each.number)
+    orders = sorted(holding.active.values(), key=lambda each: each.turn)
     holding.leader_net = net - sum(each.known.ticket.side.sign * each.known.filled_quantity for each in orders)
     if holding.key.product in exposure.DELIVERED:
         holding.leader_net = max(holding.leader_net, 0)

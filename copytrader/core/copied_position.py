@@ -18,6 +18,8 @@ def fill_follower(share: Share, sign: int, quantity: int, price: Decimal, closes
 
     News of two orders may change places: an exit that closes more than is held proves that an entry has filled.
     """
+    if share.copied * sign < 0 and not closes:
+        _retire(share, quantity - abs(share.left))
     before = share.copied
     reduces = min(quantity, abs(before)) if before * sign < 0 else 0
     realized = ZERO
@@ -37,6 +39,13 @@ def fill_follower(share: Share, sign: int, quantity: int, price: Decimal, closes
     if share.net is not None:
         share.net += sign * quantity
     return realized
+
+
+def _retire(share: Share, beyond: int) -> None:
+    """Let go what the person has closed by hand: an entry that fills beyond what is left opens on the other side."""
+    gone = min(share.by_hand, max(beyond, 0))
+    share.copied -= gone if share.copied > 0 else -gone
+    share.by_hand -= gone
 
 
 def _overtaken(share: Share, sign: int, quantity: int, beyond: int) -> int:

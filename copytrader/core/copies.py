@@ -286,6 +286,11 @@ class LeaderOrder:
     missed: bool = False
     filled_at: datetime | None = None
 
+    @property
+    def turn(self) -> tuple[datetime, int]:
+        """Its place among the leader's orders: by the broker's time, in whole seconds, then as they were heard of."""
+        return self.known.placed_at or self.first_seen, self.number
+
 
 def copy_of(leader: LeaderOrder, follower: str) -> Copy:
     found = leader.copies.get(follower)

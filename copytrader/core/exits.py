@@ -137,7 +137,7 @@ def _working_entries(holding: Holding, share: Share, order: LeaderOrder, positio
             continue
         late = min(behind_leader(entry, copy), copy.will_open)
         behind += late
-        if entry.number < order.number and not entry.known.is_done:
+        if entry.turn < order.turn and not entry.known.is_done:
             cover += copy.will_open - late + early
     return ahead, behind, cover
 

@@ -99,7 +99,7 @@ def entries_before(holding: Holding, order: LeaderOrder) -> list[LeaderOrder]:
     return [
         other
         for other in holding.active.values()
-        if other.number < order.number
+        if other.turn < order.turn
         and other.known.ticket.side is not side
         and not other.only_exits
         and other.known.working

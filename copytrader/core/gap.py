@@ -265,6 +265,9 @@ def _follows(piece: Slice, order: LeaderOrder) -> bool:
 
 def _adjust(scene: Scene, order: LeaderOrder, piece: Slice, quantity: int, opens: int) -> Want | None:
     if quantity <= piece.filled:
+        if _awaits_entry(scene, order):
+            scene.wake(order.first_seen + _WAIT)
+            return None
         if order.known.is_filled:
             say_taken(scene, piece)
         return want_cancel(scene, piece, "nothing more is due")

@@ -1036,8 +1036,8 @@ MUTATIONS = (
     Mutation(
         "what waited for an entry that is given up gets its reason",
         "gap.py",
-        "        scene.wake(order.first_seen + _WAIT)\n",
-        "        pass\n",
+        "    elif _awaits_entry(scene, order):\n        scene.wake(order.first_seen + _WAIT)\n",
+        "    elif _awaits_entry(scene, order):\n        pass\n",
     ),
     Mutation(
         "of an entry that is heard of late, what the leader has closed again is not entered",
@@ -1260,5 +1260,23 @@ MUTATIONS = (
         "outcomes.py",
         "    if piece.placed_as is not Role.EXIT:\n",
         "    if piece.role is not Role.EXIT:\n",
+    ),
+    Mutation(
+        "an entry after the person has closed the copy opens anew",
+        "copied_position.py",
+        "        _retire(share, quantity - abs(share.left))\n",
+        "        pass\n",
+    ),
+    Mutation(
+        "of the leader's orders the one that was placed first comes first",
+        "copies.py",
+        "        return self.known.placed_at or self.first_seen, self.number\n",
+        "        return self.first_seen, self.number\n",
+    ),
+    Mutation(
+        "an order that comes to cover an entry waits for that to be placed",
+        "gap.py",
+        "        if _awaits_entry(scene, order):\n            scene.wake(order.first_seen + _WAIT)\n            return None\n",
+        "",
     ),
 )

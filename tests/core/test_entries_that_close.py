@@ -8,7 +8,7 @@ import pytest
 
 from copytrader.core.facts import Cancel, Command, Divided, Event, Place, Throttled, Verb
 from copytrader.core.model import CopyRules, LateExits, Limits, OrderType, Side, Ticket
-from tests.core.play import D, Play, follower, ticket
+from tests.core.play import D, Play, follower, instrument, ticket
 
 LOT = 75
 
@@ -109,6 +109,19 @@ def two_targets_fill_the_second_beyond_the_first() -> Play:
     return play
 
 
+def slices_of_an_order_through_zero_are_left_behind() -> Play:
+    """The first of the slices closes one lot and opens one, the second opens two."""
+    play = Play(row=instrument(freeze_quantity=2 * LOT))
+    at_market(play, "E", 2)
+    play.places("T", limit(-8, "105"))
+    play.leader_fills("T")
+    settles(play)
+    assert play.lots() <= 0
+    play.fills()
+    at_market(play, "X", 6)
+    return play
+
+
 @pytest.mark.parametrize(
     "scene",
     [
@@ -117,6 +130,7 @@ def two_targets_fill_the_second_beyond_the_first() -> Play:
         the_rest_of_an_entry_closes_what_went_through_zero,
         an_order_through_zero_is_seen_before_its_entry_could_be_sent,
         two_targets_fill_the_second_beyond_the_first,
+        slices_of_an_order_through_zero_are_left_behind,
     ],
     ids=lambda scene: scene.__name__,
 )

@@ -49,3 +49,19 @@ def test_nothing_is_said_where_nothing_was_copied() -> None:
 
     assert [each.reason for each in play.skips()] == ["NOTHING_TO_EXIT"]
     assert play.alerts() == []
+
+
+@pytest.mark.parametrize("turns", [(-4, -4), (-8,)], ids=["out, then round", "through zero"])
+def test_what_is_entered_after_the_person_has_closed_the_copy_is_got_out_of(turns: tuple[int, ...]) -> None:
+    play = Play()
+    play.trades("IN", 4)
+    play.trades_by_hand(-2)
+    for number, lots in enumerate(turns):
+        play.trades(f"TURN{number}", lots)
+        play.waits(1)
+    assert play.lots() == -2
+
+    play.trades("OUT", 4)
+    play.waits(5)
+    play.fills()
+    assert (play.leader_net(), play.lots()) == (0, 0)

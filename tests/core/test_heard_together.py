@@ -14,7 +14,7 @@ from typing import NamedTuple
 import pytest
 
 from copytrader.core.facts import OrderSeen, Source
-from copytrader.core.model import LEADER, Order, OrderStatus, OrderType, Side
+from copytrader.core.model import LEADER, Order, OrderStatus, OrderType, Side, Ticket
 from tests.core.play import D, Play, follower, instrument, ticket
 
 LOT = 75
@@ -144,3 +144,36 @@ def stays_within(ratio: str, held: int, acts: list[Act], seen: list[int]) -> Non
         net += act.lots if act.trades else 0
         nets.append(net)
     assert D(ratio) * min(nets) - 1 <= min(seen) <= max(seen) <= D(ratio) * max(nets) + 1, (acts, seen)
+
+
+@pytest.mark.parametrize("is_swapped", [False, True])
+@pytest.mark.parametrize(
+    "behind",
+    [
+        ticket(Side.SELL, 300, "94", trigger_price=D(95), order_type=OrderType.STOP_LOSS),
+        ticket(Side.SELL, 300, "105"),
+    ],
+    ids=["stop", "target"],
+)
+def test_an_entry_is_one_though_the_exit_behind_it_is_heard_of_first(behind: Ticket, *, is_swapped: bool) -> None:
+    play = Play()
+    later = play.now + timedelta(seconds=1)
+    entry = Order("E", ticket(quantity=300), OrderStatus.PENDING, play.now, play.now, last_price=D(101))
+    leaving = Order("X", behind, OrderStatus.PENDING, later, later, last_price=D(101))
+    play.waits(1.1)
+    play.leader |= {"E": entry, "X": leaving}
+    for each in (leaving, entry) if is_swapped else (entry, leaving):
+        play.feed(OrderSeen(play.now, LEADER, each, Source.STREAM))
+    play.leader_fills("E")
+    for held in play.of():
+        if held.ticket.side is Side.BUY:
+            play.fills_follower(held, held.ticket.quantity)
+    play.drain()
+    play.waits(30)
+
+    assert play.lots() == 2
+    assert [(each.ticket.side, each.ticket.quantity) for each in play.of() if each.is_open] == [(Side.SELL, 150)]
+    play.leader_fills("X")
+    play.fills()
+    play.waits(30)
+    assert (play.lots(), len(play.of())) == (0, 2)
