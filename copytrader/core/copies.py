@@ -267,9 +267,9 @@ class LeaderOrder:
     """A leader order as best known, and what its fills did to the leader's position.
 
     `reduced` and `opened` split what filled, `kept` is the part of the leader's position that was left by what
-    reduced it, `standing` what of `opened` the leader has not closed again;
-    `only_exits` once it was seen as an exit and nothing else, which it stays.  `missed`: it was placed before this
-    run began, and over when the leader's book was first read.
+    reduced it, `standing` what of `opened` the leader has not closed again; `turned_at` is when it had closed all
+    that there was.  `only_exits` once it was seen as an exit and nothing else, which it stays.  `missed`: it was
+    placed before this run began, and over when the leader's book was first read.
     """
 
     known: Known
@@ -285,6 +285,12 @@ class LeaderOrder:
     classified: bool = False
     missed: bool = False
     filled_at: datetime | None = None
+    turned_at: datetime | None = None
+
+    @property
+    def out_at(self) -> datetime | None:
+        """When the leader was out by it, as far as it closes: it has filled, or what works of it opens."""
+        return self.filled_at or self.turned_at
 
     @property
     def turn(self) -> tuple[datetime, int]:

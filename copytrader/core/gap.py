@@ -257,7 +257,7 @@ def _follows(piece: Slice, order: LeaderOrder) -> bool:
 
     An exit may have to go to market without a change, once the leader's has filled.
     """
-    if piece.follows is None or piece.maybe or (order.filled_at is not None and piece.role is Role.EXIT):
+    if piece.follows is None or piece.maybe or (order.out_at is not None and piece.role is Role.EXIT):
         return False
     terms, asked = piece.follows
     return terms is order.known.ticket and asked is piece.asked

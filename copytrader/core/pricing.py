@@ -142,9 +142,9 @@ def _is_left_behind(scene: Scene, order: LeaderOrder, piece: Slice, quantity: in
     Where what it is to close is not held yet, it waits for the entry, as the leader's did not have to.  One that
     opens beside keeps its price: a sweep closes what is held.
     """
-    if order.filled_at is None:
+    if order.out_at is None:
         return False
-    until = max(order.filled_at, piece.placed_at) + timedelta(seconds=rules_of(scene.state).market_wait_seconds)
+    until = max(order.out_at, piece.placed_at) + timedelta(seconds=rules_of(scene.state).market_wait_seconds)
     scene.wake(until)
     if scene.at < until or piece.opens:
         return False

@@ -77,7 +77,7 @@ def lagging(holding: Holding, share: Share, sign: int, lot_size: int, since: dat
     """What the leader has got out of and the follower's exits have not yet, in units.
 
     They work, or never reached the broker and are tried again.  An exit that opens beside is waited for only where
-    the leader's has filled after `since`.
+    the leader was out by its own after `since`.
     """
     total = sum(piece.remaining for piece in share.sweeps if piece.asked.side.sign != sign)
     for order in holding.active.values():
@@ -87,9 +87,11 @@ def lagging(holding: Holding, share: Share, sign: int, lot_size: int, since: dat
         closes = copy.may_close if copy.is_open else copy.to_try_again
         if not closes:
             continue
+        is_late = since is not None and order.out_at is not None and order.out_at <= since
+        if is_late and copy.may_open:
+            continue
         if known.is_filled:
-            is_late = since is not None and order.filled_at is not None and order.filled_at <= since
-            total += 0 if is_late and copy.may_open else closes
+            total += closes
         elif order.reduced:
             asked = copy.total if copy.is_open else closes
             gone = asked * order.reduced // known.ticket.quantity // lot_size * lot_size

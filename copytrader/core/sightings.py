@@ -51,7 +51,7 @@ def _see_leader(state: State, order: Order, source: Source, at: datetime, news: 
         state.share(holding, name)
     if order.last_price is not None:
         holding.last_price = order.last_price
-    _fill_leader(state, holding, found, before, news)
+    _fill_leader(state, holding, found, before, at, news)
     if known.ended is OrderStatus.REJECTED and (before is None or before.ended is not OrderStatus.REJECTED):
         _say_rejected(found, news)
     exposure.classify(holding, found)
@@ -65,7 +65,9 @@ def _day_of(order: Order, at: datetime) -> date:
     return day_of(order.placed_at or at)
 
 
-def _fill_leader(state: State, holding: Holding, order: LeaderOrder, before: Known | None, news: News) -> None:
+def _fill_leader(
+    state: State, holding: Holding, order: LeaderOrder, before: Known | None, at: datetime, news: News
+) -> None:
     known = order.known
     new = known.filled_quantity - (before.filled_quantity if before is not None else 0)
     if new <= 0:
@@ -74,6 +76,8 @@ def _fill_leader(state: State, holding: Holding, order: LeaderOrder, before: Kno
     begins = not order.reduced and (holding.leader_net or 0) * known.ticket.side.sign < 0
     coming = room.on_its_way(holding, order) if begins else {}
     exposure.fill_leader(holding, order, new)
+    if order.reduced and order.turned_at is None and (holding.leader_net or 0) * known.ticket.side.sign >= 0:
+        order.turned_at = at
     if begins:
         room.note_held(holding, order, coming, lot_of(state, holding))
     if order.only_exits and order.opened > opened:

@@ -255,8 +255,8 @@ MUTATIONS = (
     Mutation(
         "an exit that opens beside is not waited for without end",
         "room.py",
-        "0 if is_late and copy.may_open else closes",
-        "closes",
+        "        if is_late and copy.may_open:\n            continue\n",
+        "",
     ),
     Mutation(
         "an exit that may not go to market is cancelled for one that may",
@@ -1278,5 +1278,11 @@ MUTATIONS = (
         "gap.py",
         "        if _awaits_entry(scene, order):\n            scene.wake(order.first_seen + _WAIT)\n            return None\n",
         "",
+    ),
+    Mutation(
+        "a leader that is flat by a part of an order through zero is out",
+        "sightings.py",
+        "        order.turned_at = at\n",
+        "        pass\n",
     ),
 )

@@ -45,3 +45,26 @@ def test_a_market_order_behind_one_that_goes_through_zero_opens() -> None:
 
     assert play.lots() == 4
     assert play.skips() == []
+
+
+def test_a_leader_flat_by_a_part_of_an_order_through_zero_is_out() -> None:
+    """What closes has filled, what opens rests for hours: nothing waits for that."""
+    play = Play()
+    play.trades("E", 4)
+    play.places("T", ticket(Side.SELL, 600, "105"))
+    play.leader_fills("T", 300)
+    play.waits(4)
+    assert play.lots() == 2
+    play.waits(4)
+    play.reads_book("asha")
+    for each in play.of():
+        if each.ticket.order_type is OrderType.MARKET and each.is_open:
+            play.fills_follower(each, each.ticket.quantity)
+    play.drain()
+    play.waits(60)
+
+    assert (play.leader_net(), play.lots()) == (0, 0)
+    assert [(each.ticket.side, each.ticket.quantity) for each in play.of() if each.is_open] == [(Side.SELL, 150)]
+    play.leader_fills("T")
+    play.fills()
+    assert play.lots() == -2
