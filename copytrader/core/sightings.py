@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import date, datetime, timedelta
+from datetime import datetime, timedelta
 
 from copytrader.core import copied_position, exposure, room
 from copytrader.core.copies import Key, LeaderOrder, Slice, Terms, copy_of
 from copytrader.core.facts import Filled, Level, Skip, Source, Verb
 from copytrader.core.merge import Known, merge
-from copytrader.core.model import LEADER, ZERO, Order, OrderStatus, OrderType, RefusalClass, SkipReason, Ticket, day_of
+from copytrader.core.model import (
+    DEAD,
+    LEADER,
+    ZERO,
+    Order,
+    OrderStatus,
+    OrderType,
+    RefusalClass,
+    SkipReason,
+    Ticket,
+    day_of,
+)
 from copytrader.core.news import News, lot_of
 from copytrader.core.outcomes import end_piece, fill_piece, note_refusal, refuse_modification
 from copytrader.core.state import Account, Holding, State
@@ -29,9 +40,9 @@ def see(state: State, account: str, order: Order, source: Source, at: datetime, 
 
 def _see_leader(state: State, order: Order, source: Source, at: datetime, news: News) -> None:
     found = state.orders.get(order.order_id)
-    if found is not None and found.known.is_done and _day_of(order, at) > found.known.trade_date:
+    if found is not None and _bears_its_number(found, order, at):
         found = None
-    if found is None and (LEADER, order.order_id) in state.bygone:
+    if found is None and _is_bygone(state, LEADER, order):
         return
     before = found.known if found is not None else None
     known = merge(before, order, source, at)
@@ -61,8 +72,23 @@ def _see_leader(state: State, order: Order, source: Source, at: datetime, news: 
         news.touch(found.key, name)
 
 
-def _day_of(order: Order, at: datetime) -> date:
-    return day_of(order.placed_at or at)
+def _bears_its_number(found: LeaderOrder, order: Order, at: datetime) -> bool:
+    """Whether this is another order, of a later day, with the number of one that is over.
+
+    Dhan rewrites the time at which an order was placed when it is cancelled: one that ended alike is the same.
+    """
+    known = found.known
+    if not known.is_done or day_of(order.placed_at or at) <= known.trade_date:
+        return False
+    is_alike = order.ticket.security == known.ticket.security and order.ticket.side is known.ticket.side
+    return not (is_alike and order.status is (known.ended or OrderStatus.TRADED))
+
+
+def _is_bygone(state: State, account: str, order: Order) -> bool:
+    """Whether it is an order of an earlier day, and not one of today that bears its number."""
+    if (account, order.order_id) not in state.bygone:
+        return False
+    return order.placed_at is None or day_of(order.placed_at) != state.day or order.status in DEAD
 
 
 def _fill_leader(
@@ -109,7 +135,7 @@ def see_follower(state: State, account: Account, order: Order, source: Source, a
     if piece is not None and piece.order_id and piece.known is None and piece.follower == name:
         piece = _held_against_its_answer(state, piece, order, news)
     if piece is None or piece.follower != name:
-        if (name, order.order_id) not in state.bygone:
+        if not _is_bygone(state, name, order):
             _see_foreign(state, account, order, at, news)
         return
     if not piece.order_id and not is_as_asked(piece, order.ticket):

@@ -1285,4 +1285,22 @@ MUTATIONS = (
         "        order.turned_at = at\n",
         "        pass\n",
     ),
+    Mutation(
+        "a number of yesterday's may be another order's today",
+        "sightings.py",
+        "    return order.placed_at is None or day_of(order.placed_at) != state.day or order.status in DEAD\n",
+        "    return True\n",
+    ),
+    Mutation(
+        "a row of yesterday's that was cancelled stays yesterday's",
+        "sightings.py",
+        "day_of(order.placed_at) != state.day or order.status in DEAD\n",
+        "day_of(order.placed_at) != state.day\n",
+    ),
+    Mutation(
+        "an order that ended is the same though its row bears a later time",
+        "sightings.py",
+        "    return not (is_alike and order.status is (known.ended or OrderStatus.TRADED))\n",
+        "    return True\n",
+    ),
 )

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 
-from copytrader.core.facts import Cancel, Command, Event, NotSent, Ticked, Verb
-from copytrader.core.model import Limits, OrderStatus, OrderType, Product, Side
-from tests.core.play import START, Held, Play, follower, ticket
+from copytrader.core.facts import BookRead, Cancel, Command, Event, NotSent, Ticked, Verb
+from copytrader.core.model import LEADER, Limits, Order, OrderStatus, OrderType, Product, Side
+from tests.core.play import START, D, Held, Play, follower, ticket
 from tests.core.test_answers import unanswered
 
 EVENING = START.replace(hour=20)
@@ -136,3 +137,32 @@ def test_an_order_of_a_friday_evening_is_for_monday() -> None:
     play.fills()
 
     assert play.lots() == 2
+
+
+def cancelled_in_the_morning(play: Play) -> Order:
+    """The leader's order as the book shows it after a cancel: Dhan has written the time of that over its own."""
+    asks(play, "L1", kind=OrderType.LIMIT)
+    play.waits(NIGHT)
+    return replace(play.leader["L1"], status=OrderStatus.CANCELLED, placed_at=play.now, updated_at=play.now)
+
+
+def test_one_that_the_leader_cancels_on_the_next_day_is_cancelled_until_the_broker_confirms() -> None:
+    play = evening()
+    row = cancelled_in_the_morning(play)
+    play.answer = unanswered(play, Cancel)
+    play.cancels("L1")
+    play.answer = None
+    play.feed(BookRead(play.now, LEADER, (row,)))
+    play.waits(120)
+
+    assert not the_last(play).is_open
+    assert play.skips() == []
+
+
+def test_its_fills_count_once_though_its_row_bears_another_time() -> None:
+    play = evening()
+    row = replace(cancelled_in_the_morning(play), status=OrderStatus.TRADED, filled_quantity=300, average_price=D(100))
+    play.leader_fills("L1")
+    play.feed(BookRead(play.now, LEADER, (row,)))
+
+    assert [each.leader_net for each in play.state.holdings.values()] == [300]

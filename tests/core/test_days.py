@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 
-from copytrader.core.model import OrderType, Side
+from copytrader.core.facts import BookRead
+from copytrader.core.model import LEADER, OrderType, Side
 from tests.core.play import Play, ticket
 
 
@@ -38,3 +40,36 @@ def test_the_first_order_of_a_day_is_cancelled_with_the_leader_s() -> None:
     play.waits(10)
 
     assert play.of() and not any(held.is_open for held in play.of())
+
+
+def the_next_day(play: Play) -> None:
+    play.now += timedelta(days=1)
+    play.reads_book("asha")
+    play.reads_leader_book()
+
+
+def test_a_number_of_yesterday_s_may_be_another_order_s_today() -> None:
+    play = Play()
+    play.trades("1", 4)
+    play.trades("2", -4)
+    play.orders.clear()
+    the_next_day(play)
+    play.waits(1)
+    assert play.of() == [], "the book may show yesterday's a while longer"
+    play.decisions.clear()
+    play.places("1", ticket(quantity=300, price="0", order_type=OrderType.MARKET), placed_at=play.now)
+
+    assert [each.ticket.quantity for each in play.of()] == [150]
+    assert not play.skips()
+
+
+def test_a_row_of_yesterday_s_that_was_cancelled_stays_yesterday_s() -> None:
+    play = Play()
+    play.places("1")
+    play.cancels("1")
+    the_next_day(play)
+    row = replace(play.leader["1"], placed_at=play.now, updated_at=play.now)
+    play.decisions.clear()
+    play.feed(BookRead(play.now, LEADER, (row,)))
+
+    assert play.decisions == []
