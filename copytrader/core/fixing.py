@@ -52,6 +52,9 @@ def order(state: State, fact: FixOrdered) -> list[Key]:
         after[key] = _moved(after.get(key, share.copied), fix)
     for key, quantity in after.items():
         _make_due(state, key, fact.account, quantity)
+    for fix in plan:
+        key = Key(fix.ticket.security, fix.ticket.product)
+        fix.was_due = bool(state.share(state.holding(key), fact.account).due)
     return list(dict.fromkeys([*touched, *after]))
 
 
@@ -99,10 +102,15 @@ def _mark_cancels(state: State, fact: FixOrdered) -> list[Key]:
 
 def give_up(state: State, skip: Skip) -> None:
     """A ticket is not sent, or not again: the reason is recorded."""
-    plan_id, _, number = skip.leader_order_id.removeprefix(PREFIX).rpartition("-")
-    for fix in state.accounts[skip.account].plans.get(plan_id, ()):
-        if str(fix.number) == number:
-            fix.over, fix.reason = True, f"{skip.reason}: {skip.detail}"
+    fix = named(state.accounts[skip.account], skip.leader_order_id)
+    if fix is not None:
+        fix.over, fix.reason = True, f"{skip.reason}: {skip.detail}"
+
+
+def named(account: Account, name: str) -> Fix | None:
+    """Return the ticket of a plan that a command or a reason bears in place of a leader's order."""
+    plan_id, _, number = name.removeprefix(PREFIX).rpartition("-")
+    return next((fix for fix in account.plans.get(plan_id, ()) if str(fix.number) == number), None)
 
 
 def stop_entries(share: Share) -> None:

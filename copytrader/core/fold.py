@@ -208,7 +208,8 @@ def _place(state: State, place: Place, at: datetime) -> None:
         copy.slices.append(piece)
         holding.active[place.leader_order_id] = copy.leader  # one that was let go for a skip is looked at again
     elif place.role is Role.EXIT:
-        piece.was_due = bool(share.due)
+        fix = fixing.named(account, place.leader_order_id)
+        piece.was_due = bool(share.due) if fix is None else fix.was_due
         piece.instead_of_market = place.sweep and place.ticket.order_type is OrderType.LIMIT
         share.sweeps.append(piece)
         share.sweeps_made += 1

@@ -32,13 +32,17 @@ from copytrader.core.model import (
 
 @dataclass(slots=True)
 class Fix:
-    """One ticket of a plan that the operator ordered, until it was sent or given up (`over`)."""
+    """One ticket of a plan that the operator ordered, until it was sent or given up (`over`).
+
+    `was_due`: something was due when it was ordered, so that the leader was in.
+    """
 
     plan_id: str
     number: int
     ticket: Ticket
     role: Role
     planned_at: datetime
+    was_due: bool = False
     over: bool = False
     reason: str = ""
 

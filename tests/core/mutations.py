@@ -1303,4 +1303,10 @@ MUTATIONS = (
         "    return not (is_alike and order.status is (known.ended or OrderStatus.TRADED))\n",
         "    return True\n",
     ),
+    Mutation(
+        "a plan's exit that was ordered while the leader was in goes to market when it is out",
+        "fold.py",
+        "        piece.was_due = bool(share.due) if fix is None else fix.was_due\n",
+        "        piece.was_due = bool(share.due)\n",
+    ),
 )

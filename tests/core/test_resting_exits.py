@@ -10,8 +10,10 @@ import pytest
 from copytrader.core.facts import (
     Accepted,
     BookRead,
+    Cancel,
     Command,
     Event,
+    FixOrdered,
     Level,
     Modify,
     OrderSeen,
@@ -34,6 +36,7 @@ from copytrader.core.model import (
 )
 from copytrader.core.sightings import whole_second
 from tests.core.play import START, D, Held, Play, follower, ticket
+from tests.core.test_answers import unanswered
 
 ONE = follower(ratio="1")
 TARGET = ticket(Side.SELL, price="104")
@@ -398,3 +401,24 @@ def test_a_sweep_waits_until_the_order_beside_it_is_seen_to_be_smaller() -> None
     play.waits(20)
     assert (play.lots(), over.status) == (-2, OrderStatus.TRADED)
     assert len(play.of()) == 2
+
+
+def test_a_plan_s_limit_goes_to_market_though_the_leader_got_out_before_it_was_placed() -> None:
+    """It waits for the cancel of the exit in whose place it comes; it was ordered while the leader was in."""
+    play = Play()
+    play.trades("E", 4)
+    play.places("X", ticket(Side.SELL, 300, "105"))
+    resting = play.of()[-1]
+    play.answer = unanswered(play, Cancel)
+    plan = ticket(Side.SELL, 150, "100")
+    play.feed(FixOrdered(play.now, "asha", "p1", (plan,), (resting.order_id,), 1, play.now))
+    play.leader_fills("X")
+    play.answer = None
+    play.dies(resting)
+    play.waits(3)
+
+    assert [(each.ticket.order_type, each.ticket.quantity) for each in play.of() if each.is_open] == [
+        (OrderType.MARKET, 150)
+    ]
+    play.fills()
+    assert play.lots() == 0
