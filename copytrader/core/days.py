@@ -155,6 +155,8 @@ def _expire_piece(state: State, account: Account, piece: Slice, news: News) -> N
     if piece.asked.after_market and not piece.unknown and _is_for_later(state, piece.asked, piece.placed_at):
         return
     unknown = piece.unknown
+    if not unknown and _may_have_filled(state, account, piece):
+        _say_unseen(state, account, piece, news)
     close_piece(state, account, piece, OrderStatus.EXPIRED)
     news.notes.append(
         Ended(
@@ -170,6 +172,31 @@ def _expire_piece(state: State, account: Account, piece: Slice, news: News) -> N
         detail = "its outcome was unknown when the day's book was closed; look at the account by hand"
         news.notes.append(Skip(piece.follower, piece.leader_order_id, SkipReason.ABSENT, detail, piece.correlation_id))
         news.alert(Level.CRITICAL, f"{piece.follower}: order {piece.correlation_id}: {detail}", piece.follower)
+
+
+def _may_have_filled(state: State, account: Account, piece: Slice) -> bool:
+    """Whether an entry that was open when its book was last read may have filled after that, into today."""
+    if piece.key.product not in _CARRIED or not piece.may_open or state.dry_run:
+        return False
+    assert state.desk is not None
+    assert state.day is not None
+    looked = _last_look(account, piece)
+    return session_day(state.desk.calendar, piece.key.security.exchange_segment, looked) < state.day
+
+
+def _last_look(account: Account, piece: Slice) -> datetime:
+    return max(account.read_at or piece.placed_at, piece.placed_at)
+
+
+def _say_unseen(state: State, account: Account, piece: Slice, news: News) -> None:
+    ticket, name = piece.asked, piece.follower
+    what = f"{ticket.side} {piece.remaining} {state.named(piece.key.security)}"
+    text = (
+        f"{name}: order {piece.order_id} ({what}) was open when its book was last read, "
+        f"{_last_look(account, piece):%d %b %H:%M}: whether it filled after that is not known, and what it filled is "
+        "not looked after; look at the account's positions"
+    )
+    news.alert(Level.CRITICAL, text, name, f"unseen-{piece.correlation_id}")
 
 
 def learn(state: State, security: object, news: News) -> None:

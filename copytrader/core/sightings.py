@@ -75,13 +75,12 @@ def _see_leader(state: State, order: Order, source: Source, at: datetime, news: 
 def _bears_its_number(found: LeaderOrder, order: Order, at: datetime) -> bool:
     """Whether this is another order, of a later day, with the number of one that is over.
 
-    Dhan rewrites the time at which an order was placed when it is cancelled: one that ended alike is the same.
+    The time tells little: Dhan writes it anew when an order is modified or cancelled.
     """
     known = found.known
     if not known.is_done or day_of(order.placed_at or at) <= known.trade_date:
         return False
-    is_alike = order.ticket.security == known.ticket.security and order.ticket.side is known.ticket.side
-    return not (is_alike and order.status is (known.ended or OrderStatus.TRADED))
+    return Key(order.ticket.security, order.ticket.product) != found.key or order.ticket.side is not known.ticket.side
 
 
 def _is_bygone(state: State, account: str, order: Order) -> bool:

@@ -1300,7 +1300,7 @@ MUTATIONS = (
     Mutation(
         "an order that ended is the same though its row bears a later time",
         "sightings.py",
-        "    return not (is_alike and order.status is (known.ended or OrderStatus.TRADED))\n",
+        "    return Key(order.ticket.security, order.ticket.product) != found.key or order.ticket.side is not known.ticket.side\n",
         "    return True\n",
     ),
     Mutation(
@@ -1308,5 +1308,11 @@ MUTATIONS = (
         "fold.py",
         "        piece.was_due = bool(share.due) if fix is None else fix.was_due\n",
         "        piece.was_due = bool(share.due)\n",
+    ),
+    Mutation(
+        "an entry that may have filled after the last look is said",
+        "days.py",
+        "        _say_unseen(state, account, piece, news)\n",
+        "        pass\n",
     ),
 )

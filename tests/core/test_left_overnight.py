@@ -245,3 +245,17 @@ def test_a_follower_that_is_another_account_now_has_nothing_from_copying() -> No
 
     assert play.lots() == 2
     assert any(each.level is Level.CRITICAL and "another account" in each.text for each in play.alerts())
+
+
+@pytest.mark.parametrize(("hour", "is_said"), [(15, True), (16, False)])
+def test_an_entry_that_may_have_filled_after_the_last_look_is_said(hour: int, is_said: bool) -> None:
+    """Whether it has, no book of the next day tells."""
+    play = Play()
+    play.places("L1", ticket(quantity=300, price="98", product=Product.MARGIN))
+    play.now = START.replace(hour=hour)
+    play.reads_book("asha")
+    next_day(play, 300, 150)
+
+    said = [each.text for each in play.alerts() if each.level is Level.CRITICAL]
+    assert bool(said) is is_said
+    assert all("BUY 150" in text and "was open when its book was last read, 23 Nov 15:00" in text for text in said)
