@@ -61,7 +61,8 @@ class Pace:
 
     def wait(self, command: Command, now: datetime) -> float:
         """Return in how many seconds there may be room for it, 0 if there is."""
-        self._counts_until = {seq: until for seq, until in self._counts_until.items() if until > now}
+        longest = now + _UNANSWERED_COUNTS  # what counts beyond that was sent before the clock was set back
+        self._counts_until = {seq: until for seq, until in self._counts_until.items() if now < until <= longest}
         room = PER_SECOND - (0 if isinstance(command, Cancel) else 1 + _is_entry(command))
         if len(self._counts_until) < room:
             return 0.0

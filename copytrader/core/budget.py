@@ -59,6 +59,7 @@ class Budget:
         if day != self.day:
             self.day, self.today = day, 0
         self.today += 1
+        self._turn_back(at)
         for window in self.windows:
             window.append(at)
         if len(self.windows[-1]) > PER_HOUR:
@@ -83,7 +84,8 @@ class Budget:
         self._forget(at)
         second, minute, hour = (len(window) for window in self.windows)
         today = self.today if self.day == day_of(at) else 0
-        foreign = self.foreign if self.foreign_until is not None and at < self.foreign_until else 0
+        is_foreign = self.foreign_until is not None and at < self.foreign_until <= at + _FOREIGN_FOR
+        foreign = self.foreign if is_foreign else 0
         return PER_SECOND - foreign - second, PER_MINUTE - minute, PER_HOUR - hour, PER_DAY - today
 
     def exhausted(self, at: datetime) -> str:
@@ -92,14 +94,26 @@ class Budget:
         left = {"day": day, "hour": hour, "minute": minute}
         return next((window for window, calls in left.items() if calls <= 0), "")
 
+    def _is_blocked(self, at: datetime) -> bool:
+        return self.blocked_until is not None and at < self.blocked_until <= at + _PENALTY
+
+    def _turn_back(self, at: datetime) -> None:
+        """Count calls of a time to come, made before the clock was set back, as if they were made now."""
+        for window in self.windows:
+            if window and window[-1] > at:
+                made = [min(each, at) for each in window]
+                window.clear()
+                window.extend(made)
+
     def _forget(self, at: datetime) -> None:
+        self._turn_back(at)
         for window, length in zip(self.windows, _LENGTHS, strict=True):
             while window and window[0] <= at - length:
                 window.popleft()
 
     def allows(self, rank: Rank, open_orders: int, at: datetime) -> bool:
         """Whether a call may go now, given how many orders might need a cancel afterwards."""
-        if self.blocked_until is not None and at < self.blocked_until:
+        if self._is_blocked(at):
             return False
         second, minute, hour, day = self.left(at)
         if second <= _RESERVE_SECOND[rank]:
@@ -109,7 +123,7 @@ class Budget:
 
     def retry_at(self, at: datetime) -> datetime:
         """When to ask again: the second window moves quickly, the others slowly."""
-        if self.blocked_until is not None and at < self.blocked_until:
+        if self.blocked_until is not None and self._is_blocked(at):
             return self.blocked_until
         second, minute, _, _ = self.left(at)
         if second <= _RESERVE_SECOND[Rank.ENTRY] or minute > _MINUTE_RESERVE_AT_MOST:

@@ -1315,4 +1315,10 @@ MUTATIONS = (
         "        _say_unseen(state, account, piece, news)\n",
         "        pass\n",
     ),
+    Mutation(
+        "calls before the clock was set back hold nothing back",
+        "budget.py",
+        "                made = [min(each, at) for each in window]\n",
+        "                made = list(window)\n",
+    ),
 )

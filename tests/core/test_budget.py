@@ -9,6 +9,7 @@ import pytest
 
 from copytrader.core.budget import Budget, Rank
 from copytrader.core.facts import Cancel, Level, Place, Throttled, Verb
+from copytrader.core.model import Side
 from tests.core.play import START, Play, follower, instrument, ticket
 
 
@@ -119,3 +120,31 @@ def test_the_slices_that_wait_for_the_budget_are_sent_though_the_others_and_the_
     play.waits(4)
 
     assert play.lots() == 60
+
+
+@pytest.mark.parametrize("ahead", [2.0, 300.0, 3600.0])
+def test_a_clock_that_is_set_back_holds_no_exit_back(ahead: float) -> None:
+    """It ran ahead, and was mended; calls and a pause after a 429 lie in what is the future now."""
+    play = Play()
+    play.now += timedelta(seconds=ahead)
+    play.trades("IN", 4)
+    for number in range(6):
+        play.places(f"L{number}", ticket(price=f"9{number}"))
+    play.state.accounts["asha"].budget.throttled(play.now)
+    play.now -= timedelta(seconds=ahead)
+    play.trades("OUT", -4, fills=False)
+    for _ in range(8):
+        play.waits(1)
+        play.reads_book("asha")
+
+    assert [each.ticket.quantity for each in play.of() if each.is_open and each.ticket.side is Side.SELL] == [150]
+
+
+def test_calls_before_a_clock_was_set_back_count_as_if_they_were_made_now() -> None:
+    budget, later = Budget(), START + timedelta(minutes=5)
+    for _ in range(10):
+        budget.count(later)
+
+    assert not budget.allows(Rank.CANCEL, 0, START)
+    assert budget.allows(Rank.CANCEL, 0, START + timedelta(seconds=1.2))
+    assert budget.left(START + timedelta(seconds=1.2))[1] == 240
