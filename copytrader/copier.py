@@ -13,10 +13,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Protocol
+from typing import Any, Protocol
 
 from copytrader import reach, readings
 from copytrader.account import Account, require_own
@@ -63,6 +64,8 @@ _IDLE_FOR = timedelta(seconds=1)
 _COMMITS_TO_MOVE = 50
 """After so many commits the journal is put in order when nothing happens, so that this falls on no order."""
 _TRIES = 4
+_PATIENCE = 5.0
+"""Seconds for which a start waits for a follower, or for the leader's stream."""
 _GOODBYE = 5.0
 
 
@@ -125,7 +128,7 @@ class Copier:
         self._sender = Sender(self.accounts, now, self)
         self._listener = Listener(self.accounts, now, self, poll_seconds)
         self._rearm = asyncio.Event()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Future[None]] = set()
         self._learned: set[Security] = set()
         self._failed: asyncio.Future[None] | None = None
         self._untold: list[tuple[Event, tuple[Decision, ...]]] = []
@@ -239,7 +242,7 @@ class Copier:
         """Record and alert what no order shows."""
         self.handle(Noticed(self._now(), level, text, account, key))
 
-    def ended(self, task: asyncio.Task[None]) -> None:
+    def ended(self, task: asyncio.Future[None]) -> None:
         """An error that nobody expected ends the copier: better stopped and said than alive and wrong."""
         if task.cancelled():
             return
@@ -255,11 +258,12 @@ class Copier:
     def is_broken(self) -> bool:
         return self._failed is not None and self._failed.done()
 
-    def start(self, work: Awaitable[None]) -> None:
+    def start(self, work: Awaitable[None]) -> asyncio.Future[None]:
         task = asyncio.ensure_future(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         task.add_done_callback(self.ended)
+        return task
 
     # --- Out of reach ---------------------------------------------------------------------
 
@@ -361,25 +365,43 @@ class Copier:
         for account in self.accounts.values():
             self.start(self._listener.listen(account))
         followers = [account for name, account in self.accounts.items() if name != LEADER]
-        await asyncio.gather(*(self._begin(account) for account in followers))
+        await self._wait_for([self._begin(account) for account in followers])
         self._adopt_strays()
+        self.start(self._tick())
+        self.start(self._hear())
         if LEADER in self.accounts:
             await self._begin_with(self.accounts[LEADER])
         for account in self.accounts.values():
             self.start(self._listener.poll(account))
-        self.start(self._tick())
-        self.start(self._hear())
         self.ready.set()
         await asyncio.Event().wait()
 
     async def _begin_with(self, leader: Account) -> None:
-        """Read the leader's book, once its stream is logged in wherever its orders are to be copied."""
+        """Read the leader's book, once its stream is logged in wherever its orders are to be copied.
+
+        Where the stream does not come about, its orders are found in the book alone until it does.
+        """
         leader.catching_up = True
         while not await self._listener.refresh(leader, positions=True):
             await asyncio.sleep(1)
-        while self._copying and not leader.connected:
-            await asyncio.sleep(0.01)
-        await self._listener.catch_up(leader)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_PATIENCE):
+                while self._copying and not leader.connected:
+                    await asyncio.sleep(0.01)
+        while True:
+            was_connected = leader.connected
+            await self._listener.catch_up(leader)
+            if was_connected or not leader.connected:
+                return
+            leader.catching_up = True
+
+    async def _wait_for(self, work: Iterable[Awaitable[None]]) -> None:
+        """Wait for what is to be done with each account, but not long: who does not answer holds nobody else up."""
+        tasks = [self.start(each) for each in work]
+        if tasks:
+            done, _ = await asyncio.wait(tasks, timeout=_PATIENCE, return_when=asyncio.FIRST_EXCEPTION)
+            for task in done:
+                task.result()
 
     async def _begin(self, account: Account) -> None:
         """Read a follower's book; one that cannot be read is tried again later, and does not hold up the others."""
@@ -410,7 +432,7 @@ class Copier:
 
     async def check_tokens(self) -> None:
         """Hold each token against the account it should belong to; raise for the leader's, block a follower's."""
-        await asyncio.gather(*(self._check_token(account) for account in self.accounts.values()))
+        await self._wait_for([self._check_token(account) for account in self.accounts.values()])
 
     async def _check_token(self, account: Account) -> None:
         try:
@@ -463,9 +485,10 @@ class Copier:
 
     async def _end(self, work: asyncio.Task[None], stopped: asyncio.Task[bool]) -> None:
         """Stop listening, wait a little for answers on their way, and write down that we stopped."""
-        for task in (work, stopped, *self._tasks):
+        ending: tuple[asyncio.Future[Any], ...] = (work, stopped, *self._tasks)
+        for task in ending:
             task.cancel()
-        await asyncio.gather(work, stopped, *self._tasks, return_exceptions=True)
+        await asyncio.gather(*ending, return_exceptions=True)
         await self._sender.wait(_GOODBYE)
         await self._sender.end()
         if self.is_broken:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from copytrader.core.facts import Cancel, Connected, Disconnected, Modify, Place, Role
+from copytrader.simulator.faults import Fault, FaultKind
 from copytrader.simulator.streams import Break
 from tests.e2e.judge import assert_sound, copies_of, places_of, reasons_of, recorded, until_sound
 from tests.e2e.stage import PATIENCE, Stage
@@ -209,6 +210,50 @@ def test_reconnects_back_off_and_never_end(tmp_path: Path) -> None:
             await stage.until(lambda: len(stage.exchange.streams.listeners()) == 2, PATIENCE, "they come back")
             stage.leader.cancel(order_id)
             await stage.until(lambda: not stage.orders()[0].is_open, PATIENCE)
+            await until_sound(stage)
+
+    asyncio.run(scene())
+
+
+def test_a_start_without_the_leader_s_stream_finds_what_it_did_in_the_book(tmp_path: Path) -> None:
+    """The handshake is refused for as long as it takes: an exit and the operator's word get through all the same."""
+
+    async def scene() -> None:
+        async with Stage(tmp_path, ("1",), copy="poll_seconds = 1") as stage:
+            program = await stage.follows()
+            for security in ("40002", "40003"):
+                market(stage, "BUY", security)
+            await stage.until(lambda: stage.copied() == 300, PATIENCE, "the positions")
+            await program.killed()
+            stage.exchange.streams.refuse_handshakes(503, 10_000)
+            program = await stage.follows()
+            market(stage, "SELL", "40002")
+            await stage.until(lambda: stage.copied(security_id="40002") == 0, PATIENCE, "the exit")
+            halt = await stage.runs("halt", "--flatten")
+            assert await halt.ends(PATIENCE) == 0
+            assert stage.copied() == 0
+            stage.exchange.streams._refusals.clear()
+            await program.says("leader: order stream connected", 60)
+            await until_sound(stage)
+
+    asyncio.run(scene())
+
+
+def test_an_account_that_does_not_answer_holds_no_other_up_at_the_start(tmp_path: Path) -> None:
+    async def scene() -> None:
+        async with Stage(tmp_path, ("1", "1"), copy="poll_seconds = 1") as stage:
+            program = await stage.follows()
+            market(stage, "BUY", "40002")
+            await stage.until(lambda: [stage.copied(name) for name in ("asha", "ravi")] == [150, 150], PATIENCE)
+            await until_sound(stage)
+            await program.killed()
+            hangs = Fault(FaultKind.HANG, stage.ids["ravi"], "GET", count=None, seconds=60)
+            stage.exchange.faults.add(hangs)
+            await stage.runs("follow")
+            market(stage, "SELL", "40002")
+            await stage.until(lambda: stage.copied() == 0, 13, "the exit of the one that answers")
+            stage.exchange.faults.clear()
+            await stage.until(lambda: stage.copied("ravi") == 0, 60, "the other's")
             await until_sound(stage)
 
     asyncio.run(scene())
