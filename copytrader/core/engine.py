@@ -69,9 +69,9 @@ def _plan_all(desk: Step, news: News) -> None:
 
 
 def _part(state: State, key: Key, follower: str) -> tuple[Holding, Account] | None:
-    """Return a follower's part in a holding, if it may be planned."""
+    """Return a follower's part in a holding, if it may be planned; where the broker refuses it, reasons are due."""
     account, holding = state.accounts.get(follower), state.holdings.get(key)
-    if account is None or not account.ready or holding is None:
+    if account is None or holding is None or not (account.ready or account.blocked is not None):
         return None
     if state.copying and not (state.leader_ready and holding.leader_net is not None):
         return None

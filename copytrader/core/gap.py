@@ -13,8 +13,9 @@ from copytrader.core import exits, exposure, limits, room, sizing
 from copytrader.core.budget import Rank
 from copytrader.core.copies import Copy, LeaderOrder, Slice
 from copytrader.core.facts import Divided, Level, Modify, Place, Role
-from copytrader.core.model import LateExits, OrderType, SkipReason, Ticket
+from copytrader.core.model import LateExits, OrderType, RefusalClass, SkipReason, Ticket
 from copytrader.core.names import correlation_id
+from copytrader.core.outcomes import remedy
 from copytrader.core.pricing import goes_at_market, ticket_for, times_repriced, watch_market
 from copytrader.core.scene import (
     RETRY_PAUSES,
@@ -223,6 +224,8 @@ def close_gap(scene: Scene, order: LeaderOrder, copy: Copy, total: _Total) -> li
         if want is not None:
             wants.append(want)
     total.take(min(lost, max(total.left, 0)))
+    if total.left > 0 and total.exits and scene.account.blocked is not None:
+        _say_waits(scene, order, total.left)
     if total.left > 0 and _may_place(scene, order, copy, exits=total.exits):
         wants += _place_rest(scene, order, copy, total, largest)
     return wants
@@ -310,6 +313,17 @@ def _adjust(scene: Scene, order: LeaderOrder, piece: Slice, quantity: int, opens
         say_once(scene, Level.WARNING, f"order {piece.order_id} goes to market: {why}", f"left-{piece.correlation_id}")
     modify = Modify(scene.name, order.known.order_id, piece.correlation_id, piece.order_id, wanted, why, opens)
     return Want(rank, modify)
+
+
+def _say_waits(scene: Scene, order: LeaderOrder, quantity: int) -> None:
+    """Say that an exit cannot be sent: the broker refuses the account's token, or its address."""
+    refusal = scene.account.blocked
+    assert refusal is not None
+    side, what = order.known.ticket.side, "token" if refusal is RefusalClass.TOKEN else "address"
+    text = (
+        f"the exit {side} {quantity} (the leader's order {order.known.order_id}) waits: the broker refuses the {what}: "
+    )
+    say_once(scene, Level.CRITICAL, text + remedy(scene.name, refusal), f"waits-{order.known.order_id}")
 
 
 def _over_terms(scene: Scene, order: LeaderOrder, piece: Slice, wanted: Ticket) -> tuple[SkipReason, str] | None:

@@ -187,7 +187,7 @@ def block(state: State, name: str, refusal: RefusalClass, detail: str, news: New
             news.alert(
                 Level.CRITICAL,
                 f"{name}: the broker refuses the {refusal.lower()}: {detail}; no entry is copied until it is mended: "
-                + _remedy(name, refusal),
+                + remedy(name, refusal),
                 name,
                 f"token-{name}",
             )
@@ -198,14 +198,14 @@ def block(state: State, name: str, refusal: RefusalClass, detail: str, news: New
         news.alert(
             Level.CRITICAL,
             f"{name}: the broker refuses the {what}: {detail}; nothing more is sent for {name} until it is mended: "
-            + _remedy(name, refusal),
+            + remedy(name, refusal),
             name,
             f"token-{name}",
         )
     account.blocked = refusal
 
 
-def _remedy(name: str, refusal: RefusalClass) -> str:
+def remedy(name: str, refusal: RefusalClass) -> str:
     if refusal is RefusalClass.TOKEN:
         return f"copytrader login {name}"
     where = LEADER if name == LEADER else f"followers.{name}"

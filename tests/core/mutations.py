@@ -1321,4 +1321,16 @@ MUTATIONS = (
         "                made = [min(each, at) for each in window]\n",
         "                made = list(window)\n",
     ),
+    Mutation(
+        "an exit that waits for a token is said",
+        "gap.py",
+        "        _say_waits(scene, order, total.left)\n",
+        "        pass\n",
+    ),
+    Mutation(
+        "what is not copied for a token refused from the start has its reason",
+        "engine.py",
+        "not (account.ready or account.blocked is not None)",
+        "not account.ready",
+    ),
 )

@@ -816,6 +816,43 @@ def test_a_resting_entry_skipped_for_the_token_is_placed_when_it_is_renewed() ->
     assert [each.ticket.quantity for each in play.of()] == [75]
 
 
+@pytest.mark.parametrize("refusal", [RefusalClass.TOKEN, RefusalClass.IP])
+def test_each_exit_that_waits_for_a_token_is_said(refusal: RefusalClass) -> None:
+    play = Play()
+    play.trades("L1", 4)
+    play.feed(TokenRefused(play.now, "asha", refusal, "no"))
+    play.decisions.clear()
+    play.trades("L2", -2)
+    play.places("STOP", ticket(Side.SELL, 150, "90", order_type=OrderType.STOP_LOSS, trigger_price=D(91)))
+    play.waits(60)
+
+    remedy = "copytrader login asha" if refusal is RefusalClass.TOKEN else "followers.asha.proxy"
+    said = [each.text for each in play.alerts() if each.level is Level.CRITICAL and remedy in each.text]
+    assert ["SELL 75 (the leader's order L2) waits" in text for text in said] == [True, False]
+    assert ["SELL 75 (the leader's order STOP) waits" in text for text in said] == [False, True]
+
+
+def test_what_is_not_copied_to_one_whose_token_is_refused_from_the_start_has_its_reason() -> None:
+    """Its book was never read in this run: what it holds from copying is known from before."""
+    play = Play()
+    play.trades("L1", 4)
+    play.feed(Started(play.now, "test", "", Desk("1000000001", play.followers, play.rules)))
+    play.feed(TokenRefused(play.now, "asha", RefusalClass.TOKEN, "no"))
+    play.reads_leader_book()
+    play.decisions.clear()
+    play.trades("L2", -4)
+    play.trades("L3", 2)
+
+    assert [(each.leader_order_id, each.reason) for each in play.skips()] == [("L3", "TOKEN")]
+    assert [text for each in play.alerts() if "SELL 150 (the leader's order L2) waits" in (text := each.text)] != []
+    play.feed(TokenRenewed(play.now, "asha"))
+    assert play.of()[1:] == [], "nothing goes before its book is read"
+    play.reads_book("asha")
+    play.waits(5)
+    play.fills()
+    assert play.lots() == 0
+
+
 def test_cancels_go_at_once_when_the_token_is_renewed() -> None:
     play = Play()
     play.places("L1")
