@@ -13,7 +13,7 @@ to say.  An after-market order is for the next session and passes at any time.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import date, datetime, time, timedelta
 from enum import StrEnum
 
 from copytrader.core.model import IST, Calendar, Session
@@ -65,6 +65,16 @@ def may_trade(calendar: Calendar, exchange_segment: str, at: datetime) -> bool:
         return verdict.is_open
     local = at.astimezone(IST)
     return _on_usual_day(exchange_segment, usual_session(calendar, exchange_segment, local.date()), local).is_open
+
+
+def opening(calendar: Calendar, exchange_segment: str, at: datetime) -> datetime | None:
+    """Return when a segment opens later on the day; None where it has, or does not."""
+    local = at.astimezone(IST)
+    session = _session_of(calendar, exchange_segment, local.date())
+    if session is None:
+        return None
+    opens = datetime.combine(local.date(), time(session.opens // 60, session.opens % 60), IST)
+    return opens if at < opens else None
 
 
 def session_day(calendar: Calendar, exchange_segment: str, placed_at: datetime) -> date:

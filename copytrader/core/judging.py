@@ -149,6 +149,7 @@ def _judge_entry(scene: Scene, order: LeaderOrder, copy: Copy) -> None:
         reason = _refusal(scene, order)
         if reason is not None:
             scene.desk.skip(copy, *reason)
+            _look_again_at_the_opening(scene, order, copy)
             return
         sized = _sized(scene, order, copy, opens)
         if sized is None:
@@ -176,6 +177,8 @@ def _is_to_be_judged(scene: Scene, order: LeaderOrder, copy: Copy) -> bool:
         return scene.account.blocked is None and not scene.state.leader_blocked
     if reason is SkipReason.UNKNOWN_INSTRUMENT:
         return True
+    if reason is SkipReason.MARKET_CLOSED:
+        return not order.known.is_done and _closed_hours(scene, order.known.ticket) is None
     return copy.lots is None and reason in (SkipReason.NOTHING_TO_EXIT, SkipReason.BELOW_ONE_LOT)
 
 
@@ -218,6 +221,16 @@ def _refusal(scene: Scene, order: LeaderOrder) -> tuple[SkipReason, str] | None:
         or _closed_hours(scene, ticket)
         or limits.bad_terms(ticket, scene.instrument)
     )
+
+
+def _look_again_at_the_opening(scene: Scene, order: LeaderOrder, copy: Copy) -> None:
+    """An order that came too early works at the exchange when that opens, or is over: its clock is not ours."""
+    if copy.skip is None or copy.skip.reason is not SkipReason.MARKET_CLOSED:
+        return
+    assert scene.state.desk is not None
+    opens = hours.opening(scene.state.desk.calendar, order.known.ticket.security.exchange_segment, scene.at)
+    if opens is not None:
+        scene.wake(opens)
 
 
 def _closed_hours(scene: Scene, ticket: Ticket) -> tuple[SkipReason, str] | None:

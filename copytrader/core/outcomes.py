@@ -148,10 +148,11 @@ def note_refusal(state: State, account: Account, piece: Slice, refusal: RefusalC
         reason = SkipReason.INSUFFICIENT_MARGIN
     _note_form(state, piece, refusal)
     news.notes.append(Skip(name, piece.leader_order_id, reason, message, piece.correlation_id, refusal))
-    level = Level.CRITICAL if piece.role is Role.EXIT else Level.WARNING
-    what = "exit" if piece.role is Role.EXIT else "entry"
-    why = message or "it does not say why"
-    news.alert(level, f"{name}: {what} refused by the broker: {why}", name, f"refused-{refusal}")
+    is_exit = piece.role is Role.EXIT
+    what = f"{piece.asked.side} {piece.asked.quantity} {state.named(piece.key.security)}"
+    text = f"{name}: {'exit' if is_exit else 'entry'} {what} refused by the broker: {message or 'it does not say why'}"
+    matter = f"refused-{refusal}-{piece.key}" if is_exit else f"refused-{refusal}"
+    news.alert(Level.CRITICAL if is_exit else Level.WARNING, text, name, matter)
 
 
 def _note_form(state: State, piece: Slice, refusal: RefusalClass) -> None:

@@ -321,6 +321,9 @@ def _learn_why(state: State, account: Account, piece: Slice, news: News) -> None
 
 def contradicts(piece: Slice, order: Order) -> bool:
     """Whether a row shows an order of ours as it was before a modification that was accepted."""
+    told = piece.known.terms_at if piece.known is not None else None
+    if told is not None and order.updated_at is not None and order.updated_at < told:
+        return False  # it is older than the frame that told the terms
     doubtful = piece.in_flight is not None or piece.unknown or piece.maybe or piece.detached or piece.cancelling
     if doubtful or not piece.is_open or order.status.is_terminal:
         return False

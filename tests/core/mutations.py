@@ -1333,4 +1333,16 @@ MUTATIONS = (
         "not (account.ready or account.blocked is not None)",
         "not account.ready",
     ),
+    Mutation(
+        "an entry that came before the opening is judged again at the opening",
+        "judging.py",
+        "    if opens is not None:\n        scene.wake(opens)\n",
+        "",
+    ),
+    Mutation(
+        "a row older than the frame that told the terms contradicts nothing",
+        "sightings.py",
+        "        return False  # it is older than the frame that told the terms\n",
+        "        pass\n",
+    ),
 )

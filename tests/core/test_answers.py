@@ -765,6 +765,17 @@ def test_a_refused_entry_is_never_sent_again() -> None:
     assert len(places(play)) == 1
 
 
+def test_exits_of_two_instruments_that_are_refused_are_two_alerts_that_name_them() -> None:
+    play = Play()
+    play.trades("L1", 4)
+    play.answer = refused(play, RefusalClass.OTHER, Place)
+    play.trades("L2", -4)
+
+    (said,) = (each for each in play.alerts() if "refused by the broker" in each.text)
+    assert "exit SELL 150 NIFTY-" in said.text
+    assert said.key.endswith(play.of()[0].ticket.security.security_id + " INTRADAY")
+
+
 # --- Tokens --------------------------------------------------------------------------------------
 
 

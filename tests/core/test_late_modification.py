@@ -225,3 +225,21 @@ def test_terms_that_turn_out_to_hold_open_as_much_as_when_they_were_asked_for(
     play.places("L4", ticket(Side.SELL, 600, "94", order_type=OrderType.STOP_LOSS, trigger_price=D(94)))
 
     assert [each.ticket.quantity for each in play.of() if each.is_open] == [quantity, 225, 75 + covered]
+
+
+def test_a_row_that_is_older_than_the_frame_that_told_the_terms_contradicts_nothing() -> None:
+    """The book lags for longer than it mostly does; the leader goes back to what it had."""
+    play = Play()
+    play.places("L1")
+    (held,) = play.of()
+    before = held.seen()
+    play.waits(2)
+    play.modifies("L1", price=D(101))
+    play.waits(6)
+    play.feed(BookRead(play.now, "asha", (before,)))
+    assert play.alerts() == []
+    told(play)
+    play.modifies("L1", price=D(100))
+
+    assert held.ticket.price == 100
+    assert play.alerts() == []
