@@ -134,7 +134,7 @@ def prune(path: Path, before: date, archive: Path | None, now: datetime) -> Prun
         _require_independence(journal, through)
         last = journal.row(through)
         assert last is not None
-        home = archive or path.with_name(f"{path.stem}.until-{last.at[:10]}.db")
+        home = (archive or path.with_name(f"{path.stem}.until-{last.at[:10]}.db")).resolve()
         journal.backup(home)
     take_out(path, through, home, now)
     return Pruned(through, last.at[:10], home, last.hash)

@@ -32,7 +32,7 @@ def prune(journal: Path, through: int, archive: Path, at: datetime) -> None:
     """Take every fact up to `through` out of a journal; `archive`, a copy of the whole journal, becomes their home.
 
     First the archive is cut to the facts that go and proves itself, then they leave the journal in one
-    commit: when anything fails, the journal is as it was.
+    commit: when anything fails before that, the journal is as it was and there is no archive.
     """
     try:
         digest = _keep_only(archive, through)
@@ -41,8 +41,21 @@ def prune(journal: Path, through: int, archive: Path, at: datetime) -> None:
             _remove(connection, through, digest, at, archive.name)
             connection.execute("VACUUM")
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-    except sqlite3.Error as error:
-        raise explained(str(journal), error) from error
+    except BaseException as error:
+        if not _has_left(journal, through):
+            archive.unlink(missing_ok=True)
+        if isinstance(error, sqlite3.Error):
+            raise explained(str(journal), error) from error
+        raise
+
+
+def _has_left(journal: Path, through: int) -> bool:
+    """Tell whether the facts up to `through` are, or may be, out of the journal: then the archive alone has them."""
+    try:
+        with closing(_connect(journal.resolve())) as connection:
+            return base(connection)[0] >= through
+    except sqlite3.Error:
+        return True
 
 
 def _connect(path: Path) -> sqlite3.Connection:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from freezegun import freeze_time
@@ -15,7 +16,7 @@ from copytrader.audit import keeping
 from copytrader.core.facts import Halted, Stopped
 from copytrader.core.model import IST, Side
 from copytrader.failure import ExitCode, Failure
-from copytrader.journal import Journal
+from copytrader.journal import Journal, pruning
 from copytrader.lock import hold
 from tests.audit.journals import NOON, RUN, Writer, audit
 
@@ -124,6 +125,47 @@ def test_whole_days_move_into_an_archive_and_both_parts_prove_themselves(tmp_pat
     for digest in (noted, done.digest):
         assert audit(path, "verify", "--against", digest).exit_code == 0
     assert archive.stat().st_mode & 0o777 == 0o600
+
+
+def test_an_archive_may_be_named_from_where_one_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = days(tmp_path / "j.db")
+    every = seqs(path)
+    monkeypatch.chdir(tmp_path)
+
+    done = keeping.prune(path, NOON.date() + timedelta(days=2), Path("old.db"), NOW)
+
+    assert done is not None and done.archive == tmp_path / "old.db"
+    assert seqs(done.archive) + seqs(path) == every
+
+
+def test_when_nothing_can_be_taken_out_no_archive_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = days(tmp_path / "j.db")
+    every = seqs(path)
+
+    def full(*_: object) -> None:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    monkeypatch.setattr(pruning, "_remove", full)
+    with pytest.raises(Failure, match="disk is full"):
+        keeping.prune(path, NOON.date() + timedelta(days=2), tmp_path / "old.db", NOW)
+
+    assert seqs(path) == every
+    assert not (tmp_path / "old.db").exists()
+
+
+def test_an_archive_that_alone_has_the_facts_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = days(tmp_path / "j.db")
+    every, remove = seqs(path), pruning._remove
+
+    def removed_and_interrupted(*given: Any) -> None:
+        remove(*given)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(pruning, "_remove", removed_and_interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        keeping.prune(path, NOON.date() + timedelta(days=2), tmp_path / "old.db", NOW)
+
+    assert seqs(tmp_path / "old.db") + seqs(path) == every
 
 
 def test_a_pruned_journal_is_written_on_and_pruned_again(tmp_path: Path) -> None:
