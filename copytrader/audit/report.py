@@ -19,8 +19,8 @@ from typing import Any
 
 from copytrader.audit import positions
 from copytrader.audit.runs import Connection, Period, Run, connections, runs_of
-from copytrader.audit.words import MEANINGS, Instruments
-from copytrader.core.model import IST, ZERO, RefusalClass, Security, SkipReason
+from copytrader.audit.words import UNKNOWN, Instruments, meaning
+from copytrader.core.model import IST, ZERO, RefusalClass, Security
 from copytrader.dhan.refusals import explain
 from copytrader.journal import Journal
 from copytrader.journal.rows import timestamp
@@ -367,7 +367,7 @@ def _follower(
 
 def _skips(rows: Sequence[Row]) -> tuple[SkipCount, ...]:
     counted = Counter(row["reason"] for row in rows)
-    return tuple(SkipCount(reason, count, MEANINGS[SkipReason(reason)]) for reason, count in counted.most_common())
+    return tuple(SkipCount(reason, count, meaning(reason)) for reason, count in counted.most_common())
 
 
 def _refusals(skips: Sequence[Row], answers: Sequence[Row]) -> tuple[RefusalCount, ...]:
@@ -377,9 +377,15 @@ def _refusals(skips: Sequence[Row], answers: Sequence[Row]) -> tuple[RefusalCoun
     counted = Counter(refusal for refusal, _ in said)
     words = dict(said)
     return tuple(
-        RefusalCount(refusal, count, words[refusal], explain(RefusalClass(refusal)))
-        for refusal, count in counted.most_common()
+        RefusalCount(refusal, count, words[refusal], _explained(refusal)) for refusal, count in counted.most_common()
     )
+
+
+def _explained(refusal: str) -> str:
+    try:
+        return explain(RefusalClass(refusal))
+    except ValueError:
+        return UNKNOWN
 
 
 def _latency(rows: Sequence[Row]) -> dict[str, Spread]:

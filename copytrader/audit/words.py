@@ -219,6 +219,17 @@ MEANINGS: dict[SkipReason, str] = {
 }
 
 
+UNKNOWN = "a word that this program does not know: `copytrader audit verify` tells whether somebody altered it"
+
+
+def meaning(reason: str) -> str:
+    """Say what a skip's reason means, also where it is none that this program writes."""
+    try:
+        return MEANINGS[SkipReason(reason)]
+    except ValueError:
+        return UNKNOWN
+
+
 def security_key(security: Security) -> str:
     """Return a security as it stands in the body of a fact."""
     return json.dumps(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import date, datetime, timedelta
@@ -60,6 +61,21 @@ RUN = CliRunner()
 
 def audit(path: Path, *arguments: str) -> Result:
     return RUN.invoke(app, ["audit", "--journal", str(path), *arguments])
+
+
+def alter(path: Path, *statements: str) -> None:
+    """Do what somebody with the file and a tool could do: the triggers are there again afterwards."""
+    connection = sqlite3.connect(path)
+    for statement in ("DROP TRIGGER facts_are_final", "DROP TRIGGER facts_are_kept", *statements):
+        connection.execute(statement)
+    connection.execute(
+        "CREATE TRIGGER facts_are_final BEFORE UPDATE ON facts BEGIN SELECT RAISE(ABORT, 'facts are final'); END"
+    )
+    connection.execute(
+        "CREATE TRIGGER facts_are_kept BEFORE DELETE ON facts BEGIN SELECT RAISE(ABORT, 'facts are kept'); END"
+    )
+    connection.commit()
+    connection.close()
 
 
 def ticket(quantity: int = 75, side: Side = Side.BUY, price: str = "110", security: Security = CALL) -> Ticket:

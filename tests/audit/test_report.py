@@ -23,7 +23,7 @@ from copytrader.core.facts import (
     Verb,
 )
 from copytrader.core.model import LEADER, Position, Product, RefusalClass, Side, SkipReason
-from tests.audit.journals import CALL, NOON, D, Writer, audit, name
+from tests.audit.journals import CALL, NOON, D, Writer, alter, audit, name
 
 
 def report(path: Path, *arguments: str) -> dict[str, Any]:
@@ -68,6 +68,24 @@ def test_orders_and_slippage_name_the_day_of_expiry(writer: Writer) -> None:
     assert "BUY 150 NIFTY-29Dec2026-25000-CE LIMIT 110" in orders
     assert "NIFTY-29Dec2026-25000-CE" in slippage
     assert "NIFTY-Dec2026" not in orders + slippage
+
+
+@pytest.mark.parametrize("command", [["report"], ["report", "--json"], ["--date", "2026-11-23"], ["--kind", "Skip"]])
+def test_a_reason_that_somebody_altered_is_shown_as_it_stands(writer: Writer, command: list[str]) -> None:
+    writer.skipped(1)
+    refused = Skip("asha", "2", SkipReason.REFUSED, "no words", refusal=RefusalClass.OTHER)
+    writer.led("2", refused)
+    path = writer.close()
+    alter(
+        path,
+        """UPDATE facts SET reason = 'LATE', body = replace(body, '"STALE"', '"LATE"') WHERE reason = 'STALE'""",
+        """UPDATE facts SET body = replace(body, '"refusal":"OTHER"', '"refusal":"MOOD"') WHERE kind = 'Skip'""",
+    )
+
+    done = audit(path, *command)
+
+    assert (done.exit_code, done.exception) == (0, None)
+    assert "LATE" in done.stdout or "cannot be read" in done.stdout
 
 
 def test_latency_is_given_for_each_stage(writer: Writer) -> None:

@@ -15,7 +15,7 @@ from copytrader.core.model import IST, LEADER, Order, OrderStatus, SkipReason
 from copytrader.dhan.bodies import Trade
 from copytrader.journal import Journal
 from copytrader.lock import hold
-from tests.audit.journals import CALL, NOON, D, Writer, audit, name, ticket
+from tests.audit.journals import CALL, NOON, D, Writer, alter, audit, name, ticket
 
 LATER = NOON + timedelta(hours=1)
 
@@ -25,20 +25,6 @@ def filled(writer: Writer) -> Path:
         writer.copied(number)
     writer.skipped(9)
     return writer.close()
-
-
-def alter(path: Path, *statements: str) -> None:
-    connection = sqlite3.connect(path)
-    for statement in ("DROP TRIGGER facts_are_final", "DROP TRIGGER facts_are_kept", *statements):
-        connection.execute(statement)
-    connection.execute(
-        "CREATE TRIGGER facts_are_final BEFORE UPDATE ON facts BEGIN SELECT RAISE(ABORT, 'facts are final'); END"
-    )
-    connection.execute(
-        "CREATE TRIGGER facts_are_kept BEFORE DELETE ON facts BEGIN SELECT RAISE(ABORT, 'facts are kept'); END"
-    )
-    connection.commit()
-    connection.close()
 
 
 def test_a_journal_as_it_was_written_has_no_findings(writer: Writer) -> None:
