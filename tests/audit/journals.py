@@ -124,7 +124,15 @@ class Writer:
         order = Order(order_id, terms, OrderStatus(status), self.now, self.now, filled, terms.price if filled else D(0))
         return self.record(OrderSeen(self.now, LEADER, order, Source.STREAM, "{}"), *decisions)
 
-    def copied(self, number: int, price: str = "110", *, side: Side = Side.BUY, times: bool = False) -> str:
+    def copied(
+        self,
+        number: int,
+        price: str = "110",
+        *,
+        side: Side = Side.BUY,
+        times: bool = False,
+        security: Security = CALL,
+    ) -> str:
         """The leader's order `number` is copied to the first follower and both fill; return our name for it."""
         follower = self.followers[0].name
         ours, order_id, leader_id = (
@@ -133,9 +141,15 @@ class Writer:
             f"3622611230{number:05d}",
         )
         sized = Sized(follower, leader_id, 1, 150, D("1.0"), D(0), side, "150 / 75 lots x 0.5 = 1.0")
-        place = Place(follower, leader_id, ours, ticket(75, side), Role.ENTRY if side is Side.BUY else Role.EXIT)
+        place = Place(
+            follower,
+            leader_id,
+            ours,
+            ticket(75, side, security=security),
+            Role.ENTRY if side is Side.BUY else Role.EXIT,
+        )
         begun = self.now
-        seqs = self.led(leader_id, sized, place, terms=ticket(150, side))
+        seqs = self.led(leader_id, sized, place, terms=ticket(150, side, security=security))
         milliseconds = [begun + timedelta(milliseconds=each) for each in (1, 3, 4, 24)]
         sending = Sending(*milliseconds[:3]) if times else None
         self.journal.record(
@@ -144,11 +158,13 @@ class Writer:
         self.led(
             leader_id,
             Filled(LEADER, leader_id, leader_id, "", 150, 150, D(110)),
-            terms=ticket(150, side),
+            terms=ticket(150, side, security=security),
             status="TRADED",
             filled=150,
         )
-        order = Order(order_id, ticket(75, side), OrderStatus.TRADED, self.now, self.now, 75, D(price), ours)
+        order = Order(
+            order_id, ticket(75, side, security=security), OrderStatus.TRADED, self.now, self.now, 75, D(price), ours
+        )
         self.record(
             OrderSeen(self.now, follower, order, Source.STREAM),
             Filled(follower, leader_id, order_id, ours, 75, 75, D(price), D(110)),

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from sqlite_utils import Database
 
-from copytrader.core.facts import BookRead, Filled, OrderSeen, Skip, Source
+from copytrader.core.facts import Alert, BookRead, Filled, Level, Noticed, OrderSeen, Skip, Source
 from copytrader.core.model import LEADER, Order, OrderStatus, Security, Side, SkipReason
 from copytrader.journal import Journal
 from copytrader.journal.views import INDEXES, VIEWS
@@ -219,13 +219,89 @@ def test_every_recipe_runs(writer: Writer, recipe: str) -> None:
     assert isinstance(found, list)
 
 
+def recipe(words: str) -> str:
+    """The one query of the page that stands below these words."""
+    (found,) = re.findall(rf"{words}[^`]*```sql\n(.*?)```", (ROOT / "docs/recipes.md").read_text(), re.DOTALL)
+    return str(found).replace("date('now', '+330 minutes')", "'2026-11-23'")
+
+
+@pytest.fixture
+def books(writer: Writer) -> Path:
+    """A day with a dry run and then a live run, and two expiries of one month, which share their symbol."""
+    weekly = Security("NSE_FNO", "40077")
+    for dry_run in (True, False):
+        writer.start(dry_run=dry_run)
+        writer.instrument(weekly)
+        writer.copied(1, "110.15", times=True)
+        writer.copied(2, "120", security=weekly)
+        writer.copied(3, "130", side=Side.SELL, security=weekly)
+        writer.skipped(4)
+        writer.record(Noticed(writer.now, Level.WARNING, "x"), Alert(Level.WARNING, "something", "asha"))
+    return writer.close()
+
+
+def test_the_books_keep_expiries_apart_and_have_nothing_on_paper(books: Path) -> None:
+    fills = rows(books, recipe("Every fill"))
+    traded = rows(books, recipe("Bought and sold"))
+
+    assert [(row["account"], row["order_id"], row["security_id"]) for row in fills] == [
+        ("leader", "362261123000001", "40001"),
+        ("asha", "322261123000001", "40001"),
+        ("leader", "362261123000002", "40077"),
+        ("asha", "322261123000002", "40077"),
+        ("leader", "362261123000003", "40077"),
+        ("asha", "322261123000003", "40077"),
+    ]
+    assert [(row["security_id"], row["bought"], row["sold"], row["money"]) for row in traded] == [
+        ("40001", 75, 0, -8261.25),
+        ("40077", 75, 75, 750.0),
+    ]
+    assert {row["symbol"] for row in traded} == {"NIFTY-Dec2026-25000-CE"}
+
+
+def test_slippage_is_of_one_expiry_and_of_no_dry_run(books: Path) -> None:
+    by_instrument = rows(books, recipe("By instrument"))
+    (by_day,) = rows(books, recipe("Slippage by follower and day"))
+
+    assert {row["security_id"]: (row["rupees"], row["units"]) for row in by_instrument} == {
+        "40001": (11.25, 75),
+        "40077": (-750.0, 150),
+    }
+    assert (by_day["orders"], by_day["rupees"]) == (3, -738.75)
+
+
+@pytest.mark.parametrize(
+    ("words", "column", "wanted"),
+    [
+        ("The leader's orders of a day", "orders_placed", [1, 1, 1, 0]),
+        ("Reasons of a month", "times", [1]),
+        ("The slowest placements", "total_ms", [24.0, 24.0, 24.0]),
+        ("The middle of each day", "orders", [3]),
+        ("Alerts, the serious ones", "text", ["something"]),
+    ],
+)
+def test_a_recipe_counts_what_was_real(books: Path, words: str, column: str, wanted: list[object]) -> None:
+    assert [row[column] for row in rows(books, recipe(words))] == wanted
+
+
+def test_what_was_decided_on_paper_is_nothing_for_a_live_order(writer: Writer) -> None:
+    writer.start(dry_run=True)
+    writer.copied(1)
+    writer.start()
+    writer.led("362261123000001")
+    writer.copied(2)
+
+    found = rows(writer.close(), recipe("Leader orders for which"))
+
+    assert [row["leader_order_id"] for row in found] == ["362261123000001"]
+
+
 def test_the_recipes_find_what_they_say(writer: Writer) -> None:
     path = day(writer)
     found = [rows(path, recipe.replace("date('now', '+330 minutes')", "'2026-11-23'")) for recipe in RECIPES]
 
     titles = [list(each[0]) if each else [] for each in found]
     assert ["reason", "follower", "times"] in titles
-    assert [row["rupees"] for row in found[titles.index(["symbol", "follower", "rupees", "units"])]] == [11.25]
     assert len(RECIPES) >= 12 and sum(1 for each in found if each) >= 8
 
 
