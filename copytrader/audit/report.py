@@ -18,6 +18,7 @@ from math import ceil
 from typing import Any
 
 from copytrader.audit import positions
+from copytrader.audit.archives import elsewhere
 from copytrader.audit.runs import Connection, Period, Run, connections, runs_of
 from copytrader.audit.words import UNKNOWN, Instruments, meaning
 from copytrader.core.model import IST, ZERO, RefusalClass, Security
@@ -106,7 +107,10 @@ class LeaderReport:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """A period's figures; `dry_run`: all of it is on paper.  `left_out` are copies on paper that have no part in it."""
+    """A period's figures; `dry_run`: all of it is on paper.  `left_out` are copies on paper that have no part in it.
+
+    `elsewhere` says which archive has what of the period this journal has no more, "" where it has all.
+    """
 
     period: Period
     facts: int
@@ -117,6 +121,7 @@ class Report:
     uptime_seconds: float
     dry_run: bool
     left_out: int
+    elsewhere: str
     orders: tuple[Row, ...]
     copies: tuple[Row, ...]
     skips: tuple[Row, ...]
@@ -169,6 +174,7 @@ def report(journal: Journal, period: Period, follower: str = "") -> Report:
         uptime_seconds=sum((run.end - run.begin).total_seconds() for run in runs),
         dry_run=paper > 0,
         left_out=asked.left_out(),
+        elsewhere=elsewhere(journal, period.since),
         orders=tuple(orders),
         copies=tuple(copies),
         skips=tuple(skips),

@@ -96,6 +96,8 @@ def _summary(report: Report) -> Table:
         rows.append(("dry run", "all of this is on paper, nothing was sent"))
     if report.left_out:
         rows.append(("left out", f"{report.left_out} copies of a dry run: {_ON_PAPER}"))
+    if report.elsewhere:
+        rows.append(("not here", report.elsewhere))
     columns = (Column("what"), Column("figure", "how much"))
     return Table(report.title, columns, tuple({"what": what, "figure": figure} for what, figure in rows))
 

@@ -12,9 +12,9 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from decimal import Decimal
-from pathlib import Path
 
 from copytrader import lock
+from copytrader.audit.archives import Archive, archives, place
 from copytrader.audit.report import exact, unknown_placements
 from copytrader.core.model import LEADER, PREFIX, ZERO, Order, OrderStatus
 from copytrader.dhan.bodies import Trade
@@ -45,15 +45,6 @@ class Book:
     trades: tuple[Trade, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Archive:
-    """Where the facts up to one went, and the hash of the last of them."""
-
-    through: int
-    digest: str
-    file: str
-
-
 def chain(journal: Journal, digests: Collection[str] = ()) -> list[Finding]:
     """Check the file and every fact's place and contents; each digest noted elsewhere must be known.
 
@@ -68,23 +59,10 @@ def chain(journal: Journal, digests: Collection[str] = ()) -> list[Finding]:
         return [Finding("chain", str(error))]
 
 
-def archives(journal: Journal) -> list[Archive]:
-    """Return what was moved out of a journal, oldest first."""
-    there = journal.query("SELECT 1 FROM sqlite_master WHERE name = 'pruned'")[1]
-    if not there:
-        return []
-    return [Archive(*row) for row in journal.query("SELECT through, hash, archive FROM pruned ORDER BY through")[1]]
-
-
-def _place(journal: Journal, archive: Archive) -> Path | None:
-    path = None if journal.path is None else journal.path.with_name(archive.file)
-    return path if path is not None and path.exists() else None
-
-
 def _is_in(journal: Journal, archive: Archive, digest: str) -> bool:
     if digest == archive.digest:
         return True
-    path = _place(journal, archive)
+    path = place(journal, archive)
     if path is None:
         return False
     with Journal.open(path, read_only=True) as moved:
@@ -94,7 +72,7 @@ def _is_in(journal: Journal, archive: Archive, digest: str) -> bool:
 def _archived(journal: Journal, moved: Sequence[Archive]) -> Iterator[Finding]:
     """Yield what is wrong with the archives that lie beside the journal."""
     for archive in moved:
-        path = _place(journal, archive)
+        path = place(journal, archive)
         if path is None:
             continue
         with Journal.open(path, read_only=True) as old:

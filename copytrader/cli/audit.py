@@ -54,6 +54,7 @@ from copytrader.cli.audit_output import (
     show_findings,
     show_report,
     show_tail,
+    tell_archives,
     wrapped,
     write_page,
 )
@@ -119,6 +120,7 @@ def audit(
         if tail:
             show_tail(opened, wanted, limit or _TAIL, as_json=as_json)
         elif as_json:
+            tell_archives(opened, wanted)
             print_list(documents(opened, wanted, limit))
         elif period is not None and not (as_csv or limit or wanted.picks):
             show_report(opened, period, follower)
@@ -134,13 +136,15 @@ def explain(order: Order, config: ConfigPath = None, journal: JournalPath = None
     skip, what would have had to be different.
     """
     from copytrader import render
+    from copytrader.audit.archives import elsewhere
     from copytrader.audit.explain import explain as explained
     from copytrader.audit.explain import lines
 
     with journal_of(config, journal) as opened:
         found = explained(opened, order)
+        there = elsewhere(opened)
     if found is None:
-        raise Failure(f"no fact is about the order {order}")
+        raise Failure(f"no fact is about the order {order}" + (f"; {there}" if there else ""))
     if as_json:
         render.document(found)
         return
@@ -166,6 +170,7 @@ def verify(
     """
     from copytrader import render
     from copytrader.audit import verify as verifying
+    from copytrader.audit.archives import archives
     from copytrader.journal import Journal, JournalError
 
     for digest in against or []:
@@ -184,7 +189,7 @@ def verify(
             day = day_of(date, "--date") if date else last_day_of(opened)
             noted = verifying.anchor(opened, day) if anchor and day else None
             count = opened.query("SELECT count(*) FROM facts")[1][0][0]
-            moved = [f"facts up to {each.through} are in {each.file}" for each in verifying.archives(opened)]
+            moved = [f"facts up to {each.through} are in {each.file}" for each in archives(opened)]
     except JournalError as error:
         if not path.exists():
             raise
@@ -263,9 +268,13 @@ def export(
     """Write facts, tables and the report as files; without a time, everything on record."""
     from copytrader import render
     from copytrader.audit import keeping
+    from copytrader.audit.archives import elsewhere
 
     with journal_of(config, journal) as opened:
         period = period_of(today, date, since, until) or whole_period(opened)
+        there = elsewhere(opened, period.since)
+        if there:
+            render.notice(there)
         for path in keeping.export(opened, target, period, now()):
             render.line(str(path))
 

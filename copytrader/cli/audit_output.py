@@ -47,6 +47,7 @@ def show_facts(journal: Journal, wanted: Wanted, limit: int | None, *, as_csv: b
     from copytrader.audit import selection, words
     from copytrader.render import Column
 
+    tell_archives(journal, wanted)
     known = words.Instruments(journal)
     most = limit or (None if as_csv else _LAST)
     rows = list(selection.find(journal, wanted, most))
@@ -70,6 +71,16 @@ def show_facts(journal: Journal, wanted: Wanted, limit: int | None, *, as_csv: b
     render.rows(items, [Column("seq"), Column("at", title), Column("who"), Column("what")])
     if len(rows) == most and rows[0].seq > 1:
         render.notice(f"older: --before {rows[0].seq}")
+
+
+def tell_archives(journal: Journal, wanted: Wanted) -> None:
+    """Say on stderr which archive has facts that a named time reaches and this journal has no more."""
+    from copytrader import render
+    from copytrader.audit.archives import elsewhere
+
+    there = elsewhere(journal, wanted.since) if wanted.since is not None else ""
+    if there:
+        render.notice(there)
 
 
 _CSV = ("seq", "cause", "at", "kind", "follower", "leader_order_id", "order_id", "correlation_id", "reason", "summary")

@@ -182,6 +182,51 @@ def test_a_pruned_journal_is_written_on_and_pruned_again(tmp_path: Path) -> None
     assert audit(path, "report").exit_code == 0
 
 
+ARCHIVED = "facts before 2026-11-25 are in j.until-2026-11-24.db: `copytrader audit --journal FILE …` asks there"
+
+
+@pytest.fixture(scope="module")
+def pruned(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = days(tmp_path_factory.mktemp("pruned") / "j.db")
+    keeping.prune(path, NOON.date() + timedelta(days=2), None, NOW)
+    return path
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        ["report", "--date", "2026-11-24"],
+        ["report", "--since", "2026-11-24", "--until", "2026-11-26"],
+        ["--date", "2026-11-23"],
+        ["--since", "2026-11-24T10:00"],
+        ["--until", "2026-11-26", "--failed"],
+        ["--date", "2026-11-24", "--json"],
+        ["--date", "2026-11-24", "--csv"],
+        ["explain", "362261123000001"],
+    ],
+)
+def test_who_asks_for_what_is_in_an_archive_is_told_so(pruned: Path, asked: list[str]) -> None:
+    done = audit(pruned, *asked)
+
+    assert ARCHIVED in done.stdout + done.stderr
+    assert "--json" not in asked or json.loads(done.stdout) == []
+
+
+@pytest.mark.parametrize("asked", [["report"], ["--date", "2026-11-25"], ["--since", "2026-11-26", "--json"], []])
+def test_who_asks_for_what_is_here_hears_of_no_archive(pruned: Path, asked: list[str]) -> None:
+    done = audit(pruned, *asked)
+
+    assert "until-2026-11-24.db" not in done.stdout + done.stderr
+
+
+def test_a_report_says_in_its_document_and_on_its_page_what_is_in_an_archive(pruned: Path, tmp_path: Path) -> None:
+    found = json.loads(audit(pruned, "report", "--date", "2026-11-24", "--json").stdout)
+    audit(pruned, "report", "--date", "2026-11-24", "--html", str(tmp_path / "r.html"))
+
+    assert found["elsewhere"] == ARCHIVED
+    assert "until-2026-11-24.db" in (tmp_path / "r.html").read_text()
+
+
 def test_an_altered_archive_is_found(tmp_path: Path) -> None:
     path = days(tmp_path / "j.db")
     done = keeping.prune(path, NOON.date() + timedelta(days=2), None, NOW)
