@@ -11,6 +11,7 @@ for their client ids, tell the second one no.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -90,8 +91,25 @@ def _directory(state_dir: Path) -> Path:
     try:
         locks.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
-        raise LockError(f"{locks} cannot be created: {error.strerror}; check the permissions") from error
+        raise _refused(locks, "created", error) from error
     return locks
+
+
+_REMEDIES = {
+    errno.ENOSPC: "make room on that disk",
+    errno.EDQUOT: "make room on that disk",
+    errno.EROFS: "use a disk that can be written to",
+    errno.EACCES: "check the permissions of it and of its folder",
+    errno.EPERM: "check the permissions of it and of its folder",
+}
+
+
+def _refused(path: Path, done: str, error: OSError) -> LockError:
+    """Return what stands in the way of a lock file: the disk, which can be mended, or a place where no lock is safe."""
+    if error.errno in _REMEDIES:
+        why = f"{path} cannot be {done}: {error.strerror}; {_REMEDIES[error.errno]}"
+        return LockError(why, code=ExitCode.FAILED)
+    return LockError(f"{path} cannot be {done}: {error.strerror}; use a local disk that you may write to")
 
 
 @contextmanager
@@ -111,7 +129,7 @@ def _locked(path: Path, what: str, purpose: str) -> Iterator[None]:
     except Timeout as error:
         raise LockHeld(what, _holder(path)) from error
     except OSError as error:
-        raise LockError(f"{path} cannot be locked: {error.strerror}; use a local disk that you may write to") from error
+        raise _refused(path, "locked", error) from error
     try:
         yield
     finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import signal
@@ -15,6 +16,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from copytrader.failure import ExitCode
 from copytrader.lock import Holder, LockError, LockHeld, hold
@@ -186,3 +188,34 @@ def test_a_symlink_in_place_of_a_lock_file_is_not_followed(journal: Path, state:
     with pytest.raises(LockError, match="cannot be locked"):
         hold(journal, [], state, "follow").__enter__()
     assert victim.read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    ("number", "remedy"),
+    [
+        (errno.ENOSPC, "make room on that disk"),
+        (errno.EDQUOT, "make room on that disk"),
+        (errno.EROFS, "use a disk that can be written to"),
+        (errno.EACCES, "check the permissions"),
+    ],
+)
+def test_a_disk_that_takes_no_lock_is_a_failure_and_no_safety_rule(
+    number: int, remedy: str, journal: Path, state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(FileLock, "acquire", refuse)
+    with pytest.raises(LockError, match=f"copytrader.db.lock cannot be locked: .*; {remedy}") as refused:
+        hold(journal, [], state, "follow").__enter__()
+
+    assert refused.value.code is ExitCode.FAILED
+
+
+def test_a_place_where_no_lock_is_safe_is_refused_by_a_safety_rule(journal: Path, state: Path) -> None:
+    Path(f"{journal}.lock").mkdir()
+
+    with pytest.raises(LockError, match="use a local disk") as refused:
+        hold(journal, [], state, "follow").__enter__()
+
+    assert refused.value.code is ExitCode.SAFETY
