@@ -10,10 +10,10 @@ import asyncio
 import os
 import shutil
 import stat
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import aclosing, closing
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import date, datetime, time, timedelta
 from enum import StrEnum
 from pathlib import Path
 
@@ -24,7 +24,8 @@ from copytrader.alerts import by_apprise, named
 from copytrader.beside import CLOSE
 from copytrader.config import Config, ConfigError, load
 from copytrader.core.engine import recall
-from copytrader.core.model import IST, LEADER
+from copytrader.core.hours import session_day
+from copytrader.core.model import IST, LEADER, Calendar
 from copytrader.core.state import State
 from copytrader.dhan.bodies import IpSettings, Profile
 from copytrader.dhan.broker import Broker, BrokerError, TokenError
@@ -224,15 +225,31 @@ def _disk(folder: Path) -> Check:
 def _calendar(override: Path | None) -> Check:
     today = login.now().date()
     try:
-        years = calendar.build(override, (today.year, today.year + 1)).years
+        market = calendar.build(override, (today.year, today.year + 1))
     except Failure as failure:
         return fail("calendar", str(failure), "mend that file, see docs/journal.md")
     remedy = "update copytrader's exchange_calendars, or name a file in copy.calendar (docs/journal.md)"
-    if today.year not in years:
+    if today.year not in market.years:
         return fail("calendar", f"the holidays of {today.year} are not known: entries are held back", remedy)
-    if today.month == 12 and today.year + 1 not in years:
+    closed = {segment: day for segment in calendar.SEGMENTS if (day := _next_session(market, segment, today)) > today}
+    if closed:
+        return warn("calendar", *_no_session(closed))
+    if today.month == 12 and today.year + 1 not in market.years:
         return warn("calendar", f"the holidays of {today.year + 1} are not known yet", remedy)
     return ok("calendar", f"the holidays of {today.year} are known")
+
+
+def _next_session(market: Calendar, segment: str, today: date) -> date:
+    return session_day(market, segment, datetime.combine(today, time(), IST))
+
+
+def _no_session(closed: Mapping[str, date]) -> tuple[str, str]:
+    """Say what does not trade today, and when it does next."""
+    if len(closed) == len(calendar.SEGMENTS):
+        what = "today is no trading day: no entry is copied"
+    else:
+        what = f"no trading today in {', '.join(closed)}: no entry there is copied"
+    return what, f"wait for {min(closed.values()):%A, %d %B}, or correct the day in copy.calendar (docs/journal.md)"
 
 
 def _alerts(config: Config) -> Iterator[Check]:

@@ -328,6 +328,32 @@ def test_holidays_nobody_knows_are_a_failure(monkeypatch: pytest.MonkeyPatch) ->
     assert (found.status, found.detail) == (Status.FAIL, "the holidays of 2097 are not known: entries are held back")
 
 
+@pytest.mark.parametrize(
+    ("day", "detail", "remedy"),
+    [
+        (23, "the holidays of 2026 are known", ""),
+        (21, "today is no trading day: no entry is copied", "wait for Monday, 23 November"),
+        (26, "today is no trading day: no entry is copied", "wait for Friday, 27 November"),
+        (
+            24,
+            "no trading today in NSE_EQ, BSE_EQ, NSE_FNO, BSE_FNO, NSE_CURRENCY, BSE_CURRENCY: no entry there is copied",
+            "wait for Wednesday, 25 November",
+        ),
+    ],
+)
+def test_a_day_without_trading_is_warned_of(
+    day: int, detail: str, remedy: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    own = tmp_path / "calendar.toml"
+    own.write_text("[[closed]]\ndate = 2026-11-26\n")
+    monkeypatch.setattr(login, "now", lambda: datetime(2026, 11, day, 9, 0, tzinfo=IST))
+
+    found = doctor._calendar(own)
+
+    assert (found.status, found.detail) == (Status.WARN if remedy else Status.OK, detail)
+    assert found.remedy.startswith(remedy)
+
+
 def test_little_room_is_warned_of(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     usage = shutil.disk_usage(tmp_path)
     for free, status in ((50 * 2**20, Status.FAIL), (500 * 2**20, Status.WARN), (2**31, Status.OK)):
