@@ -98,6 +98,14 @@ def settled_until(journal: Journal, now: datetime) -> datetime:
     return now - IN_FLIGHT if journal.path is not None and lock.is_signed(journal.path) else now
 
 
+def too_young(journal: Journal, settled: datetime, now: datetime) -> list[Finding]:
+    """Return what would be a finding at rest, but happened after `settled` and may still be under way."""
+    if settled >= now:
+        return []
+    judged = completeness(journal, settled)
+    return [found for found in completeness(journal, now) if found not in judged]
+
+
 def _undecided(journal: Journal, until: datetime) -> Iterator[Finding]:
     """Yield each pair of a leader order and a follower for which there is neither an order nor a reason.
 

@@ -180,11 +180,14 @@ def verify(
     path = path_of(config, journal)
     books = _books(config) if broker else []
     noted = None
-    count, moved = 0, list[str]()
+    count, young, moved = 0, 0, list[str]()
     try:
         with Journal.open(path, read_only=True) as opened:
             findings = verifying.chain(opened, against or [])
-            findings += verifying.completeness(opened, verifying.settled_until(opened, now()))
+            asked = now()
+            settled = verifying.settled_until(opened, asked)
+            findings += verifying.completeness(opened, settled)
+            young = len(verifying.too_young(opened, settled, asked))
             findings += verifying.against_broker(opened, books, now().date())
             day = day_of(date, "--date") if date else last_day_of(opened)
             noted = verifying.anchor(opened, day) if anchor and day else None
@@ -196,9 +199,10 @@ def verify(
         findings = [verifying.Finding("chain", str(error))]
     if as_json:
         kept = {"day": day, "seq": noted[0], "digest": noted[1]} if noted else None
-        render.document({"ok": not findings, "facts": count, "findings": findings, "anchor": kept, "archives": moved})
+        said = {"ok": not findings, "facts": count, "findings": findings, "too_young": young}
+        render.document({**said, "anchor": kept, "archives": moved})
     else:
-        show_findings(findings, count, moved)
+        show_findings(findings, count, young, moved)
         if noted:
             render.line(f"{day} {noted[1]} vouches for facts 1 to {noted[0]}")
     return ExitCode.FINDINGS if findings else ExitCode.FINE

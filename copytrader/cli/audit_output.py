@@ -157,7 +157,7 @@ def wrapped(line: str) -> list[str]:
     return textwrap.wrap(line, _width(), subsequent_indent="      ", break_on_hyphens=False) or [""]
 
 
-def show_findings(findings: list[Finding], count: int, moved: list[str]) -> None:
+def show_findings(findings: list[Finding], count: int, young: int, moved: list[str]) -> None:
     from copytrader import render
 
     for text in moved:
@@ -167,8 +167,11 @@ def show_findings(findings: list[Finding], count: int, moved: list[str]) -> None
         render.line(f"{finding.check}: {finding.what}{where}")
     if findings:
         render.notice(f"{len(findings)} findings in {count:,} facts")
-    else:
+    elif not young:
         render.line(f"{count:,} facts: unaltered, complete, nothing unknown")
+    if young:
+        found = "" if findings else f"{count:,} facts: unaltered; "
+        render.line(f"{found}{young} too young to judge while the journal is written, ask again in half a minute")
 
 
 def write_page(path: Path, text: str) -> None:

@@ -187,8 +187,15 @@ def test_what_is_young_is_still_under_way_only_while_somebody_writes_the_journal
     path = writer.close()
 
     with hold(path, [], tmp_path / "state", "follow"):
-        assert audit(path, "verify").exit_code == 0
+        young = audit(path, "verify")
+        document = json.loads(audit(path, "verify", "--json").stdout)
     done = audit(path, "verify")
+
+    assert young.exit_code == 0
+    assert young.stdout == (
+        "3 facts: unaltered; 1 too young to judge while the journal is written, ask again in half a minute\n"
+    )
+    assert (document["ok"], document["too_young"]) == (True, 1)
     assert done.exit_code == 3
     assert "leader's order 7: asha has neither an order nor a reason" in done.stdout
 
