@@ -232,9 +232,9 @@ def report(
             digest = opened.digest(last_day_in(period))
             write_page(html, page(reported(opened, period, follower), str(opened.path), now(), digest))
             render.notice(f"written: {html}")
-        elif as_json:
+        if as_json:
             render.document(reported(opened, period, follower))
-        else:
+        elif html is None:
             show_report(opened, period, follower)
 
 

@@ -316,6 +316,16 @@ def test_writing_the_page_again_replaces_it(writer: Writer, tmp_path: Path) -> N
     assert [file.name for file in tmp_path.iterdir() if "partial" in file.name] == []
 
 
+def test_the_page_and_the_document_are_had_at_once(writer: Writer, tmp_path: Path) -> None:
+    writer.copied(1)
+    path = writer.close()
+
+    done = audit(path, "report", "--html", str(tmp_path / "report.html"), "--json")
+
+    assert json.loads(done.stdout) == report(path)
+    assert (tmp_path / "report.html").read_text().startswith("<!doctype html>")
+
+
 def test_no_other_file_is_replaced_by_a_page(writer: Writer, tmp_path: Path) -> None:
     writer.copied(1, "110.15")
     path = writer.close()
