@@ -115,6 +115,9 @@ def period_of(today: bool, day: str, since: str, until: str) -> Period | None:
         return None
     begin = _moment(since, "--since") if since else datetime(2000, 1, 1, tzinfo=IST)
     end = _moment(until, "--until", ends=True) if until else now() + timedelta(microseconds=1)
+    if begin >= end and not until:
+        text = f"--since {since} is still to come: it is {end:%Y-%m-%d %H:%M}; name a day too, as 2026-11-23T09:15"
+        raise Failure(text, code=ExitCode.USAGE)
     if end <= begin:
         raise Failure("--until must be after --since", code=ExitCode.USAGE)
     return Period(begin, end)

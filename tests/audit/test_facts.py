@@ -11,7 +11,7 @@ import pytest
 
 from copytrader.cli import app
 from copytrader.core.facts import Alert, BookRead, Level, Refused, Skip, Verb
-from copytrader.core.model import LEADER, Order, OrderStatus, RefusalClass, SkipReason
+from copytrader.core.model import IST, LEADER, Order, OrderStatus, RefusalClass, SkipReason
 from copytrader.journal import Journal
 from tests.audit.day import HOSTILE
 from tests.audit.journals import NOON, RUN, SHARE, Writer, audit, name, ticket
@@ -145,10 +145,14 @@ def test_the_times_of_a_period_include_the_first_and_leave_out_the_last(writer: 
         (["--date", "23.11.2026"], "--date must be a day as 2026-11-23, was '23.11.2026'"),
         (["--since", "ten"], "--since must be a day as"),
         (["--since", "10:00", "--until", "09:00"], "--until must be after --since"),
+        (["--since", "10:00"], "--since 10:00 is still to come: it is 2026-11-24 08:30; name a day too"),
         (["--today", "--date", "2026-11-23"], "exclude each other"),
     ],
 )
-def test_a_mistake_in_a_filter_is_one_line_and_wrong_usage(writer: Writer, arguments: list[str], said: str) -> None:
+def test_a_mistake_in_a_filter_is_one_line_and_wrong_usage(
+    writer: Writer, arguments: list[str], said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("copytrader.session.now", lambda: datetime(2026, 11, 24, 8, 30, tzinfo=IST))
     done = audit(writer.close(), *arguments)
 
     assert (done.exit_code, done.stdout) == (2, "")
