@@ -322,7 +322,7 @@ def _books(config: Path | None) -> list[Book]:
     from copytrader import session
     from copytrader.audit.verify import Book
     from copytrader.config import load
-    from copytrader.dhan.broker import Broker
+    from copytrader.dhan.broker import Broker, BrokerError
 
     settings = load(config)
 
@@ -332,8 +332,11 @@ def _books(config: Path | None) -> list[Book]:
             await session.check_whose(accounts.values())
             for name, account in accounts.items():
                 assert isinstance(account.broker, Broker)
-                orders, _ = await account.broker.orders()
-                trades, _ = await account.broker.trades()
+                try:
+                    orders, _ = await account.broker.orders()
+                    trades, _ = await account.broker.trades()
+                except BrokerError as error:
+                    raise Failure(*(f"{name}: {line}" for line in error.lines), code=error.code) from error
                 books.append(Book(name, orders, trades))
         return books
 

@@ -326,3 +326,19 @@ def test_an_exit_goes_once_an_address_may_be_right_though_dhan_does_not_say_so(
             await stage.until(lambda: stage.copied() == 0, what="the exit goes")
 
     asyncio.run(test())
+
+
+def test_books_that_a_token_does_not_open_are_named_with_their_account(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with Stage(tmp_path, ("1", "1")) as stage:
+            follow = await stage.follows()
+            await follow.stops()
+            mint(stage, "ravi", "second-token-of-ravi")
+
+            verify = await stage.runs("audit", "verify", "--broker")
+
+            assert await verify.ends() == 4
+            (line,) = verify.err
+            assert line.startswith("ravi: ")
+
+    asyncio.run(test())
