@@ -135,10 +135,23 @@ def events(frames: Frames, instrument: _ASK) -> Iterator[Event]:
 
 
 def _chosen(master: Instrument | None, frame: Instrument | None) -> Instrument | None:
-    """Prefer the master, which knows more, unless the lot was of another size on the day of the frames."""
-    if master is not None and (frame is None or frame.lot_size == master.lot_size):
+    """Prefer the master, which knows more, unless it knows another contract by that number, or a lot of another size.
+
+    Exchanges give a number anew once what bore it has expired.
+    """
+    if master is not None and (frame is None or _agree(frame, master)):
         return master
     return frame
+
+
+def _agree(frame: Instrument, master: Instrument) -> bool:
+    told = (
+        (frame.lot_size, master.lot_size),
+        (frame.expiry, master.expiry),
+        (frame.strike, master.strike),
+        (frame.option_type, master.option_type),
+    )
+    return all(not said or said == known for said, known in told)
 
 
 def _object(text: str) -> tuple[dict[str, Any], datetime | None]:

@@ -9,7 +9,8 @@ import socket
 import time
 import urllib.request
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from dataclasses import replace
+from datetime import date, datetime, timedelta
 from decimal import Decimal
 from html import escape
 from html.parser import HTMLParser
@@ -22,12 +23,13 @@ from typer.testing import CliRunner, Result
 
 from copytrader.cli import app
 from copytrader.cli import replay as command
-from copytrader.core.facts import BookRead
-from copytrader.core.model import IST, Funds
+from copytrader.core.facts import BookRead, InstrumentRead
+from copytrader.core.model import IST, Funds, Instrument, Security
 from copytrader.core.state import State
 from copytrader.failure import Failure
 from copytrader.journal import Journal, Row
 from copytrader.paper import FillModel
+from copytrader.replay import frames
 from copytrader.replay.offline import offline
 from copytrader.replay.play import WHAT_IF, Track, play_events
 from copytrader.replay.request import Request, opened
@@ -339,6 +341,37 @@ def test_frames_alone_need_no_configuration() -> None:
     assert result.exit_code == 0, result.stderr
     assert "one follower, called follower, at ratio 1" in result.stderr
     assert "300 at 107" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("other", "chosen"),
+    [
+        ({}, "MASTER"),
+        ({"expiry": date(2026, 12, 5)}, "NIFTY 29 DEC 25000 CALL"),
+        ({"strike": Decimal(25100)}, "NIFTY 29 DEC 25000 CALL"),
+        ({"option_type": "PE"}, "NIFTY 29 DEC 25000 CALL"),
+        ({"lot_size": 65}, "NIFTY 29 DEC 25000 CALL"),
+    ],
+)
+def test_the_master_is_believed_where_it_is_of_the_frames_contract(other: dict[str, Any], chosen: str) -> None:
+    told = Instrument(
+        Security("NSE_FNO", "40001"),
+        "MASTER",
+        75,
+        Decimal("0.05"),
+        expiry=date(2026, 12, 29),
+        strike=Decimal("25000.00"),
+        option_type="CE",
+    )
+    master = replace(told, **other)
+
+    read = [
+        event.instrument.symbol
+        for event in frames.events(frames.read(EXAMPLE), lambda security: master if security == told.security else None)
+        if isinstance(event, InstrumentRead) and event.instrument.security == told.security
+    ]
+
+    assert read == [chosen]
 
 
 def test_bare_frames_are_read_without_the_times_at_which_they_were_logged(tmp_path: Path) -> None:
