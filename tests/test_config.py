@@ -65,7 +65,6 @@ source_address = "10.0.0.2"
 [followers.asha.sizing]
 mode  = "ratio"
 ratio = 0.5
-adverse_move_percent = 4
 
 [followers.asha.limits]
 max_order_value       = 500000
@@ -206,7 +205,7 @@ def test_the_whole_contract_becomes_a_desk(write_config: WriteConfig) -> None:
         Follower(
             "asha",
             "1000000002",
-            Sizing(mode=SizingMode.RATIO, ratio=Decimal("0.5"), adverse_move_percent=Decimal(4)),
+            Sizing(mode=SizingMode.RATIO, ratio=Decimal("0.5")),
             Limits(Decimal(500_000), 20, 40, 10, Decimal(20_000), 60),
             Filter(("NSE_FNO",), (Product.INTRADAY, Product.MARGIN), ("NIFTY",), ("BANKNIFTY",), (Side.BUY,)),
         ),
@@ -244,9 +243,15 @@ def test_sizing_by_lots_and_by_risk_reach_the_desk(write_config: WriteConfig) ->
     lots = write_config('[followers.asha.sizing]\nmode = "lots"\nlots = 3')
     assert config.load(lots, {}).desk(Calendar()).followers[0].sizing == Sizing(SizingMode.LOTS, lots=3)
 
-    risk = write_config('[followers.asha.sizing]\nmode = "risk"\nrisk_percent = 1.5\ncapital = 500000')
+    risk = write_config("""
+        [followers.asha.sizing]
+        mode = "risk"
+        risk_percent = 1.5
+        adverse_move_percent = 4
+        capital = 500000
+    """)
     assert config.load(risk, {}).desk(Calendar()).followers[0].sizing == Sizing(
-        SizingMode.RISK, risk_percent=Decimal("1.5"), capital=Decimal(500_000)
+        SizingMode.RISK, risk_percent=Decimal("1.5"), adverse_move_percent=Decimal(4), capital=Decimal(500_000)
     )
 
 
@@ -544,8 +549,8 @@ def test_a_follower_has_limits_or_says_that_it_has_none(write_config: WriteConfi
     [
         ('mode = "lots"', 'sizing needs lots, the lots per entry, with mode = "lots"'),
         ('mode = "risk"', 'sizing needs risk_percent, of the capital per entry, with mode = "risk"'),
-        ("lots = 1", "sizing needs a mode: lots has no effect with the default, ratio"),
         ('mode = "double"', 'sizing.mode must be "ratio", "capital", "lots" or "risk", was "double"'),
+        ("mode = 1.5\nlots = 1", 'sizing.mode must be "ratio", "capital", "lots" or "risk", was 1.5'),
         ("ratio = inf", "sizing.ratio must be a number, was Infinity"),
         ("ratio = 1001", "sizing.ratio must be at most 1000, was 1001"),
         ("ratio = true", "sizing.ratio must be a number, was true"),
@@ -555,6 +560,47 @@ def test_a_sizing_that_leaves_the_size_open_is_refused(write_config: WriteConfig
     path = write_config(f"[followers.asha.sizing]\n{sizing}")
 
     assert mistakes(path) == [f"followers.asha.{problem} (copytrader.toml)"]
+
+
+@pytest.mark.parametrize(
+    ("sizing", "idle"),
+    [
+        ("lots = 1", ["lots has no effect with the default mode, ratio"]),
+        ("risk_percent = 1", ["risk_percent has no effect with the default mode, ratio"]),
+        (
+            'mode = "ratio"\nlots = 2\nrisk_percent = 1\ncapital = 500000',
+            [f'{key} has no effect with mode = "ratio"' for key in ("capital", "lots", "risk_percent")],
+        ),
+        ('mode = "lots"\nlots = 1\nratio = 0.5', ['ratio has no effect with mode = "lots"']),
+        ('mode = "capital"\nratio = 0.5\ncapital = 500000', []),
+        (
+            'mode = "capital"\nadverse_move_percent = 5',
+            ['adverse_move_percent has no effect with mode = "capital"'],
+        ),
+        ('mode = "risk"\nrisk_percent = 1\nadverse_move_percent = 5\ncapital = 500000', []),
+        ('mode = "risk"\nrisk_percent = 1\nratio = 0.5', ['ratio has no effect with mode = "risk"']),
+    ],
+)
+def test_a_key_at_which_the_mode_of_sizing_never_looks_is_refused(
+    write_config: WriteConfig, sizing: str, idle: list[str]
+) -> None:
+    path = write_config(f"[followers.asha.sizing]\n{sizing}")
+
+    assert (mistakes(path) if idle else []) == [
+        f"followers.asha.sizing.{each}: leave it out, or choose the mode that needs it (copytrader.toml)"
+        for each in idle
+    ]
+    if not idle:
+        config.load(path, {})
+
+
+def test_a_key_without_effect_is_named_with_the_variable_that_gives_it(write_config: WriteConfig) -> None:
+    assert mistakes(write_config(), {"COPYTRADER_FOLLOWERS__ASHA__SIZING__LOTS": "2"}) == [
+        (
+            "followers.asha.sizing.lots has no effect with the default mode, ratio: leave it out, or choose the mode "
+            "that needs it (COPYTRADER_FOLLOWERS__ASHA__SIZING__LOTS)"
+        )
+    ]
 
 
 def test_no_two_accounts_share_a_client_id(write_config: WriteConfig) -> None:

@@ -16,6 +16,7 @@ from copytrader import tokens
 from copytrader.config import mistakes, sources
 from copytrader.config.mistakes import ConfigError
 from copytrader.config.models import (
+    KEYS_OF_MODE,
     AccountConfig,
     AlertsConfig,
     CopyConfig,
@@ -24,12 +25,13 @@ from copytrader.config.models import (
     FollowerConfig,
     is_loopback,
 )
-from copytrader.core.model import LEADER, Calendar, CopyRules, Desk, Filter, Follower, Limits, Sizing
+from copytrader.core.model import LEADER, Calendar, CopyRules, Desk, Filter, Follower, Limits, Sizing, SizingMode
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 DEFAULT = "default"
+_SIZES = frozenset().union(*KEYS_OF_MODE.values())
 _JOURNAL, _CALENDAR = "the journal's", "the calendar's"
 
 
@@ -133,6 +135,7 @@ def _judged(values: sources.Values, file: Path, changes: Mapping[str, str], wron
     except ValidationError as error:
         wrong += mistakes.lines(error, lambda key: values.origin(key, str(file)))
     wrong += _clashes(values.tree, file)
+    wrong += _idle_sizing(values, file)
     if wrong:
         raise ConfigError(*wrong)
     config = _config(file, content, {".".join(key): place for key, place in values.origins.items()})
@@ -179,6 +182,31 @@ def _clashes(tree: Mapping[str, Any], file: Path) -> Iterator[str]:
     for client_id, (first, *others) in holders.items():
         for other in others:
             yield f"{other}.client_id must differ from {first}.client_id, was {json.dumps(client_id)} ({file})"
+
+
+def _idle_sizing(values: sources.Values, file: Path) -> Iterator[str]:
+    """Yield a line for each key of a sizing at which its mode never looks: whoever writes `lots = 1` expects one lot.
+
+    Where the mode itself was set on the command line, the keys of the one before are no mistake.
+    """
+    for path, sizing in _sizings(values.tree):
+        mode = sizing.get("mode", SizingMode.RATIO)
+        why = f'with mode = "{mode}"' if "mode" in sizing else f"with the default mode, {mode}"
+        idle = sorted(_SIZES & sizing.keys() - KEYS_OF_MODE.get(str(mode), _SIZES))
+        if values.origins.get((*path, "mode")) == sources.SET:
+            idle = [key for key in idle if values.origins.get((*path, key)) == sources.SET]
+        for key in idle:
+            remedy = f"leave it out, or choose the mode that needs it ({values.origin((*path, key), str(file))})"
+            yield f"{'.'.join(path)}.{key} has no effect {why}: {remedy}"
+
+
+def _sizings(tree: Mapping[str, Any]) -> Iterator[tuple[tuple[str, ...], Mapping[str, Any]]]:
+    """Yield the path and the contents of each section of sizing that is one."""
+    followers = tree.get("followers")
+    for name, section in followers.items() if isinstance(followers, dict) else ():
+        sizing = section.get("sizing") if isinstance(section, dict) else None
+        if isinstance(sizing, dict):
+            yield ("followers", name, "sizing"), sizing
 
 
 def _config(file: Path, content: FileConfig, origins: dict[str, str]) -> Config:

@@ -223,6 +223,15 @@ class CopyConfig(Section):
     calendar: File | None = None
 
 
+KEYS_OF_MODE: dict[str, frozenset[str]] = {
+    SizingMode.RATIO: frozenset({"ratio"}),
+    SizingMode.CAPITAL: frozenset({"ratio", "capital"}),
+    SizingMode.LOTS: frozenset({"lots"}),
+    SizingMode.RISK: frozenset({"risk_percent", "adverse_move_percent", "capital"}),
+}
+"""The keys beside `mode` that each mode of sizing looks at."""
+
+
 class SizingConfig(Section):
     mode: SizingMode = SizingMode.RATIO
     ratio: Annotated[Number, Field(gt=0, le=1_000), AfterValidator(_not_tiny)] = Decimal(1)
@@ -237,15 +246,6 @@ class SizingConfig(Section):
             raise ValueError('needs lots, the lots per entry, with mode = "lots"')
         if self.mode is SizingMode.RISK and self.risk_percent is None:
             raise ValueError('needs risk_percent, of the capital per entry, with mode = "risk"')
-        return self
-
-    @model_validator(mode="after")
-    def _mode_is_chosen(self) -> Self:
-        """Whoever writes `lots = 1` alone expects one lot, not the default ratio."""
-        if "mode" not in self.model_fields_set:
-            for key in ("lots", "risk_percent", "capital"):
-                if getattr(self, key) is not None:
-                    raise ValueError(f"needs a mode: {key} has no effect with the default, ratio")
         return self
 
 

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 FILE_NAME = "copytrader.toml"
 CONFIG = "COPYTRADER_CONFIG"
+SET = "--set"
+"""Where a value is from that was given on the command line."""
 _PREFIX = "COPYTRADER_"
 _VARIABLES = (CONFIG, STATE_DIR, "COPYTRADER_JOURNAL", "COPYTRADER_LOG")
 """The variables that are no key of a section; one that is nearly called so is a slip, and would go unheard."""
@@ -108,7 +110,7 @@ def environment(values: Values, env: Mapping[str, str]) -> Iterator[str]:
 def overrides(values: Values, changes: Mapping[str, str]) -> None:
     """Put values given as `section.key` over all others."""
     for key, value in changes.items():
-        values.put(tuple(key.split(".")), value, "--set")
+        values.put(tuple(key.split(".")), value, SET)
 
 
 def _open(path: Path) -> tuple[str, int]:

@@ -12,6 +12,7 @@ from decimal import Decimal
 from typing import Any
 
 from copytrader.config import ConfigError, of_rules
+from copytrader.config.models import KEYS_OF_MODE
 from copytrader.core.model import LEADER, Calendar, Desk, Follower, Sizing, SizingMode
 from copytrader.failure import ExitCode, Failure
 
@@ -204,18 +205,17 @@ def _section(follower: Follower) -> Tree:
 
 
 def _sizing(sizing: Sizing) -> Tree:
-    return {
-        "mode": sizing.mode.value,
-        "ratio": sizing.ratio,
-        "adverse_move_percent": sizing.adverse_move_percent,
-        **_given(
-            {
-                "lots": sizing.lots or None,
-                "risk_percent": sizing.risk_percent or None,
-                "capital": sizing.capital,
-            }
-        ),
-    }
+    """Write down the mode and the keys that it looks at."""
+    keys = _given(
+        {
+            "ratio": sizing.ratio,
+            "adverse_move_percent": sizing.adverse_move_percent,
+            "lots": sizing.lots or None,
+            "risk_percent": sizing.risk_percent or None,
+            "capital": sizing.capital,
+        }
+    )
+    return {"mode": sizing.mode.value} | {key: keys[key] for key in keys if key in KEYS_OF_MODE[sizing.mode]}
 
 
 def _given(values: Mapping[str, Decimal | int | None]) -> Tree:

@@ -278,6 +278,24 @@ def test_a_size_by_a_capital_that_nobody_knows_is_refused_at_once(journal: Path,
         assert result.stderr.count("\n") == 1
 
 
+def test_another_mode_of_sizing_needs_no_word_about_the_keys_of_the_one_before(
+    write_config: WriteConfig, journal: Path
+) -> None:
+    other = write_config('\n[followers.asha.sizing]\nmode = "lots"\nlots = 2\n\n[copy]\nmarket_hours = "off"\n')
+    to_ratio = ("--set", "followers.asha.sizing.mode=ratio")
+    to_lots = ("--set", "followers.asha.sizing.mode=lots", "--set", "followers.asha.sizing.lots=1")
+
+    assert run(journal, "--config", other, *to_ratio).exit_code == 0
+    assert run(journal, *to_lots).exit_code == 0
+    idle = run(journal, "--set", "followers.asha.sizing.lots=1")
+
+    assert idle.exit_code == 2
+    assert idle.stderr == (
+        'followers.asha.sizing.lots has no effect with mode = "ratio": leave it out, or choose the mode that needs it '
+        "(--set)\n"
+    )
+
+
 def test_a_size_by_a_capital_that_is_known_is_played(tmp_path: Path) -> None:
     """The leader's capital and asha's are recorded, ravi's is given."""
     rules_in_force = desk("asha:ratio=0.5")
