@@ -387,6 +387,25 @@ def test_a_follower_is_known_by_any_name_it_may_bear(write_config: WriteConfig, 
     assert loaded.followers[name].sizing.ratio == 3
 
 
+def test_a_variable_that_could_be_of_two_followers_is_refused(write_config: WriteConfig) -> None:
+    path = write_config("""
+        [followers.asha-k]
+        client_id = "1000000003"
+        limits.unlimited = true
+        [followers.asha_k]
+        client_id = "1000000004"
+        limits.unlimited = true
+    """)
+
+    assert mistakes(path, {"COPYTRADER_FOLLOWERS__ASHA_K__ACCESS_TOKEN": "x"}) == [
+        (
+            "COPYTRADER_FOLLOWERS__ASHA_K__ACCESS_TOKEN could mean the follower asha-k or asha_k: rename one, or write "
+            "the key into the file"
+        )
+    ]
+    assert set(config.load(path, {}).followers) == {"asha", "asha-k", "asha_k"}
+
+
 def test_a_follower_may_be_given_by_the_environment_alone(write_config: WriteConfig) -> None:
     env = {
         "COPYTRADER_FOLLOWERS__RAVI__CLIENT_ID": "1000000003",

@@ -98,6 +98,8 @@ def environment(values: Values, env: Mapping[str, str]) -> Iterator[str]:
         rest = name.removeprefix(_PREFIX).lower()
         if rest in ("journal", "log"):
             values.put((rest,), env[name], name)
+        elif len(meant := _followers_meant(rest, _follower_names(values))) > 1:
+            yield f"{name} could mean the follower {' or '.join(meant)}: rename one, or write the key into the file"
         elif "__" in rest:
             values.put(_path(rest, _follower_names(values)), env[name], name)
         elif near := difflib.get_close_matches(name, _VARIABLES, 1, 0.9):
@@ -173,9 +175,18 @@ def _follower_names(values: Values) -> Iterable[str]:
 def _path(rest: str, names: Iterable[str]) -> tuple[str, ...]:
     """Split a variable's name into keys; a follower of the file is known even by a name with - or __ in it."""
     head, _, tail = rest.partition("__")
-    if head == "followers":
-        for name in sorted(names, key=len, reverse=True):
-            spelt = name.lower().replace("-", "_") + "__"
-            if tail.startswith(spelt):
-                return (head, name, *tail.removeprefix(spelt).split("__"))
+    for name in _followers_meant(rest, names):
+        return (head, name, *tail.removeprefix(f"{_spelt(name)}__").split("__"))
     return (head, *tail.split("__"))
+
+
+def _followers_meant(rest: str, names: Iterable[str]) -> list[str]:
+    """Return the followers of the file whose variable this is: in a variable - and _ are the same."""
+    head, _, tail = rest.partition("__")
+    found = [name for name in names if head == "followers" and tail.startswith(f"{_spelt(name)}__")]
+    longest = max(map(len, found), default=0)
+    return [name for name in found if len(name) == longest]
+
+
+def _spelt(name: str) -> str:
+    return name.lower().replace("-", "_")
