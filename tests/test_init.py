@@ -47,6 +47,16 @@ def test_options_alone_write_a_private_configuration_that_follow_accepts(tmp_pat
     assert max(map(len, path.read_text().splitlines())) <= 120
 
 
+def test_the_next_steps_name_the_file_that_was_named() -> None:
+    done = RUN.invoke(app, ["init", "--config", "my own.toml", *BOTH])
+
+    steps = [line.strip().split("   ")[0] for line in done.stdout.splitlines()[1:5]]
+    assert steps == [
+        "copytrader " + command.replace("@", "--config 'my own.toml'")
+        for command in ("login @", "doctor @", "follow @ --dry-run", "follow @")
+    ]
+
+
 def test_every_option_reaches_the_file(tmp_path: Path) -> None:
     options = ["--follower", "ravi-k=1000000003", "--ratio", "asha=2", "--ratio", "0.25", "--segment", "NSE_FNO"]
     options += ["--max-order-lots", "3", "--max-daily-loss", "999", "--simulator", "http://127.0.0.1:8080/"]

@@ -58,6 +58,7 @@ def init(
 
     With --leader and --follower nothing is asked.
     """
+    import shlex
     import sys
 
     from copytrader.config.writing import PROPOSED, Answers, text, write
@@ -91,7 +92,7 @@ def init(
             )
         answers = _asked(answers)
     write(path, text(answers))
-    _next(path, answers)
+    _next(path, answers, "" if config is None else f" --config {shlex.quote(str(config))}")
 
 
 def _path(config: Path | None) -> Path:
@@ -203,17 +204,19 @@ def _ask_id(prompt: str, taken: Mapping[str, str] | None = None) -> str:
         typer.echo(f"another number, please: {what}", err=True)
 
 
-def _next(path: Path, answers: Answers) -> None:
+def _next(path: Path, answers: Answers, chosen: str) -> None:
+    """Say what comes now; `chosen` is how the file was named, which its commands need too."""
     from copytrader import render
 
     render.line(f"{path} is written, readable by you alone. Now:")
     steps = [
-        ("copytrader login", "today's access token of each account"),
-        ("copytrader doctor", "everything that could go wrong today"),
-        ("copytrader follow --dry-run", "see what would be copied; nothing is sent"),
-        ("copytrader follow", "copy"),
+        (f"copytrader login{chosen}", "today's access token of each account"),
+        (f"copytrader doctor{chosen}", "everything that could go wrong today"),
+        (f"copytrader follow{chosen} --dry-run", "see what would be copied; nothing is sent"),
+        (f"copytrader follow{chosen}", "copy"),
     ]
+    width = max(len(command) for command, _ in steps) + 2
     for command, what in steps:
-        render.line(f"  {command:29} {what}")
+        render.line(f"  {command:{width}} {what}")
     who = ", ".join(each.name for each in answers.followers)
     render.line(f"Look the limits of {who} over before the last one: they are proposals.")
