@@ -176,18 +176,13 @@ def show_findings(findings: list[Finding], count: int, young: int, moved: list[s
 
 def write_page(path: Path, text: str) -> None:
     """Write a page that its owner alone may read; an earlier page that stood there is replaced, nothing else is."""
-    import os
-
+    from copytrader.cli.pages import write_private
     from copytrader.failure import ExitCode, Failure
 
     if path.exists() and not _is_page(path):
         why = f"--html: {path} exists and is no earlier page; name another file for it"
         raise Failure(why, code=ExitCode.USAGE)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    descriptor = os.open(partial, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    with os.fdopen(descriptor, "w", encoding="utf-8", errors="backslashreplace") as file:
-        file.write(text)
-    partial.replace(path)
+    write_private(path, text)
 
 
 def _is_page(path: Path) -> bool:

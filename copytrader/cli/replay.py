@@ -182,6 +182,7 @@ def _difference(found: Difference) -> Iterator[str]:
 
 def _played(request: Request, speed: float | None, report: Path | None, *, as_json: bool, as_csv: bool) -> ExitCode:
     from copytrader import render
+    from copytrader.cli.pages import write_private
     from copytrader.replay.report import page
     from copytrader.replay.request import opened, refuse_report
     from copytrader.replay.summary import Played
@@ -199,7 +200,7 @@ def _played(request: Request, speed: float | None, report: Path | None, *, as_js
         played = Played(replay.source, replay.tracks, replay.notes, verdict, state, replay.warnings, replay.passed_over)
     document = played.document()
     if report is not None:
-        report.write_text(page(played, document), encoding="utf-8")
+        write_private(report, page(played, document))
         render.notice(f"{report} written")
     if as_json:
         render.document(document)
