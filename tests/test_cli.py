@@ -201,10 +201,15 @@ def test_facts_that_can_no_longer_be_printed_are_said_to_be(tmp_path: Path) -> N
         ["audit", "--tail", "--csv"],
         ["audit", "verify", "--against", "foo"],
         ["reconcile", "--csv", "--json"],
+        ["reconcile", "--yes"],
+        ["reconcile", "--dry-run", "--json"],
+        ["reconcile", "--watch", "1", "--yes"],
         ["config", "show", "--json", "--csv"],
     ],
 )
-def test_options_that_cannot_both_be_meant_are_one_line(write_config: WriteConfig, arguments: list[str]) -> None:
+def test_options_without_an_effect_or_against_each_other_are_one_line(
+    write_config: WriteConfig, arguments: list[str]
+) -> None:
     path = write_config()
     Journal.open(path.with_name("copytrader.db")).close()
     ended = RUN.invoke(app, [*arguments, "--config", str(path)])

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from copytrader.render import Column
 
 Fix = Annotated[bool, typer.Option("--fix", help="Show the plan, ask, carry it out and show the result.")]
-Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="With --fix: show the plan, send nothing.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="With --fix or --adopt: do not ask.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="With --fix or --adopt: show the plan, send nothing.")]
 ReduceOnly = Annotated[bool, typer.Option("--reduce-only", help="Plan exits and cancels, no entries.")]
 OneFollower = Annotated[list[str] | None, typer.Option("--follower", metavar="NAME", help="Only this one; repeatable.")]
 Symbol = Annotated[
@@ -81,6 +81,8 @@ def reconcile(
             "--watch shows a table again and again; it goes with none of --fix, --adopt, --json, --csv",
             code=ExitCode.USAGE,
         )
+    if not (fix or adopt):
+        _refuse_idle({"--yes": yes, "--dry-run": dry_run})
     settings = load(config)
     for name in follower or ():
         errand.known_followers(settings, name)
@@ -102,6 +104,14 @@ def reconcile(
         report = asyncio.run(_once(settings, request))
     show(report, show_all=show_all, as_json=as_json, as_csv=as_csv)
     return report.code
+
+
+def _refuse_idle(given: dict[str, bool]) -> None:
+    """Refuse what means something only where something is carried out."""
+    for option, is_given in given.items():
+        if is_given:
+            text = f"{option} goes with --fix or --adopt: without them, nothing is carried out and nothing asked"
+            raise Failure(text, code=ExitCode.USAGE)
 
 
 async def _once(config: Config, request: Request) -> Report:
