@@ -5,6 +5,7 @@ import errno
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -21,6 +22,7 @@ from copytrader.__main__ import main as program_main
 from copytrader.cli import app, guard
 from copytrader.config import ConfigError, load
 from copytrader.core.facts import Stopped
+from copytrader.core.model import IST
 from copytrader.display import _FactLines
 from copytrader.failure import ExitCode, Failure
 from copytrader.journal import Journal
@@ -330,6 +332,47 @@ def test_a_simulator_that_cannot_be_is_one_line(option: list[str]) -> None:
     done = RUN.invoke(app, ["simulator", *option])
 
     assert (done.exit_code, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+
+
+def test_a_simulator_at_a_port_that_is_taken_names_the_option() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        done = RUN.invoke(app, ["simulator", "--port", str(port)])
+
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert done.stderr == (
+        f"--port {port} of 127.0.0.1 cannot be served on: Address already in use; name another, or 0 for a free one\n"
+    )
+
+
+# --- a plain kill --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (["audit", "--tail", "--json", "--journal", "copytrader.db"], 0),
+        (["replay", str(ROOT / "examples/recorded-day.jsonl"), "--speed", "1"], 1),
+    ],
+)
+def test_what_goes_on_and_on_ends_at_a_plain_kill_as_at_ctrl_c(tmp_path: Path, arguments: list[str], code: int) -> None:
+    with Journal.open(tmp_path / "copytrader.db") as journal:
+        journal.record(Stopped(datetime.now(IST)))
+    for number in (signal.SIGINT, signal.SIGTERM):
+        with subprocess.Popen(
+            [sys.executable, "-m", "copytrader", *arguments],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+        ) as running:
+            assert running.stdout is not None
+            running.stdout.readline()
+            running.send_signal(number)
+
+            assert running.wait(10) == code
+            assert "Traceback" not in running.stdout.read()
 
 
 # --- the core ------------------------------------------------------------------------

@@ -110,7 +110,9 @@ def show_tail(journal: Journal, wanted: Wanted, limit: int, *, as_json: bool) ->
 
     from copytrader import render
     from copytrader.audit import selection, words
+    from copytrader.cli.guard import heed_sigterm
 
+    heed_sigterm()
     known, seen, last = words.Instruments(journal), wanted.after, limit
     try:
         while True:

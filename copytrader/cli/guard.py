@@ -36,6 +36,15 @@ def fail(lines: Iterable[str], code: ExitCode) -> int:
     return int(code)
 
 
+def heed_sigterm() -> None:
+    """Let a plain `kill` end a command that goes on and on as Ctrl-C does."""
+    import signal
+    import threading
+
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+
+
 class Guard(TyperGroup):
     """The root of all commands: the one place where errors become lines and exit codes."""
 

@@ -262,9 +262,11 @@ def _watched(replay: Replay, speed: float | None) -> Iterator[tuple[Before, Call
     """Return what is told of each event before it happens, and of each step: a bar, the live screen or plain lines."""
     import sys
 
+    from copytrader.cli.guard import heed_sigterm
     from copytrader.display import Form, form_for
     from copytrader.replay.what_if import at_once
 
+    heed_sigterm()
     if speed is None:
         with _progress("playing") as progress:
             yield at_once, lambda step: progress(step.seq, replay.last) if step.seq else None

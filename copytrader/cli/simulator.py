@@ -27,6 +27,8 @@ def simulator(
 
     Prints the [dhan] section that leads a configuration to it.
     """
+    import os
+
     from copytrader import render
     from copytrader.failure import ExitCode, Failure
     from copytrader.simulator.server import run
@@ -46,6 +48,11 @@ def simulator(
         run(host, port, scenario, ready, followers)
     except ValueError as error:
         raise Failure(str(error), code=ExitCode.USAGE) from None
+    except OSError as error:
+        why = os.strerror(error.errno or 0)
+        raise Failure(
+            f"--port {port} of {host} cannot be served on: {why}; name another, or 0 for a free one"
+        ) from None
 
 
 def _addresses(url: str) -> dict[str, str]:
