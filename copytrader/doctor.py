@@ -150,6 +150,10 @@ def _journal(config: Config) -> Iterator[Check]:
     if not config.journal.exists():
         yield ok("journal", f"{config.journal} is not there yet: `copytrader follow` creates it")
         return
+    if config.journal.stat().st_size == 0:
+        detail = f"{config.journal} is empty: `copytrader follow` begins it anew"
+        yield warn("journal", detail, "restore a backup if it held anything")
+        return
     try:
         with Journal.open(config.journal, read_only=True) as journal:
             findings = journal.verify()

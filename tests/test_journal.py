@@ -561,6 +561,15 @@ def test_another_programs_database_is_refused(path: Path) -> None:
             Journal.open(path, read_only=read_only)
 
 
+def test_an_empty_file_is_no_journal_to_read_and_a_new_one_to_write(path: Path) -> None:
+    path.touch()
+
+    with pytest.raises(JournalError, match=f"{path}: it is empty; restore a backup if it held anything"):
+        Journal.open(path, read_only=True)
+    Journal.open(path).close()
+    Journal.open(path, read_only=True).close()
+
+
 def test_a_file_that_is_no_database_is_refused(path: Path) -> None:
     path.write_text("[leader]\n" * 1000)
 

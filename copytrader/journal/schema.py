@@ -88,7 +88,9 @@ def is_empty(connection: sqlite3.Connection) -> bool:
 
 
 def objections(connection: sqlite3.Connection) -> str | None:
-    """Say why this database is none of ours or too new, None where it is fine."""
+    """Say why this database is none of ours, empty or too new, None where it is fine."""
+    if is_empty(connection):
+        return "it is empty; restore a backup if it held anything, `copytrader follow` begins it anew"
     if pragma(connection, "application_id") != APPLICATION_ID:
         return "it is the database of another program; name another file in `journal`"
     version = pragma(connection, "user_version")

@@ -354,6 +354,16 @@ def test_a_day_without_trading_is_warned_of(
     assert found.remedy.startswith(remedy)
 
 
+def test_an_empty_journal_is_warned_of(write_config: Callable[..., Path]) -> None:
+    config = load(write_config())
+    config.journal.touch()
+
+    (found,) = doctor._journal(config)
+
+    assert (found.status, found.remedy) == (Status.WARN, "restore a backup if it held anything")
+    assert found.detail == f"{config.journal} is empty: `copytrader follow` begins it anew"
+
+
 def test_little_room_is_warned_of(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     usage = shutil.disk_usage(tmp_path)
     for free, status in ((50 * 2**20, Status.FAIL), (500 * 2**20, Status.WARN), (2**31, Status.OK)):
