@@ -65,7 +65,11 @@ ArchiveFile = Annotated[
 def path_of(config: Path | None, journal: Path | None) -> Path:
     from copytrader.config import load
 
-    return journal if journal is not None else load(config).journal
+    if journal is None:
+        return load(config).journal
+    if not journal.exists():
+        raise Failure(f"--journal {journal}: there is no such file; name a journal", code=ExitCode.USAGE)
+    return journal
 
 
 def journal_of(config: Path | None, journal: Path | None) -> Journal:

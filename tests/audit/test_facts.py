@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -159,11 +160,21 @@ def test_a_mistake_in_a_filter_is_one_line_and_wrong_usage(
     assert said in done.stderr and done.stderr.count("\n") == 1
 
 
-def test_a_journal_that_is_not_there_is_said(tmp_path: Path) -> None:
-    done = audit(tmp_path / "nowhere.db")
+@pytest.mark.parametrize("command", [[], ["verify"], ["report"], ["backup", "copy.db"]])
+def test_a_journal_that_is_named_and_not_there_is_wrong_usage(tmp_path: Path, command: list[str]) -> None:
+    done = audit(tmp_path / "nowhere.db", *command)
+
+    assert done.exit_code == 2
+    assert done.stderr == f"--journal {tmp_path}/nowhere.db: there is no such file; name a journal\n"
+
+
+def test_a_configured_journal_that_is_not_there_yet_is_said(write_config: Callable[..., Path]) -> None:
+    path = write_config()
+
+    done = RUN.invoke(app, ["audit", "--config", str(path)])
 
     assert done.exit_code == 1
-    assert done.stderr == f"{tmp_path}/nowhere.db: there is no journal yet; `copytrader follow` creates it\n"
+    assert done.stderr == f"{path.parent}/copytrader.db: there is no journal yet; `copytrader follow` creates it\n"
 
 
 # --- Hostile text --------------------------------------------------------------------------
