@@ -65,6 +65,7 @@ source_address = "10.0.0.2"
 [followers.asha.sizing]
 mode  = "ratio"
 ratio = 0.5
+adverse_move_percent = 4
 
 [followers.asha.limits]
 max_order_value       = 500000
@@ -205,7 +206,7 @@ def test_the_whole_contract_becomes_a_desk(write_config: WriteConfig) -> None:
         Follower(
             "asha",
             "1000000002",
-            Sizing(mode=SizingMode.RATIO, ratio=Decimal("0.5")),
+            Sizing(mode=SizingMode.RATIO, ratio=Decimal("0.5"), adverse_move_percent=Decimal(4)),
             Limits(Decimal(500_000), 20, 40, 10, Decimal(20_000), 60),
             Filter(("NSE_FNO",), (Product.INTRADAY, Product.MARGIN), ("NIFTY",), ("BANKNIFTY",), (Side.BUY,)),
         ),
@@ -590,14 +591,11 @@ def test_a_sizing_that_leaves_the_size_open_is_refused(write_config: WriteConfig
             'mode = "ratio"\nlots = 2\nrisk_percent = 1\ncapital = 500000',
             [f'{key} has no effect with mode = "ratio"' for key in ("capital", "lots", "risk_percent")],
         ),
-        ('mode = "lots"\nlots = 1\nratio = 0.5', ['ratio has no effect with mode = "lots"']),
+        ('mode = "lots"\nlots = 1\nratio = 0.5', []),
         ('mode = "capital"\nratio = 0.5\ncapital = 500000', []),
-        (
-            'mode = "capital"\nadverse_move_percent = 5',
-            ['adverse_move_percent has no effect with mode = "capital"'],
-        ),
+        ('mode = "capital"\nadverse_move_percent = 5', []),
         ('mode = "risk"\nrisk_percent = 1\nadverse_move_percent = 5\ncapital = 500000', []),
-        ('mode = "risk"\nrisk_percent = 1\nratio = 0.5', ['ratio has no effect with mode = "risk"']),
+        ('mode = "risk"\nrisk_percent = 1\nratio = 0.5', []),
     ],
 )
 def test_a_key_at_which_the_mode_of_sizing_never_looks_is_refused(

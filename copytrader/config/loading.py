@@ -31,7 +31,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 DEFAULT = "default"
-_SIZES = frozenset().union(*KEYS_OF_MODE.values())
+_SIZES = frozenset({"lots", "risk_percent", "capital"})
+"""The keys that set a size of their own."""
 _JOURNAL, _CALENDAR = "the journal's", "the calendar's"
 
 
@@ -185,7 +186,7 @@ def _clashes(tree: Mapping[str, Any], file: Path) -> Iterator[str]:
 
 
 def _idle_sizing(values: sources.Values, file: Path) -> Iterator[str]:
-    """Yield a line for each key of a sizing at which its mode never looks: whoever writes `lots = 1` expects one lot.
+    """Yield a line for each size at which the mode of a sizing never looks: whoever writes `lots = 1` expects one lot.
 
     Where the mode itself was set on the command line, the keys of the one before are no mistake.
     """
