@@ -20,6 +20,8 @@ OPENING = timedelta(minutes=1)
 """So long after the market opens, positions are still not relied on."""
 READ_APART = timedelta(seconds=3)
 """Two readings that are to prove something lie so far apart."""
+TOLD_WITHIN = timedelta(seconds=25)
+"""A row of the order book may show an order as working for so long after it has traded; the positions may have it."""
 
 
 def read_book(state: State, book: BookRead, at: datetime, news: News) -> None:
@@ -45,7 +47,7 @@ def _read_leader(state: State, book: BookRead, at: datetime, news: News) -> None
         for key, holding in state.holdings.items():
             row = rows.get(key)
             if holding.leader_net is None:
-                _begin(holding, row.net_quantity if row is not None else 0)
+                _begin(holding, row.net_quantity - _untold(state, key, row) if row is not None else 0)
             elif key.product in exposure.DELIVERED:
                 _read_delivered(state, holding, row, book.holdings, at, news)
             else:
@@ -78,12 +80,14 @@ def _read_net(state: State, holding: Holding, net: int, at: datetime) -> None:
     if is_less and not _trades_now(state, holding, at - OPENING):
         holding.doubted = None
         return
-    is_less = is_less or _may_be_told_yet(holding, net - before)
+    is_ahead = not is_less and _may_be_told_yet(holding, net - before)
+    is_less = is_less or is_ahead
     if is_less and holding.doubted is None and any(share.copied or share.open for share in holding.shares.values()):
         holding.doubted, holding.doubted_at = net, at
         state.ask_books.add(LEADER)
         return
-    if is_less and exposure.awaits_reading(holding) and at < (holding.doubted_at or at) + READ_APART:
+    apart = TOLD_WITHIN if is_ahead else READ_APART
+    if is_less and exposure.awaits_reading(holding) and at < (holding.doubted_at or at) + apart:
         return
     holding.doubted = None
     exposure.set_leader_position(holding, net)
@@ -94,6 +98,18 @@ def _may_be_told_yet(holding: Holding, change: int) -> bool:
     sign = 1 if change > 0 else -1
     working = (each.known for each in holding.active.values() if not each.known.is_done)
     return 0 < abs(change) <= sum(known.remaining for known in working if known.ticket.side.sign == sign)
+
+
+def _untold(state: State, key: Key, row: Position) -> int:
+    """What of the leader's position working orders have opened, though the order book does not tell it yet; signed."""
+    orders = [each.known for each in state.orders.values() if each.key == key]
+    untold = 0
+    for sign, traded in ((1, row.day_bought), (-1, row.day_sold)):
+        side = [known for known in orders if known.ticket.side.sign == sign]
+        more = traded - sum(known.filled_quantity for known in side)
+        if 0 < more <= sum(known.remaining for known in side):
+            untold += sign * more
+    return untold
 
 
 def _read_delivered(
@@ -167,7 +183,7 @@ def _set_net(
     state: State, account: Account, holding: Holding, row: Position | None, holdings: bool, at: datetime, news: News
 ) -> None:
     share = holding.shares[account.follower.name]
-    copied, net = share.left, row.net_quantity if row is not None else 0
+    copied, before, net = share.left, share.net, row.net_quantity if row is not None else 0
     if holding.key.product in exposure.DELIVERED:
         is_all = row is not None and row.whole
         share.net = net if is_all or (holdings and not share.copied) else None
@@ -176,6 +192,7 @@ def _set_net(
         share.gone_at = None
     elif share.carried and copied_position.miss_overnight(share, net, at, READ_APART):
         state.ask_books.add(account.follower.name)
+    copied_position.note_ahead(share, 0 if before is None else net - before, at)
     if copied_position.set_follower_position(share, net):
         news.alert(
             Level.WARNING,

@@ -13,6 +13,10 @@ PROOF_AFTER = timedelta(seconds=1)
 """A reading that ends so long after a fill was told began after it."""
 
 
+AHEAD_FOR = timedelta(seconds=25)
+"""A fill may be told so long after positions have shown it."""
+
+
 def fill_follower(share: Share, sign: int, quantity: int, price: Decimal, closes: int = 0) -> Decimal:
     """Apply a fill of an order of ours, meant to close so much; return what it realised per unit of multiplier.
 
@@ -91,6 +95,25 @@ def set_follower_position(share: Share, net: int) -> int:
     missing = max(abs(share.left) - max(net * sign, 0), 0)
     close_by_hand(share, missing)
     return missing
+
+
+def note_ahead(share: Share, change: int, at: datetime) -> None:
+    """Note what of a reading our open orders may have filled though their news is still to come: it counts once."""
+    sign = 1 if change > 0 else -1
+    coming = sum(piece.remaining for piece in share.open.values() if piece.asked.side.sign == sign)
+    if change:
+        share.ahead = change if abs(change) <= coming else 0
+        share.ahead_at = at
+
+
+def tell_ahead(share: Share, sign: int, quantity: int, at: datetime) -> None:
+    """Take off the broker's position what a reading has had before the fill was told."""
+    if share.ahead_at is None or at >= share.ahead_at + AHEAD_FOR or share.net is None:
+        share.ahead = 0
+    had = min(quantity, max(share.ahead * sign, 0))
+    if had and share.net is not None:
+        share.net -= sign * had
+        share.ahead -= sign * had
 
 
 def miss_overnight(share: Share, net: int, at: datetime, apart: timedelta) -> bool:

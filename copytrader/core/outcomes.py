@@ -28,6 +28,7 @@ def fill_piece(state: State, account: Account, piece: Slice, at: datetime, news:
     share = state.share(holding, piece.follower)
     was_flat = share.left == 0
     realized = copied_position.fill_follower(share, piece.asked.side.sign, new, known.average_price, closes)
+    copied_position.tell_ahead(share, piece.asked.side.sign, new, at)
     share.overtaken = share.unproved
     if share.overtaken:
         share.overtaken_at = at

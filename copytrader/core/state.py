@@ -58,6 +58,7 @@ class Share:
     person itself traded the other way while something was held from copying, `by_hand` what of the copied
     position it has closed so.  `overtaken` is what exits have sold (or bought back) of entries whose fills were
     not known yet, signed like `copied`: a book that is read a moment after (`overtaken_at`) tells whether they filled.
+    `ahead` is what of `net` open orders may have filled though it was not told when it was read (`ahead_at`).
     `no_market`: the last exit that the broker did not take was a market order, and none has filled since;
     `sweep_failed_at` is when the last sweep that failed was placed.
     `alerted` is what was said last of each matter.
@@ -75,6 +76,8 @@ class Share:
     by_hand: int = 0
     overtaken: int = 0
     overtaken_at: datetime | None = None
+    ahead: int = 0
+    ahead_at: datetime | None = None
     carried: int = 0
     gone_at: datetime | None = None
     flatten: bool = False

@@ -952,7 +952,7 @@ MUTATIONS = (
     Mutation(
         "positions that are ahead of a fill are read again before they count",
         "books.py",
-        "    is_less = is_less or _may_be_told_yet(holding, net - before)\n",
+        "    is_less = is_less or is_ahead\n",
         "",
     ),
     Mutation(
@@ -1344,5 +1344,23 @@ MUTATIONS = (
         "sightings.py",
         "        return False  # it is older than the frame that told the terms\n",
         "        pass\n",
+    ),
+    Mutation(
+        "what positions show ahead of the book waits for the book",
+        "books.py",
+        "    apart = TOLD_WITHIN if is_ahead else READ_APART\n",
+        "    apart = READ_APART\n",
+    ),
+    Mutation(
+        "a start takes a fill that positions show first for one that is to come",
+        "books.py",
+        "row.net_quantity - _untold(state, key, row) if",
+        "row.net_quantity if",
+    ),
+    Mutation(
+        "a follower's fill that positions show first counts once",
+        "outcomes.py",
+        "    copied_position.tell_ahead(share, piece.asked.side.sign, new, at)\n",
+        "",
     ),
 )
