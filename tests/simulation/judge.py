@@ -10,8 +10,8 @@ import base64
 import hashlib
 import json
 from collections import Counter, defaultdict
-from collections.abc import Container, Iterable
-from dataclasses import dataclass
+from collections.abc import Container, Iterable, Iterator
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 from itertools import pairwise
@@ -213,14 +213,16 @@ class Judge:
     def _most(self, follower: str, key: Position, sign: int) -> tuple[int, int]:
         """The most that was held lately in one direction, or might have come to be held: from copying, and in all.
 
-        What the person traded by hand may not have been known as long as anything else.
+        What the person traded by hand may not have been known as long as anything else.  What it closed of ours is not
+        there any more: an entry on the other side opens then.
         """
         client_id = self._world.client_ids[follower]
         found = self._our_fills(client_id, key)
         ours, untold = [fill for fill, _ in found], self._untold(found)
         theirs = [fill for fill in self._world.exchange.fills[client_id] if (*fill.security, fill.product) == key]
         by_hand = [fill for fill in theirs if fill not in ours]
-        copied = self._most_of(ours, sign, untold) + self._coming(client_id, key, sign)
+        most = max(self._most_of(each, sign, untold) for each in (ours, list(_left_of(ours, theirs))))
+        copied = most + self._coming(client_id, key, sign)
         return max(copied, 0), max(copied + self._most_of(by_hand, sign), 0)
 
     def _untold(self, fills: Iterable[tuple[Fill, BookOrder]]) -> list[Fill]:
@@ -710,3 +712,18 @@ def _closing(place: Place) -> tuple[Position, int]:
 
 def _key(order: BookOrder) -> Position:
     return order.instrument.exchange_segment, order.instrument.security_id, order.product
+
+
+def _left_of(ours: Container[Fill], fills: Iterable[Fill]) -> Iterator[Fill]:
+    """Yield our fills, and what those by hand closed of what we held then."""
+    held = 0
+    for fill in fills:
+        signed = fill.quantity if fill.side == "BUY" else -fill.quantity
+        if fill not in ours:
+            closed = min(abs(signed), abs(held)) if signed * held < 0 else 0
+            if not closed:
+                continue
+            signed = closed if signed > 0 else -closed
+            fill = replace(fill, quantity=closed)  # noqa: PLW2901
+        held += signed
+        yield fill
