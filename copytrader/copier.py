@@ -207,6 +207,11 @@ class Copier:
         if found != self.state.instruments.get(security):
             self.handle(InstrumentRead(at, found))
 
+    def know_anew(self) -> None:
+        """Take in that the master was read: instruments are looked up again, and those of what is held at once."""
+        self._learned.clear()
+        self._learn_holdings()
+
     def _learn_holdings(self) -> None:
         """Read the instruments of copied positions anew, and alert where one's sizes are not what they were."""
         for key, holding in list(self.state.holdings.items()):

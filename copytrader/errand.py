@@ -32,6 +32,7 @@ Say = Callable[[str], None]
 POLL_SECONDS = 1.0
 _READY_WITHIN = 90.0
 _LOOK_EVERY = 0.05
+_SYNC_PATIENCE = 5.0
 
 
 class Onlooker:
@@ -190,7 +191,7 @@ async def short_session(
         closing(InstrumentStore(config.instruments_path)) as store,
     ):
         market = session.calendar_of(config, say) if market is None else market
-        await session.sync_instruments(config, store, say)
+        await session.sync_instruments(config, store, say, _SYNC_PATIENCE)
         async with session.connected(config, credentials) as accounts:
             copier = Copier(
                 journal=journal,

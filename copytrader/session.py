@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager, closing, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 
 from copytrader import __version__, calendar, tokens
 from copytrader.account import Account, Broker, require_own
@@ -40,6 +41,9 @@ from copytrader.summary import Tally
 from copytrader.tokens import Credential
 
 _log = logging.getLogger(__name__)
+
+SYNC_PATIENCE = 10.0
+"""Seconds for which a start waits for the instruments where it has those of another day."""
 
 
 def now() -> datetime:
@@ -107,11 +111,36 @@ async def check_whose(accounts: Iterable[Account]) -> None:
     await asyncio.gather(*map(check, accounts))
 
 
-async def sync_instruments(config: Config, store: InstrumentStore, say: Callable[[str], None]) -> None:
+async def sync_instruments(
+    config: Config, store: InstrumentStore, say: Callable[[str], None], patience: float = SYNC_PATIENCE
+) -> None:
     """Read the master anew unless it is today's; an old one is used with a warning, none is refused later."""
+    late = await begin_sync(config, store, say, patience)
+    if late is not None:
+        late.cancel()
+
+
+async def begin_sync(
+    config: Config, store: InstrumentStore, say: Callable[[str], None], patience: float = SYNC_PATIENCE
+) -> asyncio.Task[None] | None:
+    """Begin to read the master anew unless it is today's; return what still goes on after a while.
+
+    Nothing that is held waits longer for it: of that the rows of another day say enough.
+    """
+    if store.is_fresh(now().date(), config.dhan.instruments_url):
+        return None
+    work = asyncio.create_task(_sync(config, store, say))
+    old = store.synced_on()
+    await asyncio.wait({work}, timeout=None if old is None else patience)
+    if work.done():
+        work.result()
+        return None
+    say(f"instruments: they are still being read; going on with the rows of {old}")
+    return work
+
+
+async def _sync(config: Config, store: InstrumentStore, say: Callable[[str], None]) -> None:
     today = now().date()
-    if store.is_fresh(today, config.dhan.instruments_url):
-        return
     try:
         report = await store.sync(config.dhan.instruments_url, today)
     except MasterError as error:
@@ -160,7 +189,7 @@ async def run(
         say = _both(say, write)
         market = calendar_of(config, say)
         with closing(InstrumentStore(config.instruments_path)) as store:
-            await sync_instruments(config, store, say)
+            late = await begin_sync(config, store, say)
             async with connected(config, tokens_of) as accounts:
                 dry = DryRun(accounts, now) if options.dry_run else None
                 copier = _copier(config, options, journal, store, accounts, market)
@@ -176,12 +205,20 @@ async def run(
                     with _signals(stop):
                         try:
                             beside = [*work, Renewal(config, tokens_of, copier, say).keep]
+                            beside += [] if late is None else [partial(_know_anew, copier, late)]
                             await copier.run(stop, beside if dry is None else [*beside, dry.work])
                         except JournalError:
                             copier.state = _recorded(journal) or copier.state  # the state is ahead of the journal
                             raise
                         finally:
                             announcing.cancel()
+                            if late is not None:
+                                late.cancel()
+
+
+async def _know_anew(copier: Copier, sync: asyncio.Task[None]) -> None:
+    await sync
+    copier.know_anew()
 
 
 def _missing_instruments(copier: Copier, store: InstrumentStore) -> str:

@@ -257,3 +257,44 @@ def test_an_account_that_does_not_answer_holds_no_other_up_at_the_start(tmp_path
             await until_sound(stage)
 
     asyncio.run(scene())
+
+
+def test_instruments_that_take_long_hold_no_exit_up(tmp_path: Path) -> None:
+    """Those of another day say enough of what is held; the new ones are taken in when they are there."""
+
+    async def scene() -> None:
+        async with Stage(tmp_path, ("1",), copy="poll_seconds = 1") as stage:
+            program = await stage.follows()
+            for security in ("40002", "40003"):
+                market(stage, "BUY", security)
+            await stage.until(lambda: stage.copied() == 300, PATIENCE, "the positions")
+            await until_sound(stage)
+            await program.killed()
+            answers = asyncio.Event()
+
+            async def trickle(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+                await answers.wait()
+                writer.write(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n")
+                writer.close()
+                await writer.wait_closed()
+
+            server = await asyncio.start_server(trickle, "127.0.0.1", 0)
+            port = server.sockets[0].getsockname()[1]
+            address = {"COPYTRADER_DHAN__INSTRUMENTS_URL": f"http://127.0.0.1:{port}/master.csv"}
+            program = await stage.runs("follow", env=address)
+            market(stage, "SELL", "40002")
+            await stage.until(lambda: stage.copied(security_id="40002") == 0, PATIENCE, "the exit")
+            await program.says("they are still being read; going on with the rows of", 1)
+            answers.set()
+            await program.says("instruments: .*404", PATIENCE)
+            assert await program.stops() == 0
+            answers.clear()
+            halt = await stage.runs("halt", "--flatten", env=address)
+            assert await halt.ends(PATIENCE) == 0
+            assert stage.copied() == 0
+            answers.set()
+            server.close()
+            await server.wait_closed()
+            await asyncio.sleep(0.1)
+
+    asyncio.run(scene())
