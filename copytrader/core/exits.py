@@ -40,6 +40,8 @@ def exit_total(
     against = _rests_of_entries(share, order)
     if against:
         behind, cover = max(behind - against, 0), max(cover - max(against - behind, 0), 0)
+    if cover:
+        cover = max(cover - _in_the_way(share, order, -position), 0)
     claimed = leaving + being_closed(holding, share, order.known.ticket.side, order) + ahead
     held = max(position + behind - claimed, 0)
     cover = cover if divided.coming else 0
@@ -154,6 +156,15 @@ def _rests_of_entries(share: Share, order: LeaderOrder) -> int:
         if leader is not order and piece.asked.side is order.known.ticket.side and leader.known.is_done:
             rests += piece.may_open
     return rests
+
+
+def _in_the_way(share: Share, order: LeaderOrder, held: int) -> int:
+    """What of a position on the order's own side nothing closes: entries on the other side close that first."""
+    if held <= 0:
+        return 0
+    side = order.known.ticket.side
+    closing = sum(each.remaining - each.may_open for each in share.open.values() if each.asked.side is not side)
+    return max(held - closing, 0)
 
 
 def being_closed(holding: Holding, share: Share, side: Side, order: LeaderOrder | None = None) -> int:

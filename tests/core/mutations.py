@@ -1363,4 +1363,10 @@ MUTATIONS = (
         "    copied_position.tell_ahead(share, piece.asked.side.sign, new, at)\n",
         "",
     ),
+    Mutation(
+        "what an entry has to close first no exit covers",
+        "exits.py",
+        "        cover = max(cover - _in_the_way(share, order, -position), 0)\n",
+        "        pass\n",
+    ),
 )

@@ -65,3 +65,16 @@ def test_what_is_entered_after_the_person_has_closed_the_copy_is_got_out_of(turn
     play.waits(5)
     play.fills()
     assert (play.leader_net(), play.lots()) == (0, 0)
+
+
+def test_an_exit_covers_of_an_entry_what_is_left_of_it_after_a_position_that_stayed() -> None:
+    """The person's own short prevented the exit of what was copied; the entry on the other side closes that first."""
+    play = Play()
+    play.trades_by_hand(-2)
+    play.trades("IN", 2)
+    play.trades("OUT", -2)
+    assert play.lots() == -1
+    play.places("E", ticket(Side.SELL, 300, "110"))
+    play.places("X", ticket(Side.BUY, 300, "95"))
+
+    assert [each.ticket.quantity for each in play.of() if each.is_open] == [150, 75]
