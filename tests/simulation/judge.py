@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from copytrader.core.engine import step
 from copytrader.core.facts import (
     Alert,
+    Divided,
     Ended,
     Event,
     Fact,
@@ -80,6 +81,7 @@ class Judge:
         self._tickets: dict[str, Place] = {}
         self._placed_at: dict[str, datetime] = {}
         self._asked: dict[str, int] = {}
+        self._turned: set[str] = set()
         self._filled: Counter[str] = Counter()
         self._opening: dict[tuple[str, str], int] = {}
         self._held_when_decided: dict[str, tuple[int, int]] = {}
@@ -96,6 +98,8 @@ class Judge:
                     fact.account, fact.leader_order_id, fact.role, fact.sweep, fact.generation
                 )
                 self._tickets[fact.correlation_id] = fact
+            if isinstance(fact, Modify | Divided) and not fact.opens:
+                self._turned.add(fact.correlation_id)  # an entry by its placing, it closes now
             if isinstance(fact, Place | Modify):
                 quantity = max(fact.ticket.quantity, self._asked.get(fact.correlation_id, 0))
                 self._asked[fact.correlation_id] = quantity
@@ -180,7 +184,7 @@ class Judge:
         if copy.sweep or {"MARKET", "STOP_LOSS_MARKET"} & kinds or placed_as == "MARKET":
             return
         if (
-            copy.role is Role.EXIT
+            (copy.role is Role.EXIT or order.correlation_id in self._turned)
             and leader.status == TRADED
             and self._filled_at(leader) <= self._world.now() - _PATIENCE
         ):
