@@ -15,7 +15,7 @@ from copytrader import narrate, systemd
 from copytrader.alerts import Herald
 from copytrader.config import Config
 from copytrader.copier import Copier, Watcher
-from copytrader.core.facts import Alert, Decision, Event, Level
+from copytrader.core.facts import Alert, Decision, Event, Halted, Level, Resumed
 from copytrader.core.model import IST
 from copytrader.failure import Failure
 from copytrader.summary import Tally
@@ -40,8 +40,9 @@ def attended(
         watchers = [watcher] if watcher is not None else []
         watchers += [day.watch, partial(_alerted, herald)]
         watchers += [partial(_written, copier, write)] if config.log is not None else []
+        status = partial(_status, config, copier)
+        watchers += [partial(_reported, copier, status)]
         copier.watch(lambda event, decisions: _all_watch(watchers, event, decisions))
-        status = f"following {config.leader.client_id} for {', '.join(config.enabled)}"
         try:
             yield [day.at_the_close, partial(systemd.attend, copier.ready, status)]
         except BaseException as error:
@@ -108,6 +109,16 @@ class _Day:
 def _seconds_to_close(now: datetime) -> float:
     close = datetime.combine(now.date(), CLOSE, IST)
     return (close if now < close else close + timedelta(days=1)).timestamp() - now.timestamp()
+
+
+def _status(config: Config, copier: Copier) -> str:
+    text = f"following {config.leader.client_id} for {', '.join(config.enabled)}"
+    return "; ".join(part for part in (text, narrate.halted(copier.state)) if part)
+
+
+def _reported(copier: Copier, status: Callable[[], str], event: Event, _decisions: Sequence[Decision]) -> None:
+    if isinstance(event, Halted | Resumed) and copier.ready.is_set():
+        systemd.notify(f"STATUS={status()}")
 
 
 def _alerted(herald: Herald, event: Event, decisions: Sequence[Decision]) -> None:

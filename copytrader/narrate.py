@@ -14,9 +14,11 @@ from copytrader.core.facts import (
     Ended,
     Event,
     Filled,
+    Halted,
     Modify,
     OrderSeen,
     Place,
+    Resumed,
     Skip,
     Unanswered,
 )
@@ -58,6 +60,11 @@ def _event(event: Event, state: State) -> str:
             return f"{account}: order stream lost: {detail}"
         case Unanswered(account=account, verb=verb, detail=detail):
             return f"{account}: {verb.lower()} not answered: {detail}; looking it up"
+        case Halted(account=account, flatten=flatten):
+            closed = ", what is held from copying is closed" if flatten else ""
+            return f"halted for {account or 'every follower'}{closed}"
+        case Resumed(account=account):
+            return f"resumed for {account or 'every follower'}"
         case _:
             return ""
 
@@ -81,6 +88,12 @@ def _decision(decision: Decision, state: State) -> str:
             return f"{level}: {text}"
         case _:
             return ""
+
+
+def halted(state: State) -> str:
+    """Say which followers get no entry before the operator's word; nothing where all get theirs."""
+    names = [name for name, account in state.accounts.items() if account.halted]
+    return f"halted: {', '.join(names)}: no entry is copied there until `copytrader resume`" if names else ""
 
 
 def left_open(state: State) -> Iterator[str]:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 
-from copytrader import __version__, calendar, tokens
+from copytrader import __version__, calendar, narrate, tokens
 from copytrader.account import Account, Broker, require_own
 from copytrader.beside import attended
 from copytrader.config import Config
@@ -303,6 +303,8 @@ async def _announce(config: Config, options: Options, copier: Copier, say: Calla
         text += " (dry run: nothing is sent)"
     if unserved:
         text += f"; not yet to {', '.join(unserved)}"
+    if halted := narrate.halted(state):
+        text += f"; {halted}"
     say(text)
 
 

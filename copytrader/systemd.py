@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+from collections.abc import Callable
 from contextlib import suppress
 
 
@@ -33,10 +34,10 @@ def watchdog_seconds() -> float | None:
     return None
 
 
-async def attend(ready: asyncio.Event, status: str) -> None:
-    """Report the loop that this runs in: ready once it is, alive for as long as it turns."""
+async def attend(ready: asyncio.Event, status: Callable[[], str]) -> None:
+    """Report the loop that this runs in: ready once it is, with what it does then, alive for as long as it turns."""
     await ready.wait()
-    if not notify(f"READY=1\nSTATUS={status}"):
+    if not notify(f"READY=1\nSTATUS={status()}"):
         return
     pause = watchdog_seconds()
     while pause is not None:

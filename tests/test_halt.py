@@ -120,6 +120,25 @@ def test_one_follower_alone_can_be_halted_and_resumed(tmp_path: Path) -> None:
     played(scene, tmp_path, ("0.5", "1"))
 
 
+def test_follow_says_who_is_halted_when_it_begins_and_when_the_word_comes(tmp_path: Path) -> None:
+    async def scene(stage: Stage) -> None:
+        await commands(stage, "halt", "--follower", "asha")
+        log = stage.folder / "follow.log"
+        first = await stage.follows(env={"COPYTRADER_LOG": str(log)})
+        begun = "copying 1000000001 to asha, ravi; halted: asha: no entry is copied there until `copytrader resume`"
+        assert begun in first.err
+        await commands(stage, "halt", "--flatten")
+        await first.says(r"^\d\d:\d\d:\d\d halted for every follower, what is held from copying is closed$")
+        await commands(stage, "resume", "--yes")
+        await first.says(r"^\d\d:\d\d:\d\d resumed for every follower$")
+        await first.stops()
+
+        for text in (begun, "halted for every follower, what is held", "resumed for every follower"):
+            assert text in log.read_text()
+
+    played(scene, tmp_path, ("0.5", "1"))
+
+
 def test_a_halt_before_anything_was_ever_copied_is_kept_for_the_first_follow(tmp_path: Path) -> None:
     async def scene(stage: Stage) -> None:
         await commands(stage, "halt")

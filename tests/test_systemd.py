@@ -77,7 +77,7 @@ def test_it_is_ready_when_the_copier_is_and_lives_while_the_loop_turns(
 
     async def test() -> None:
         ready = asyncio.Event()
-        task = asyncio.create_task(systemd.attend(ready, "following"))
+        task = asyncio.create_task(systemd.attend(ready, lambda: "following"))
         await asyncio.sleep(0.1)
         assert heard(listening) == []
         ready.set()
@@ -104,3 +104,19 @@ def test_follow_tells_systemd_that_it_is_ready_lives_and_ends(listening: socket.
         assert said[-1] == "STOPPING=1"
 
     asyncio.run(test())
+
+
+def test_systemd_hears_who_is_halted(listening: socket.socket, tmp_path: Path) -> None:
+    async def test() -> None:
+        async with Stage(tmp_path, ("1",), env={"NOTIFY_SOCKET": os.environ["NOTIFY_SOCKET"]}) as stage:
+            halt = await stage.runs("halt")
+            assert await halt.ends(60) == 0
+            follow = await stage.follows()
+            resume = await stage.runs("resume", "--yes")
+            assert await resume.ends() == 0
+            assert await follow.stops() == 0
+
+    asyncio.run(test())
+    following = "STATUS=following 1000000001 for asha"
+    halted = f"{following}; halted: asha: no entry is copied there until `copytrader resume`"
+    assert heard(listening) == [f"READY=1\n{halted}", following, "STOPPING=1"]
