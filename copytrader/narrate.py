@@ -77,8 +77,10 @@ def _decision(decision: Decision, state: State) -> str:
             return f"  {account}: modify {order_id} to {terms(ticket, state)}"
         case Cancel(account=account, order_id=order_id):
             return f"  {account}: cancel {order_id}"
-        case Skip(account=account, reason=reason, detail=detail):
-            return f"  {account}: not copied, {reason}: {detail}"
+        case Skip(leader_order_id=order_id) if order_id in state.orders:
+            return f"  {skipped(decision, state)} (order {order_id})"
+        case Skip():
+            return f"  {skipped(decision, state)}"
         case Filled(account=account) as filled:
             who = "leader" if account == LEADER else f"  {account}"
             return f"{who}: filled {filled.filled_quantity} at {price(filled.average_price)} (order {filled.order_id})"
@@ -88,6 +90,13 @@ def _decision(decision: Decision, state: State) -> str:
             return f"{level}: {text}"
         case _:
             return ""
+
+
+def skipped(skip: Skip, state: State) -> str:
+    """Say what one follower does not get and why: the leader's order by its terms, an unknown one by its id."""
+    order = state.orders.get(skip.leader_order_id)
+    what = terms(order.known.ticket, state) if order is not None else f"order {skip.leader_order_id}"
+    return f"{skip.account}: not copied, {skip.reason}: {what}: {skip.detail}"
 
 
 def halted(state: State) -> str:

@@ -79,7 +79,7 @@ class Watching:
     sent: deque[float] = field(default_factory=lambda: deque(maxlen=REMEMBERED))
     answered: deque[float] = field(default_factory=lambda: deque(maxlen=REMEMBERED))
     turned: dict[str, datetime] = field(default_factory=dict)
-    messages: dict[str, Message] = field(default_factory=dict)
+    messages: dict[tuple[str, str], Message] = field(default_factory=dict)
 
     def take(self, event: Event, decisions: Sequence[Decision], state: State) -> None:
         """Note an event and what was decided on it."""
@@ -98,8 +98,8 @@ class Watching:
                 pass
         for decision in decisions:
             match decision:
-                case Skip(account=account, reason=reason, detail=detail):
-                    self._keep(event.at, "warn", f"{account}: not copied, {reason}: {detail}")
+                case Skip(leader_order_id=order_id):
+                    self._keep(event.at, "warn", narrate.skipped(decision, state), order_id)
                 case Alert(level=level, text=text):
                     if isinstance(event, TokenRefused) and event.refusal is RefusalClass.TOKEN:
                         text = f"{_login(event.account)}: {text}"
@@ -111,12 +111,13 @@ class Watching:
         """Keep a line that somebody says to the user."""
         self._keep(self.now(), "", text)
 
-    def _keep(self, at: datetime, style: str, text: str) -> None:
+    def _keep(self, at: datetime, style: str, text: str, order_id: str = "") -> None:
         """Put a line last: one that comes again takes its earlier place away, a critical one is forgotten last."""
-        before = self.messages.pop(text, None)
-        self.messages[text] = Message(at, style, text, before.times + 1 if before is not None else 1)
+        key = text, order_id
+        before = self.messages.pop(key, None)
+        self.messages[key] = Message(at, style, text, before.times + 1 if before is not None else 1)
         if len(self.messages) > _MESSAGES:
-            del self.messages[next((each for each in self.messages if self.messages[each].style != "bad"), text)]
+            del self.messages[next((each for each in self.messages if self.messages[each].style != "bad"), key)]
 
     def speed(self) -> str:
         """Say how long it takes from a leader's frame to the recorded order, and to the broker's answer."""

@@ -27,7 +27,7 @@ import pytest
 from copytrader import narrate
 from copytrader.account import Account
 from copytrader.core.facts import Alert, Connected, Level, TokenRefused
-from copytrader.core.model import LEADER, OrderStatus, OrderType, RefusalClass, Side, Ticket, label
+from copytrader.core.model import LEADER, OrderStatus, OrderType, Product, RefusalClass, Side, Ticket, label
 from copytrader.core.state import State
 from copytrader.display import Form, form_for
 from copytrader.outlet import Outlet
@@ -265,8 +265,23 @@ def test_skips_and_alerts_are_shown_as_one_harmless_line_each(play: Play) -> Non
     lines = shown(play.state, watching).splitlines()
 
     assert "  10:00:30 CRITICAL red second line" in lines
-    assert any("asha: not copied, BELOW_ONE_LOT: 75 / 75 lots x 0.5" in line for line in lines)
+    skip = "  10:00:30 asha: not copied, BELOW_ONE_LOT: BUY 75 NIFTY-Dec2026-24000-PE LIMIT"
+    assert any(line.startswith(skip) for line in lines)
     assert "  10:00:30 word of the operator" in lines
+
+
+def test_what_is_not_copied_is_named_by_its_terms_and_two_orders_are_two_lines() -> None:
+    play, watching = Play((follower("asha", "0.5"),)), Watching(now)
+    for order_id, product in (("L1", Product.INTRADAY), ("L2", Product.MARGIN)):
+        made = play.places(order_id, ticket(quantity=75, price="80", product=product))
+        watching.take(Connected(NOW, "asha"), made, play.state)
+
+    told = "asha: not copied, BELOW_ONE_LOT: BUY 75 NIFTY-Dec2026-24000-PE LIMIT 80: 75 / 75 lots x 0.5 = 0.5"
+    assert [each.text.partition(", carry")[0] for each in watching.messages.values()] == [told, told]
+    (skip,) = (each for each in play.skips() if each.leader_order_id == "L1")
+    plain = list(narrate.lines(Connected(NOW, "asha"), [skip], play.state))[-1]
+    assert plain.startswith(f"  {told}") and plain.endswith(" (order L1)")
+    assert "asha: not copied, BELOW_ONE_LOT: order L1: 75 / 75" in narrate.skipped(skip, State())
 
 
 # --- what stays behind ---------------------------------------------------------------

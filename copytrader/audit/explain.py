@@ -282,7 +282,7 @@ def _is_copied(own: Sequence[_Link]) -> bool:
 
 def _verdict(journal: Journal, own: Sequence[_Link], placed: Sequence[_Link], skips: Sequence[Skip]) -> str:
     if skips and not _is_copied(own):
-        return f"not copied, {skips[-1].reason}: {skips[-1].detail or words.MEANINGS[skips[-1].reason]}"
+        return words.not_copied(skips[-1])
     if not placed:
         return "nothing was decided"
     filled: dict[str, int] = {}
@@ -360,7 +360,7 @@ def _steps(own: Sequence[_Link], known: Instruments) -> Iterator[Step]:
             case Sized():
                 yield _step(link, "rule", _sized(fact))
             case Skip():
-                yield _step(link, "decision", words.tell(fact, known))
+                yield _step(link, "decision", words.not_copied(fact))
             case Place():
                 yield _step(link, "decision", f"{fact.role.lower()}, {words.tell(fact, known)}")
                 yield _step(link, "request", _request(fact.ticket))

@@ -137,8 +137,13 @@ def _filled(fact: Filled, _known: Instruments) -> str:
     return text
 
 
+def not_copied(skip: Skip) -> str:
+    """Say why an order was not copied, where it is clear which."""
+    return f"not copied, {skip.reason}: {skip.detail or MEANINGS[skip.reason]}"
+
+
 def _skip(fact: Skip, _known: Instruments) -> str:
-    return f"not copied, {fact.reason}: {fact.detail or MEANINGS[fact.reason]}"
+    return f"order {fact.leader_order_id} {not_copied(fact)}"
 
 
 def _why(text: str, why: str) -> str:

@@ -53,6 +53,7 @@ def test_every_fact_has_the_columns_of_the_contract_and_null_where_one_does_not_
     skip = found[-1]
     assert (skip["kind"], skip["reason"], skip["follower"]) == ("Skip", "STALE", "asha")
     assert skip["order_id"] is None and skip["correlation_id"] is None
+    assert skip["summary"] == "order 362261123000002 not copied, STALE: too late"
     assert skip["detail"] == "too late" and skip["cause"] == skip["seq"] - 1
 
 

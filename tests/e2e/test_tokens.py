@@ -84,7 +84,7 @@ def test_a_leader_whose_token_died_holds_back_entries_until_a_new_one_is_stored(
             told = await said(follow, "CRITICAL.*leader: the broker refuses the token")
             assert "no entry is copied until it is mended" in told
             entry(stage)  # the old socket still tells of it
-            await said(follow, "asha: not copied, TOKEN: the broker refuses the leader's access token")
+            await said(follow, "asha: not copied, TOKEN: BUY .*: the broker refuses the leader's access token")
             await asyncio.sleep(2.5)
             assert len([line for line in follow.err if "leader: the broker refuses the token" in line]) == 1
             assert stage.orders() == []
