@@ -8,6 +8,7 @@ it, and an `Outlet` writes, so that a terminal that stands still stops nothing.
 
 from __future__ import annotations
 
+import textwrap
 from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -15,6 +16,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import cache
 from itertools import islice
+from operator import itemgetter
 from typing import IO, Protocol, Self, cast
 
 from rich.cells import cell_len, set_cell_size
@@ -52,6 +54,8 @@ CALLS_PER_HOUR = 1000
 REMEMBERED = 1000
 _MESSAGES = 50
 _WIDE = 120
+_MARGIN = " " * 11
+"""Below the time of a message."""
 _STALE_BOOK = timedelta(seconds=30)
 _MISSED_BOOK = timedelta(seconds=10)
 
@@ -173,11 +177,15 @@ class Known:
 def page(known: Known, now: datetime, width: int, height: int) -> list[Line]:
     """Lay everything out in exactly so many lines, none wider than the terminal."""
     head = [*_title(known, now, width), *_accounts(known, now, width, max(3, height // 4))]
-    foot = [*_positions(known, max(2, height // 6)), *_messages(known, max(2, height // 6))]
-    room = height - len(head) - len(foot) - 1
-    body = [[("leader's orders and their copies, newest first", "head")], *islice(_orders(known, width), max(room, 0))]
+    held = list(_positions(known, max(2, height // 6)))
+    least = max(2, height // 6)
+    room = max(height - len(head) - len(held) - least - 2, 0)
+    orders = list(islice(_orders(known, width), room))
+    said = list(_messages(known, width, least, least + room - len(orders), max(least, height // 3)))
+    room = height - len(head) - len(held) - len(said) - 1
+    body = [[("leader's orders and their copies, newest first", "head")], *islice(orders, max(room, 0))]
     body += [[] for _ in range(room + 1 - len(body))]
-    return [_cut(line, width) for line in (*head, *body, *foot)][:height]
+    return [_cut(line, width) for line in (*head, *body, *held, *said)][:height]
 
 
 def _title(known: Known, now: datetime, width: int) -> Iterator[Line]:
@@ -199,12 +207,17 @@ def _title(known: Known, now: datetime, width: int) -> Iterator[Line]:
 
 def _alarm(known: Known, now: datetime) -> str:
     """Say what keeps everything, or everything new, from being copied, with the remedy first."""
-    accounts, leader = known.state.accounts.values(), known.accounts[LEADER]
+    accounts = known.state.accounts.values()
+    halted = "HALTED" if accounts and all(account.halted for account in accounts) else ""
+    return "; ".join(part for part in (halted, _deafness(known, now)) if part)
+
+
+def _deafness(known: Known, now: datetime) -> str:
+    """Say why the leader is not heard; it keeps exits from being copied too, which a halt does not."""
+    leader = known.accounts[LEADER]
     if known.state.leader_blocked:
         what = "no entry is copied" if leader.connected else "nothing is copied"
         return f"{_login(LEADER)}: its token is refused, {what}"
-    if accounts and all(account.halted for account in accounts):
-        return "HALTED"
     if leader.connected:
         return ""
     if leader.trouble and (leader.last_book is None or now - leader.last_book > _MISSED_BOOK):
@@ -243,12 +256,12 @@ def _account(known: Known, name: str, now: datetime, column: int) -> Line:
         (f"{stream:<13}", "" if account.connected else "bad"),
         (f"{_age(account.last_frame, now):>8}", ""),
         (f"{book:>8}", "warn" if old else ""),
-        # Where a token is refused no call matters, and the remedy must not be cut off.
-        ("" if _needs_login(known, name) else f"{_calls_left(known.state, name, now):>16}", ""),
+        # Where a token is refused, or nothing read, no call matters, and what is wrong must not be cut off.
+        ("" if _needs_login(known, name) or account.trouble else f"{_calls_left(known.state, name, now):>16}", ""),
         (f"  {standing}", style),
     ]
     if account.trouble:
-        line.append((f" {clean(account.trouble)}", "warn"))
+        line.append((f"; {clean(account.trouble)}", "warn"))
     return line
 
 
@@ -359,23 +372,60 @@ def _shares(holding: Holding) -> Line:
     return [*leader, *held]
 
 
-def _messages(known: Known, most: int) -> Iterator[Line]:
-    """Show the newest last, and always as many lines, so that nothing above them moves."""
-    messages = _shown(list(known.watching.messages.values()), most)
-    yield [("alerts and skips" if messages else "no alerts, no skips", "head")]
-    for each in messages:
-        mark = "CRITICAL " if each.style == "bad" else ""
-        times = f"({each.times} times) " if each.times > 1 else ""
-        yield [(f"  {each.at:%H:%M:%S} ", "dim"), (f"{mark}{times}{clean(each.text)}", each.style)]
-    yield from ([] for _ in range(most - len(messages)))
+def _messages(known: Known, width: int, least: int, free: int, most: int) -> Iterator[Line]:
+    """Show the newest last, in at least so many lines, so that what is above them seldom moves.
+
+    Longer lines are wrapped as far as there is `free` room.  What is critical and what came last may have the `most`,
+    though orders fill the screen.
+    """
+    shown = _shown(list(known.watching.messages.values()), width - len(_MARGIN), least, free, max(free, most))
+    yield [("alerts and skips" if shown else "no alerts, no skips", "head")]
+    for _, each, rows in shown:
+        yield [(f"  {each.at:%H:%M:%S} ", "dim"), (rows[0], each.style)]
+        yield from ([(_MARGIN, ""), (row, each.style)] for row in rows[1:])
+    yield from ([] for _ in range(least - _rows(shown)))
 
 
-def _shown(messages: Sequence[Message], most: int) -> list[Message]:
-    """The newest, of which the critical ones keep half of the room whatever came after them."""
-    critical = [number for number, each in enumerate(messages) if each.style == "bad"][-max(most // 2, 1) :]
-    others = [number for number in range(len(messages)) if number not in critical]
-    room = most - len(critical)
-    return [messages[number] for number in sorted([*critical, *(others[-room:] if room else [])])]
+Shown = tuple[int, Message, list[str]]
+"""A message that has room: its place among all, and its rows."""
+
+
+def _shown(messages: Sequence[Message], width: int, least: int, free: int, most: int) -> list[Shown]:
+    """The newest, the critical ones before the others, which keep half of the least room."""
+    newest = list(enumerate(messages))[::-1]
+    critical = [each for each in newest if each[1].style == "bad"]
+    others = [each for each in newest if each[1].style != "bad"]
+    kept = min(len(others), least // 2)
+    shown = _in_rows(critical[:1], width, most - kept)
+    shown += _in_rows(critical[1:], width, most - kept - _rows(shown))
+    shown += _in_rows(others[:1], width, most - _rows(shown) - max(kept - 1, 0))
+    rest = others[1 : max(least - len(critical), kept)]
+    shown += _in_rows(rest, width, max(free - _rows(shown), kept - 1))
+    return sorted(shown, key=itemgetter(0))
+
+
+def _in_rows(messages: Sequence[tuple[int, Message]], width: int, room: int) -> list[Shown]:
+    """Give each of the first messages a row, and what is then left of the room to those that are longer."""
+    messages = messages[: max(room, 0)]
+    room -= len(messages)
+    shown = []
+    for place, each in messages:
+        rows = _wrapped(each, width)
+        last = min(len(rows) - 1, room)
+        room -= last
+        shown.append((place, each, [*rows[:last], " ".join(rows[last:])]))
+    return shown
+
+
+def _rows(shown: Iterable[Shown]) -> int:
+    return sum(len(rows) for _, _, rows in shown)
+
+
+def _wrapped(message: Message, width: int) -> list[str]:
+    mark = "CRITICAL " if message.style == "bad" else ""
+    times = f"({message.times} times) " if message.times > 1 else ""
+    text = f"{mark}{times}{clean(message.text)}"
+    return textwrap.wrap(text, max(width, 10), break_on_hyphens=False) or [""]
 
 
 def _at_most(rows: Sequence[Line], most: int) -> Iterator[Line]:

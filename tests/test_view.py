@@ -196,6 +196,89 @@ def test_a_book_that_cannot_be_read_is_not_copied_from(play: Play) -> None:
     assert "nothing is copied: the leader's stream is lost and its book" in text(page(seen, NOW, 80, 24))[0]
 
 
+def test_a_halt_does_not_hide_that_the_leader_cannot_be_heard(play: Play) -> None:
+    for account in play.state.accounts.values():
+        account.halted = True
+    seen = known(play.state, connected=False)
+    leader = cast(Account, seen.accounts[LEADER])
+    leader.trouble, leader.last_book = "cannot be read: no answer", NOW - timedelta(seconds=11)
+
+    said = "HALTED; nothing is copied: the leader's stream is lost and its book cannot be read"
+    assert text(page(seen, NOW, 120, 24))[0].startswith(said)
+    assert text(page(seen, NOW, 80, 24))[0].startswith(said[:69])
+
+
+def test_why_an_account_cannot_be_read_has_room_in_its_line(play: Play) -> None:
+    seen = known(play.state)
+    for account in seen.accounts.values():
+        cast(Account, account).trouble = "cannot be read: no answer"
+
+    lines = text(page(seen, NOW, 80, 24))
+
+    assert re.search(r"^leader .*  read; cannot be read: no answer$", lines[3])
+    assert re.search(r"^asha .*  copying; cannot be read: no answer$", lines[4])
+
+
+LOST = "leader is out of reach: for 30 s its book cannot be read and its order stream is down; nothing is copied"
+
+
+def alerted(watching: Watching, *texts: str, level: Level = Level.CRITICAL) -> None:
+    for each in texts:
+        watching.take(Connected(NOW, "asha"), [Alert(level, each, None)], State())
+
+
+def test_what_is_critical_is_all_there_and_whole_where_rows_are_empty() -> None:
+    watching = Watching(now)
+    alerted(watching, LOST, LOST.replace("leader", "asha"), LOST.replace("leader", "ravi"))
+    for number in range(9):
+        watching.note(f"warning {number}")
+
+    lines = shown(Play(TEAM).state, watching).splitlines()
+
+    at = lines.index("alerts and skips") + 1
+    assert lines[at : at + 2] == [
+        "  10:00:30 CRITICAL leader is out of reach: for 30 s its book cannot be read and",
+        "           its order stream is down; nothing is copied",
+    ]
+    assert "\n".join(lines).count("CRITICAL") == 3
+    assert lines[-2:] == ["  10:00:30 warning 7", "  10:00:30 warning 8"]
+
+
+def busy() -> Play:
+    """A day whose orders fill any screen."""
+    play = Play(TEAM)
+    for number in range(40):
+        play.places(f"L{number}", ticket(quantity=300))
+    return play
+
+
+def test_what_is_critical_is_whole_on_a_full_screen_too_and_leaves_room_for_orders() -> None:
+    play, watching = busy(), Watching(now)
+    for number in range(20):
+        watching.note(f"warning {number}, {'which goes on and on ' * 9}")
+    alerted(watching, *(f"critical {number}" for number in range(20)), LOST)
+
+    lines = shown(play.state, watching).splitlines()
+
+    assert "           its order stream is down; nothing is copied" in lines
+    assert any(line.startswith("  10:00:30 warning 19, which") for line in lines)
+    assert len(lines) == 24
+    assert len(lines) - lines.index("alerts and skips") == 9
+    assert sum("LIMIT 100" in line for line in lines) >= 2
+
+
+@pytest.mark.parametrize("width", [80, 160])
+def test_a_paragraph_is_wrapped_though_orders_fill_the_screen(width: int) -> None:
+    play, watching = busy(), Watching(now)
+    summary = "Mon 23 Nov: 40 orders of the leader. " + "asha: 40 copies, 12 with fills. " * 9 + "1 alert."
+    watching.note(summary)
+
+    lines = shown(play.state, watching, width=width).splitlines()
+
+    at = lines.index("alerts and skips") + 1
+    assert " ".join(line.strip() for line in lines[at:]) == f"10:00:30 {summary}"
+
+
 def test_what_is_said_again_and_again_does_not_drive_out_what_is_critical(play: Play) -> None:
     watching = Watching(now)
     refused(play, watching)
@@ -203,10 +286,11 @@ def test_what_is_said_again_and_again_does_not_drive_out_what_is_critical(play: 
         watching.note("warning: leader: cannot be read")
         watching.note(f"warning {number}")
 
-    lines = shown(play.state, watching).splitlines()[-4:]
+    lines = shown(play.state, watching).splitlines()
+    lines = lines[lines.index("alerts and skips") + 1 :]
 
     assert lines[0].startswith("  10:00:00 CRITICAL copytrader login leader")
-    assert lines[1:] == [
+    assert lines[-3:] == [
         "  10:00:30 warning 198",
         "  10:00:30 (200 times) warning: leader: cannot be read",
         "  10:00:30 warning 199",
