@@ -180,7 +180,7 @@ def page(known: Known, now: datetime, width: int, height: int) -> list[Line]:
     held = list(_positions(known, max(2, height // 6)))
     least = max(2, height // 6)
     room = max(height - len(head) - len(held) - least - 2, 0)
-    orders = list(islice(_orders(known, width), room))
+    orders = list(islice(_orders(known, now, width), room))
     said = list(_messages(known, width, least, least + room - len(orders), max(least, height // 3)))
     room = height - len(head) - len(held) - len(said) - 1
     body = [[("leader's orders and their copies, newest first", "head")], *islice(orders, max(room, 0))]
@@ -202,7 +202,13 @@ def _title(known: Known, now: datetime, width: int) -> Iterator[Line]:
     if known.dry_run:
         line.insert(0, ("dry run, nothing is sent: ", "warn"))
     yield _ends(line, [(f"{now:%H:%M:%S}", "")], width)
-    yield [(known.watching.speed() or "no order copied yet", "dim")]
+    yield [(known.watching.speed() or _nothing_timed(known.state), "dim")]
+
+
+def _nothing_timed(state: State) -> str:
+    """Say why there are no times: those of orders that were copied before a restart are not kept."""
+    copied = any(copy.slices for order in state.orders.values() for copy in order.copies.values())
+    return "no order was timed since the start" if copied else "no order copied yet"
 
 
 def _alarm(known: Known, now: datetime) -> str:
@@ -302,10 +308,10 @@ def _calls_left(state: State, name: str, now: datetime) -> str:
     return f"{CALLS_PER_HOUR - used:,} this hour"
 
 
-def _orders(known: Known, width: int) -> Iterator[Line]:
+def _orders(known: Known, now: datetime, width: int) -> Iterator[Line]:
     for order in reversed(known.state.orders.values()):
-        line = _leader_order(order, known.state)
-        copies = _copies(order)
+        line = _leader_order(order, known.state, now)
+        copies = _copies(order, now)
         if width >= _WIDE:
             gap = max(78 - _length(line), 1)
             yield [*line, (" " * gap, ""), *copies]
@@ -314,35 +320,45 @@ def _orders(known: Known, width: int) -> Iterator[Line]:
             yield [(" " * 10, ""), *copies]
 
 
-def _leader_order(order: LeaderOrder, state: State) -> Line:
+def _is_over(order: LeaderOrder, now: datetime) -> bool:
+    """Whether it ended with its day, which the engine takes note of at the next thing that happens."""
+    return order.first_seen.date() < now.date() and not order.known.ticket.after_market
+
+
+def _leader_order(order: LeaderOrder, state: State, now: datetime) -> Line:
     known = order.known
     status, style = "working", "warn"
     if known.is_filled:
         status, style = "filled", "good"
     elif known.ended is not None:
         status, style = known.ended.lower(), "dim"
+    elif _is_over(order, now):
+        status, style = "over with its day", "dim"
     if known.filled_quantity:
         of = "" if known.is_filled else f", {known.filled_quantity} filled"
         status += f"{of} at {narrate.price(known.average_price)}" if known.average_price else of
     terms = clean(narrate.terms(known.ticket, state))
-    return [(f"{order.first_seen:%H:%M:%S}  ", "dim"), (terms, ""), (f"  {status}", style)]
+    seen = f"{order.first_seen:%H:%M:%S}" if order.first_seen.date() == now.date() else f"{order.first_seen:%d %b}"
+    return [(f"{seen:<10}", "dim"), (terms, ""), (f"  {status}", style)]
 
 
-def _copies(order: LeaderOrder) -> Line:
+def _copies(order: LeaderOrder, now: datetime) -> Line:
     line: Line = []
     for name, copy in order.copies.items():
-        text, style = _copy(copy)
+        text, style = _copy(copy, is_over=_is_over(order, now))
         line += [(" · " if line else "", "dim"), (f"{name} ", ""), (text, style)]
     return line or [("no copy yet", "dim")]
 
 
-def _copy(copy: Copy) -> Piece:
+def _copy(copy: Copy, *, is_over: bool) -> Piece:
     """Say in a few words how one follower's copy stands."""
     if not copy.slices:
         return (copy.skip.reason, "warn") if copy.skip is not None else ("waiting", "dim")
     filled = f", {copy.filled} filled" if copy.filled else ""
     if any(piece.unknown for piece in copy.slices):
         return f"{copy.total} UNKNOWN{filled}", "bad"
+    if copy.is_open and is_over:
+        return f"{copy.total} over{filled}", "dim"
     if copy.is_open:
         word = "sending" if any(piece.is_open and not piece.order_id for piece in copy.slices) else "open"
         return f"{copy.total} {word}{filled}", "warn"

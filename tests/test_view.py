@@ -129,6 +129,29 @@ def test_leader_orders_stand_newest_first_with_each_copy_below(play: Play) -> No
     ]
 
 
+def test_orders_of_a_day_that_is_gone_have_its_date_and_are_not_told_as_working(play: Play) -> None:
+    play.places("L4", ticket(quantity=150, price="70", after_market=True))
+
+    lines = text(page(known(play.state), NOW + timedelta(days=1), 80, 30))
+    start = lines.index("leader's orders and their copies, newest first")
+
+    assert lines[start + 1 : start + 9] == [
+        "23 Nov    BUY 150 NIFTY-Dec2026-24000-PE LIMIT 70  working",
+        "          asha 75 open · ravi 150 open",
+        "23 Nov    BUY 75 NIFTY-Dec2026-24000-PE LIMIT 80  cancelled",
+        "          asha BELOW_ONE_LOT · ravi 75 cancelled",
+        "23 Nov    BUY 150 NIFTY-Dec2026-24000-PE LIMIT 90  over with its day",
+        "          asha 75 over · ravi 150 over",
+        "23 Nov    BUY 300 NIFTY-Dec2026-24000-PE LIMIT 100  filled at 100",
+        "          asha 150 filled · ravi 300 filled",
+    ]
+
+
+def test_what_was_copied_before_a_restart_is_not_denied(play: Play) -> None:
+    assert shown(Play(TEAM).state).splitlines()[1] == "no order copied yet"
+    assert shown(play.state).splitlines()[1] == "no order was timed since the start"
+
+
 def test_a_wide_terminal_has_them_on_one_line(play: Play) -> None:
     assert re.search(r"LIMIT 90  working +asha 75 open · ravi 150 open$", shown(play.state, width=160), re.MULTILINE)
 
