@@ -18,7 +18,7 @@ from copytrader.config import Config
 from copytrader.copier import Copier
 from copytrader.core.copies import Key
 from copytrader.core.engine import evolve
-from copytrader.core.facts import Cancel, Event, Halted, Modify, Place, Resumed, Skip, Started
+from copytrader.core.facts import Cancel, Event, Fact, Halted, Modify, Place, Resumed, Skip, Started
 from copytrader.core.model import LEADER, Calendar
 from copytrader.core.state import State
 from copytrader.dhan.master import InstrumentStore
@@ -69,8 +69,13 @@ class Onlooker:
     def heard(self, word: int) -> bool:
         """Whether the writer has taken a word."""
         with Journal.open(self.path, read_only=True) as journal:
-            _, found = journal.query("SELECT taken FROM inbox WHERE id = ?", (word,))
-        return bool(found and found[0][0] is not None)
+            return _taken(journal, word) is not None
+
+    def since(self, word: int) -> list[Fact]:
+        """What was recorded since the writer took a word; nothing where it was not taken."""
+        with Journal.open(self.path, read_only=True) as journal:
+            taken = _taken(journal, word)
+            return [] if taken is None else [row.fact for row in journal.facts(taken)]
 
     def unheard(self) -> list[Event]:
         """The words that nobody has taken yet."""
@@ -78,6 +83,12 @@ class Onlooker:
             return []
         with Journal.open(self.path, read_only=True) as journal:
             return [event for _, event in journal.words()]
+
+
+def _taken(journal: Journal, word: int) -> int | None:
+    """Return the place of the fact that a word became, None where nobody has taken it."""
+    _, found = journal.query("SELECT taken FROM inbox WHERE id = ?", (word,))
+    return found[0][0] if found else None
 
 
 def halted(config: Config, state: State, words: Iterable[Event]) -> tuple[str, ...]:

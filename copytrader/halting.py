@@ -6,14 +6,16 @@ The word goes into the journal first, durably, so that whatever happens next, th
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass, field
 
 from copytrader import errand, narrate, session
 from copytrader.config import Config
 from copytrader.core import copied_position
 from copytrader.core.copies import Slice
-from copytrader.core.facts import Halted, Resumed, Role
+from copytrader.core.facts import Adopted, Alert, Ended, Fact, Filled, Halted, Level, Resumed, Role
+from copytrader.core.model import OrderStatus, RefusalClass
 from copytrader.core.state import Account, Share, State
 from copytrader.errand import Onlooker, Say
 from copytrader.failure import ExitCode, Failure
@@ -22,17 +24,29 @@ from copytrader.lock import LockHeld
 
 HEARD_WITHIN = 10.0
 DONE_WITHIN = 45.0
+_TOLD = ("token-", "stray-")
+"""Keys of alerts whose matter an outcome tells in its own words."""
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of one follower: `open` copies the broker has not confirmed as closed, `held` from copying."""
+    """What became of one follower: `open` copies the broker has not confirmed as closed, `held` from copying.
+
+    Since the word was taken: how many orders were `cancelled`, what was `closed`, which orders of a copier that the
+    journal did not know were `taken_over`, and what was `said` of it that is critical.  `given_up`: exits failed, and
+    are not tried again.
+    """
 
     follower: str
     halted: bool = True
     open: tuple[str, ...] = ()
     held: tuple[str, ...] = ()
     problem: str = ""
+    cancelled: int = 0
+    closed: tuple[str, ...] = ()
+    taken_over: tuple[str, ...] = ()
+    said: tuple[str, ...] = ()
+    given_up: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +56,7 @@ class Report:
     followers: tuple[Outcome, ...]
     by_follow: bool = False
     code: ExitCode = ExitCode.FINE
+    flatten: bool = False
 
 
 async def halt(config: Config, follower: str | None, say: Say, *, flatten: bool) -> Report:
@@ -55,13 +70,14 @@ async def halt(config: Config, follower: str | None, say: Say, *, flatten: bool)
             served = [name for name in names if name in credentials]
             await own.until(lambda: _is_done(own.copier.state, served, flatten=flatten), DONE_WITHIN)
             state = own.copier.state
+        done = _done(Onlooker(config.journal).since(word), state)
     except LockHeld as held:
         if not errand.is_follow(held):
             raise _only_recorded(held) from None
         return await _by_follow(config, names, word, flatten=flatten)
     except Failure as failure:
         raise _only_recorded(failure) from None
-    return _report(state, names, missing, flatten=flatten)
+    return _report(state, names, missing, done, flatten=flatten)
 
 
 def _only_recorded(failure: Failure) -> Failure:
@@ -88,7 +104,8 @@ async def _by_follow(config: Config, names: Collection[str], word: int, *, flatt
             code=ExitCode.FAILED,
         )
     await errand.until(lambda: _is_done(onlooker.look(), names, flatten=flatten), DONE_WITHIN, every=0.2)
-    return _report(onlooker.state, names, {}, flatten=flatten, by_follow=True)
+    state = onlooker.look()
+    return _report(state, names, {}, _done(onlooker.since(word), state), flatten=flatten, by_follow=True)
 
 
 def _is_done(state: State, names: Collection[str], *, flatten: bool) -> bool:
@@ -126,10 +143,47 @@ def _shares(state: State, name: str) -> Iterator[tuple[str, Share, int]]:
             yield f"{state.named(key.security)} {key.product}", share, held
 
 
+@dataclass(slots=True)
+class _Done:
+    """What was done at one follower."""
+
+    cancelled: int = 0
+    closed: Counter[str] = field(default_factory=Counter)
+    taken_over: list[str] = field(default_factory=list)
+    said: dict[str, None] = field(default_factory=dict)
+
+
+def _done(facts: Iterable[Fact], state: State) -> dict[str, _Done]:
+    """Count for each follower what was done since the word was taken."""
+    done = defaultdict[str, _Done](_Done)
+    for fact in facts:
+        match fact:
+            case Ended(account=name, status=OrderStatus.CANCELLED):
+                done[name].cancelled += 1
+            case Filled(account=name, correlation_id=correlation_id, quantity=quantity):
+                piece = state.slices.get(correlation_id)
+                if piece is not None and piece.role is Role.EXIT:
+                    closed = f"{state.named(piece.key.security)} {piece.key.product}"
+                    done[name].closed[closed] += piece.asked.side.sign * quantity
+            case Adopted(account=name, orders=orders):
+                done[name].taken_over += [order.order_id for order in orders]
+            case Alert(level=Level.CRITICAL, account=str(name), text=text, key=key) if not key.startswith(_TOLD):
+                done[name].said[text.removeprefix(f"{name}: ")] = None
+            case _:
+                pass
+    return done
+
+
 def _report(
-    state: State, names: Collection[str], missing: dict[str, str], *, flatten: bool, by_follow: bool = False
+    state: State,
+    names: Collection[str],
+    missing: dict[str, str],
+    done: dict[str, _Done],
+    *,
+    flatten: bool,
+    by_follow: bool = False,
 ) -> Report:
-    outcomes = tuple(_outcome(state, name, missing.get(name, ""), flatten=flatten) for name in names)
+    outcomes = tuple(_outcome(state, name, missing.get(name, ""), done, flatten=flatten) for name in names)
     code = ExitCode.FINE
     if missing or any(state.accounts[name].blocked for name in names if name in state.accounts):
         code = ExitCode.TOKEN
@@ -139,21 +193,34 @@ def _report(
         code = ExitCode.UNKNOWN_OUTCOME
     elif any(each.open or (flatten and each.held) for each in outcomes):
         code = ExitCode.FINDINGS
-    return Report(outcomes, by_follow, code)
+    return Report(outcomes, by_follow, code, flatten)
 
 
-def _outcome(state: State, name: str, problem: str, *, flatten: bool) -> Outcome:
+def _outcome(state: State, name: str, problem: str, done: dict[str, _Done], *, flatten: bool) -> Outcome:
     account = state.accounts.get(name)
     if account is None:
         return Outcome(name, False, problem=problem or "the journal does not know it yet")
     if account.blocked is not None:
-        problem = f"the broker refuses the account's {account.blocked.lower()}"
+        problem = f"the broker refuses the account's {account.blocked.lower()} ({_remedy(name, account.blocked)})"
     elif not problem and not account.ready:
         problem = "its books cannot be read"
-    ending = _ending(account, flatten=flatten)
-    still_open = tuple(f"{narrate.terms(piece.asked, state)} {piece.order_id}" for piece in ending)
-    held = tuple(f"{held:+} {symbol}" for symbol, _, held in _shares(state, name) if held)
-    return Outcome(name, account.halted, still_open, held, problem)
+    did = done.get(name, _Done())
+    return Outcome(
+        name,
+        account.halted,
+        tuple(narrate.working(piece, state) for piece in _ending(account, flatten=flatten)),
+        tuple(f"{held:+} {symbol}" for symbol, _, held in _shares(state, name) if held),
+        problem,
+        did.cancelled,
+        tuple(f"{'sold' if units < 0 else 'bought'} {abs(units)} {what}" for what, units in did.closed.items()),
+        tuple(did.taken_over),
+        tuple(did.said),
+        any(held and _is_given_up(share) for _, share, held in _shares(state, name)),
+    )
+
+
+def _remedy(name: str, refusal: RefusalClass) -> str:
+    return f"copytrader login {name}" if refusal is RefusalClass.TOKEN else "copytrader doctor"
 
 
 # --- Resuming ----------------------------------------------------------------------------

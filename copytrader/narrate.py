@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from decimal import Decimal
 
+from copytrader.core.copies import Slice
 from copytrader.core.facts import (
     Alert,
     Cancel,
@@ -123,16 +124,21 @@ def _left(state: State, *, paper: bool) -> Iterator[str]:
         for piece in account.open.values():
             if paper is not (state.dry_run and (not piece.order_id or piece.order_id.startswith(PAPER))):
                 continue
-            order = f"order {piece.order_id}" if piece.order_id else piece.correlation_id
-            filled = f", {piece.filled} filled" if piece.filled else ""
-            unknown = ", not known whether it exists" if piece.unknown else ""
-            yield f"{name}: open: {terms(piece.asked, state)} ({order}{filled}{unknown})"
+            yield f"{name}: open: {working(piece, state)}"
         if paper is not state.dry_run:
             continue
         for key, holding in state.holdings.items():
             share = holding.shares.get(name)
             if share is not None and share.copied:
                 yield f"{name}: holds {share.copied:+} {state.named(key.security)} {key.product} from copying"
+
+
+def working(piece: Slice, state: State) -> str:
+    """Say an open order of ours: its terms, its name, and what is known of it."""
+    order = f"order {piece.order_id}" if piece.order_id else piece.correlation_id
+    filled = f", {piece.filled} filled" if piece.filled else ""
+    unknown = ", not known whether it exists" if piece.unknown else ""
+    return f"{terms(piece.asked, state)} ({order}{filled}{unknown})"
 
 
 def terms(ticket: Ticket, state: State) -> str:

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
 
+import pytest
+
+from copytrader import halting
+from copytrader.config import load
 from copytrader.core.facts import Halted
 from copytrader.core.model import IST, label
 from copytrader.journal import Journal
+from copytrader.simulator import Fault, FaultKind
 from tests.e2e.stage import Stage
 
 D = Decimal
@@ -54,7 +61,8 @@ def test_a_halt_beside_follow_cancels_open_copies_and_holds_back_entries_but_not
         told = await commands(stage, "halt")
 
         assert [order.status for order in stage.orders()] == ["TRADED", "CANCELLED"]
-        assert told == ["asha: halted; no copy is open; holds from copying: +75 " + name_of(stage) + " MARGIN"]
+        held = f"holds from copying: +75 {name_of(stage)} MARGIN"
+        assert told == [f"asha: halted; 1 order cancelled; no copy is open; {held}"]
         resting(stage)
         stage.leader.place(*OPTION, "SELL", 150)
         await stage.until(lambda: stage.copied() == 0, what="the leader's exit passes")
@@ -97,7 +105,7 @@ def test_flatten_exits_what_is_held_from_copying_and_nothing_else(tmp_path: Path
 
         told = await commands(stage, "halt", "--flatten")
 
-        assert told == ["asha: halted; no copy is open"]
+        assert told == [f"asha: halted; sold 75 {name_of(stage)} MARGIN; no copy is open"]
         assert stage.copied() == 0
         assert [net.quantity for net in stage.exchange.nets(stage.ids["asha"]).values()] == [225]
 
@@ -152,20 +160,93 @@ def test_a_halt_before_anything_was_ever_copied_is_kept_for_the_first_follow(tmp
     played(scene, tmp_path)
 
 
-def test_a_halt_that_cannot_reach_the_broker_is_kept_and_says_so(tmp_path: Path) -> None:
+def test_a_halt_that_cannot_reach_the_broker_is_kept_and_says_what_may_be_open(tmp_path: Path) -> None:
+    async def scene(stage: Stage) -> None:
+        follow = await stage.follows()
+        await entered(stage)
+        resting(stage)
+        await stage.until(lambda: len(stage.orders()) == 2)
+        await follow.killed()
+        stage.exchange.expire_token(stage.ids["asha"])
+
+        program = await stage.runs("halt", "--flatten")
+        assert await program.ends(60) == 4
+        told = (
+            "asha: halted; but the broker refuses the account's token (copytrader login asha); may still be open: "
+            f"BUY 75 {name_of(stage)} LIMIT 50 (order {stage.orders()[1].order_id}); "
+            f"holds from copying: +75 {name_of(stage)} MARGIN"
+        )
+        assert program.out == [told]
+        left = (
+            "the next `follow`, or another `copytrader halt`, cancels what is open and closes what is held from copying"
+        )
+        assert left in program.err
+
+        stage.exchange.accounts[stage.ids["asha"]].token_expires_at = None
+        await stage.follows()
+        await stage.until(lambda: stage.orders()[1].status == "CANCELLED", what="the next start cancels")
+        await stage.until(lambda: stage.copied() == 0, what="and closes what is held")
+
+    played(scene, tmp_path)
+
+
+def test_a_flattening_that_the_broker_refuses_is_told_in_its_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(halting, "DONE_WITHIN", 2.0)
+
+    async def scene(stage: Stage) -> None:
+        follow = await stage.follows()
+        await entered(stage)
+        await follow.stops()
+        refusal = Fault(FaultKind.ERROR, stage.ids["asha"], "POST", "/orders", count=None, accept=False, code="DH-906")
+        refusal = replace(refusal, message="RMS: no exits today")
+        stage.exchange.faults.add(refusal)
+
+        report = await halting.halt(load(stage.config), None, lambda _: None, flatten=True)
+
+        (outcome,) = report.followers
+        assert report.code == 3
+        assert outcome.said == ("exit refused by the broker: RMS: no exits today",)
+        assert outcome.held == (f"+75 {name_of(stage)} MARGIN",)
+
+    played(scene, tmp_path)
+
+
+def test_an_order_of_which_nothing_is_known_is_named_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(halting, "DONE_WITHIN", 1.0)
+
+    async def scene(stage: Stage) -> None:
+        follow = await stage.follows()
+        await entered(stage)
+        await follow.stops()
+        stage.exchange.faults.add(Fault(FaultKind.CLOSE, stage.ids["asha"], "POST", "/orders", accept=False))
+
+        report = await halting.halt(load(stage.config), None, lambda _: None, flatten=True)
+
+        (outcome,) = report.followers
+        assert report.code == 5
+        (told,) = outcome.open
+        assert re.fullmatch(rf"SELL 75 {name_of(stage)} MARKET \(ct1-\w+, not known whether it exists\)", told)
+
+    played(scene, tmp_path)
+
+
+def test_a_halt_says_whose_orders_it_took_over(tmp_path: Path) -> None:
     async def scene(stage: Stage) -> None:
         follow = await stage.follows()
         resting(stage)
         await stage.until(lambda: len(stage.orders()) == 1)
         await follow.killed()
-        stage.exchange.expire_token(stage.ids["asha"])
+        (order,) = stage.orders()
 
-        (told,) = await commands(stage, "halt", code=4)
-        assert told.startswith("asha: halted; but the broker refuses the account's token")
+        program = await stage.runs("halt", env={"COPYTRADER_JOURNAL": str(stage.folder / "another.db")})
 
-        stage.exchange.accounts[stage.ids["asha"]].token_expires_at = None
-        await stage.follows()
-        await stage.until(lambda: stage.orders()[0].status == "CANCELLED", what="the next start cancels")
+        assert await program.ends(60) == 0
+        taken = f"took over 1 order of a copier that this journal does not know: {order.order_id}"
+        assert program.out == [f"asha: halted; {taken}; 1 order cancelled; no copy is open"]
+        assert any(line.startswith("another copier may serve the account") for line in program.err)
+        assert order.status == "CANCELLED"
 
     played(scene, tmp_path)
 

@@ -10,6 +10,8 @@ from copytrader.cli.options import AsJson, ConfigPath
 from copytrader.failure import ExitCode
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from copytrader.halting import Outcome, Report
 
 OneFollower = Annotated[str | None, typer.Option("--follower", metavar="NAME", help="This follower alone.")]
@@ -42,20 +44,54 @@ def _show(report: Report) -> None:
 
     for outcome in report.followers:
         render.line(f"{outcome.follower}: {_told(outcome)}")
+    if any(outcome.taken_over for outcome in report.followers):
+        render.notice("another copier may serve the account, or the journal was lost: make sure that no other runs")
+    for left in _left(report):
+        render.notice(left)
     if not report.by_follow:
         render.notice("follow is not running: nobody passes on the leader's exits")
+
+
+def _left(report: Report) -> Iterator[str]:
+    """Say who does what could not be done, where something is left."""
+    outcomes = report.followers
+    verbs = ["cancels what is open"] * any(each.open or each.problem for each in outcomes)
+    if report.flatten and any(each.held and not each.given_up for each in outcomes):
+        verbs.append("closes what is held from copying")
+    if verbs:
+        who = "follow goes on: it" if report.by_follow else "the next `follow`, or another `copytrader halt`,"
+        yield f"{who} {' and '.join(verbs)}"
+    if report.flatten and any(each.given_up for each in outcomes):
+        yield "exits that failed are tried again by another `copytrader halt --flatten`"
 
 
 def _told(outcome: Outcome) -> str:
     if not outcome.halted:
         return f"will be halted when follow starts; {outcome.problem}"
-    parts = ["halted"]
+    return "; ".join(["halted", *_done(outcome), *_state(outcome)])
+
+
+def _done(outcome: Outcome) -> Iterator[str]:
+    if outcome.taken_over:
+        listed = ", ".join(outcome.taken_over)
+        yield f"took over {_orders(len(outcome.taken_over))} of a copier that this journal does not know: {listed}"
+    if outcome.cancelled:
+        yield f"{_orders(outcome.cancelled)} cancelled"
+    if outcome.closed:
+        yield ", ".join(outcome.closed)
+    yield from outcome.said
+
+
+def _orders(count: int) -> str:
+    return f"{count} order{'s' if count != 1 else ''}"
+
+
+def _state(outcome: Outcome) -> Iterator[str]:
     if outcome.problem:
-        parts.append(f"but {outcome.problem}: open copies may still be working")
-    elif outcome.open:
-        parts.append("still open: " + ", ".join(outcome.open))
+        yield f"but {outcome.problem}"
+    if outcome.open:
+        yield ("may still be open: " if outcome.problem else "still open: ") + ", ".join(outcome.open)
     else:
-        parts.append("no copy is open")
+        yield "no copy is known to be open" if outcome.problem else "no copy is open"
     if outcome.held:
-        parts.append("holds from copying: " + ", ".join(outcome.held))
-    return "; ".join(parts)
+        yield "holds from copying: " + ", ".join(outcome.held)
