@@ -94,9 +94,16 @@ def _decision(decision: Decision, state: State) -> str:
 
 
 def skipped(skip: Skip, state: State) -> str:
-    """Say what one follower does not get and why: the leader's order by its terms, an unknown one by its id."""
-    order = state.orders.get(skip.leader_order_id)
-    what = terms(order.known.ticket, state) if order is not None else f"order {skip.leader_order_id}"
+    """Say what one follower does not get and why: the leader's order by its terms, an unknown one by its id.
+
+    Where none stands behind it, as with a sweep, it is our own order.
+    """
+    order, piece = state.orders.get(skip.leader_order_id), state.slices.get(skip.correlation_id)
+    what = f"order {skip.leader_order_id}"
+    if order is not None:
+        what = terms(order.known.ticket, state)
+    elif piece is not None:
+        what = terms(piece.asked, state)
     return f"{skip.account}: not copied, {skip.reason}: {what}: {skip.detail}"
 
 

@@ -26,8 +26,8 @@ import pytest
 
 from copytrader import narrate
 from copytrader.account import Account
-from copytrader.core.facts import Alert, Connected, Level, TokenRefused
-from copytrader.core.model import LEADER, OrderStatus, OrderType, Product, RefusalClass, Side, Ticket, label
+from copytrader.core.facts import Alert, Connected, Level, Skip, TokenRefused
+from copytrader.core.model import LEADER, OrderStatus, OrderType, Product, RefusalClass, Side, SkipReason, Ticket, label
 from copytrader.core.state import State
 from copytrader.display import Form, form_for
 from copytrader.outlet import Outlet
@@ -389,6 +389,16 @@ def test_what_is_not_copied_is_named_by_its_terms_and_two_orders_are_two_lines()
     plain = list(narrate.lines(Connected(NOW, "asha"), [skip], play.state))[-1]
     assert plain.startswith(f"  {told}") and plain.endswith(" (order L1)")
     assert "asha: not copied, BELOW_ONE_LOT: order L1: 75 / 75" in narrate.skipped(skip, State())
+
+
+def test_what_no_order_of_the_leader_stands_behind_is_named_by_the_terms_of_ours(play: Play) -> None:
+    ours = next(name for name, piece in play.state.slices.items() if piece.follower == "asha")
+    skip = Skip("asha", "flat-NSE_FNO-45463-INTRADAY", SkipReason.REFUSED, "RMS: no", ours)
+
+    assert (
+        narrate.skipped(skip, play.state)
+        == "asha: not copied, REFUSED: BUY 150 NIFTY-Dec2026-24000-PE LIMIT 100: RMS: no"
+    )
 
 
 # --- what stays behind ---------------------------------------------------------------
