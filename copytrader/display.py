@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, TextIO
 from copytrader import narrate
 from copytrader.journal import Journal, JournalError
 from copytrader.outlet import Outlet, writer
-from copytrader.render import clean
+from copytrader.render import clean, folded, width_of
 
 if TYPE_CHECKING:
     from copytrader.copier import Copier, Watcher
@@ -59,7 +59,7 @@ class Display:
         self._copier: Copier | None = None
 
     def say(self, text: str) -> None:
-        self._outlet.write(f"{clean(text)}\n")
+        self._outlet.write(f"{folded(clean(text), width_of(self._outlet.stream))}\n")
 
     def watch(self, copier: Copier) -> Watcher:
         self._copier = copier

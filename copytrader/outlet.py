@@ -20,6 +20,7 @@ class Outlet:
     """One stream, written to by a thread of its own.  `write` may be called from any thread and never waits."""
 
     def __init__(self, stream: TextIO) -> None:
+        self.stream = stream
         self._put = writer(stream)
         self._queue: SimpleQueue[str | None] = SimpleQueue()
         self._waiting = 0

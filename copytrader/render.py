@@ -10,16 +10,21 @@ import csv
 import dataclasses
 import io
 import json
+import os
 import re
 import sys
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from datetime import date, datetime
 from decimal import Decimal
 from enum import Enum, StrEnum
 from pathlib import Path
+from typing import TextIO
 
 from rich import box
-from rich.console import Console
+from rich.cells import cell_len
+from rich.console import Console, JustifyMethod
 from rich.table import Table
 from rich.text import Text
 
@@ -34,10 +39,14 @@ class Format(StrEnum):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Column:
-    """A column of a table: a row's key, and what stands above it where the key would not do."""
+    """A column of a table: a row's key, and what stands above it where the key would not do.
+
+    A column that `is_whole` is not folded: its words are to be typed as they stand.
+    """
 
     key: str
     title: str = ""
+    is_whole: bool = False
 
 
 def rows(items: Sequence[Row], columns: Sequence[Column], form: Format = Format.TABLE) -> None:
@@ -56,14 +65,33 @@ def document(value: object) -> None:
     print(json.dumps(plain(value), allow_nan=False, indent=2))
 
 
-def line(text: str) -> None:
-    """Print one line of data on stdout."""
-    print(clean(text))
+def line(text: str, indent: int = 4) -> None:
+    """Print one line of data on stdout; a terminal gets it folded, and what goes on so far to the right."""
+    print(folded(clean(text), width_of(sys.stdout), indent))
 
 
 def notice(text: str) -> None:
     """Say something to the user beside the data, on stderr."""
-    print(clean(text), file=sys.stderr, flush=True)
+    print(folded(clean(text), width_of(sys.stderr)), file=sys.stderr, flush=True)
+
+
+def width_of(stream: TextIO) -> int | None:
+    """Return how wide a terminal is, None for what is none and gets its lines whole."""
+    if not stream.isatty():
+        return None
+    with suppress(OSError, ValueError):
+        return int(os.environ.get("COLUMNS", "0")) or os.get_terminal_size(stream.fileno()).columns or None
+    return None
+
+
+def folded(text: str, width: int | None, indent: int = 4) -> str:
+    """Break a line between words where a terminal would break it anywhere; a word that is too long stays whole."""
+    if width is None or cell_len(text) <= width:
+        return text
+    below = len(text) - len(text.lstrip()) + indent
+    start = " " * (below if below <= width // 2 else 4)
+    lines = textwrap.wrap(text, width, subsequent_indent=start, break_long_words=False, break_on_hyphens=False)
+    return "\n".join(lines)
 
 
 def csv_row(values: Iterable[object]) -> list[str]:
@@ -146,7 +174,8 @@ def _table(items: Sequence[Row], columns: Sequence[Column]) -> None:
     for column in columns:
         numbers = any(_is_number(row.get(column.key)) for row in items)
         title = column.title or column.key.replace("_", " ")
-        table.add_column(title, justify="right" if numbers else "left", overflow="fold")
+        justify: JustifyMethod = "right" if numbers else "left"
+        table.add_column(title, justify=justify, overflow="fold", no_wrap=column.is_whole)
     for row in items:
         table.add_row(*(Text(_cell(row.get(column.key))) for column in columns))
     console = Console(highlight=False, markup=False, emoji=False)
@@ -162,7 +191,8 @@ def _least_width(items: Sequence[Row], column: Column) -> int:
     """How wide a column must be for its words; long ones, such as the name of an option, may be folded."""
     title = column.title or column.key.replace("_", " ")
     words = [word for row in items for word in _cell(row.get(column.key)).split()] + title.split()
-    return min(max(map(len, words), default=0), _FOLDED)
+    longest = max(map(len, words), default=0)
+    return longest if column.is_whole else min(longest, _FOLDED)
 
 
 def _records(items: Sequence[Row], columns: Sequence[Column]) -> Table:

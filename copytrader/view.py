@@ -272,8 +272,11 @@ def _account(known: Known, name: str, now: datetime, column: int) -> Line:
 
 
 def _fitted(name: str, column: int) -> str:
-    """Return a name as wide as its column, which shows where the name goes on."""
-    return set_cell_size(name if cell_len(name) < column else set_cell_size(name, column - 2) + "…", column)
+    """Return a name as wide as its column; of a longer one both ends, for names often begin alike."""
+    if len(name) >= column:
+        ends = column - 2
+        name = f"{name[: ends - ends // 2]}…{name[-(ends // 2) :]}"
+    return set_cell_size(name, column)
 
 
 def _needs_login(known: Known, name: str) -> bool:

@@ -155,6 +155,48 @@ def test_a_table_that_would_cut_words_is_laid_out_row_by_row(
     assert max(map(len, lines)) <= 40
 
 
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_terminal_gets_its_lines_broken_between_words_and_a_pipe_gets_them_whole(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("COLUMNS", "30")
+    out, err = Terminal(), io.StringIO()
+    monkeypatch.setattr("sys.stdout", out)
+    monkeypatch.setattr("sys.stderr", err)
+    text = "  asha: it holds +150 NIFTY-29Dec2026-25000-CE from copying"
+
+    render.line(text)
+    render.line("ok    disk   9 GB are free where the journal is", indent=13)
+    render.notice(text)
+
+    assert out.getvalue().splitlines() == [
+        "  asha: it holds +150",
+        "      NIFTY-29Dec2026-25000-CE",
+        "      from copying",
+        "ok    disk   9 GB are free",
+        "             where the journal",
+        "             is",
+    ]
+    assert err.getvalue() == f"{text}\n"
+
+
+def test_a_column_of_names_to_be_typed_is_not_folded(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "60")
+    row = {"key": "followers.asha.limits.max_daily_loss", "value": "20000 " * 9, "origin": "copytrader.toml"}
+
+    render.rows([row], [Column("key", is_whole=True), Column("value"), Column("origin")])
+
+    assert "followers.asha.limits.max_daily_loss " in render.clean(capsys.readouterr().out)
+
+
 def test_no_color_means_none(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("NO_COLOR", "1")

@@ -87,11 +87,12 @@ def test_it_says_that_it_copies_however_many_names_there_are(width: int) -> None
     )
 
 
-def test_a_long_name_is_whole_where_there_is_room_and_ends_with_a_mark_where_not() -> None:
+def test_a_long_name_is_whole_where_there_is_room_and_known_by_both_ends_where_not() -> None:
     state = Play(LONG).state
 
     assert re.search(r"^the-family-of-asha up ", shown(state, width=160), re.MULTILINE)
-    assert re.search(r"^the-family-o… up ", shown(state, width=80), re.MULTILINE)
+    assert re.search(r"^the-fa…f-asha up ", shown(state, width=80), re.MULTILINE)
+    assert re.search(r"^the-fa…f-ravi up ", shown(state, width=80), re.MULTILINE)
 
 
 # --- the page ------------------------------------------------------------------------
@@ -657,6 +658,7 @@ def test_on_a_terminal_follow_has_a_screen_and_gives_it_back(tmp_path: Path) -> 
             assert not re.search(r"^copying", screen + after, re.MULTILINE)
             assert "stopped; nobody looks after these" in after
             assert "asha: open: BUY 150" in after
+            assert max(len(line) for line in after.splitlines()) <= 80
 
     asyncio.run(session())
 

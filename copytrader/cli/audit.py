@@ -55,7 +55,6 @@ from copytrader.cli.audit_output import (
     show_report,
     show_tail,
     tell_archives,
-    wrapped,
     write_page,
 )
 from copytrader.cli.options import AsCsv, AsJson, ConfigPath
@@ -149,8 +148,7 @@ def explain(order: Order, config: ConfigPath = None, journal: JournalPath = None
         render.document(found)
         return
     for line in lines(found):
-        for part in wrapped(line):
-            render.line(part)
+        render.line(line)
 
 
 @app.command()

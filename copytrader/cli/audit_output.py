@@ -106,6 +106,7 @@ def _who(row: Row) -> str:
 def show_tail(journal: Journal, wanted: Wanted, limit: int, *, as_json: bool) -> None:
     """Print the last facts and then each new one; every look is a short query of its own."""
     import json
+    import sys
     import time
 
     from copytrader import render
@@ -121,7 +122,7 @@ def show_tail(journal: Journal, wanted: Wanted, limit: int, *, as_json: bool) ->
                 known = words.Instruments(journal)
                 for row in selection.find(journal, selection.newer(wanted, seen), last or None):
                     if as_json:
-                        render.line(json.dumps(selection.document(row, known)))
+                        sys.stdout.write(json.dumps(selection.document(row, known)) + "\n")
                     else:
                         render.line(f"{row.at[11:23]} #{row.seq} {_who(row):<8} {selection.summary(row, known)}")
                     newest = max(newest, row.seq)
@@ -133,30 +134,18 @@ def show_tail(journal: Journal, wanted: Wanted, limit: int, *, as_json: bool) ->
 
 
 def show_report(journal: Journal, period: Period, follower: str) -> None:
+    import sys
+
     from copytrader import render
     from copytrader.audit.report import report as reported
     from copytrader.audit.tables import tables
 
-    for table in tables(reported(journal, period, follower), narrow=_width() < _WIDE):
+    for table in tables(reported(journal, period, follower), narrow=(render.width_of(sys.stdout) or _WIDE) < _WIDE):
         render.line(table.title)
         render.rows(table.rows, table.columns)
         if table.note:
             render.line(table.note)
         render.line("")
-
-
-def _width() -> int:
-    """Return the terminal's width; a pipe has none, and gets everything."""
-    import shutil
-    import sys
-
-    return shutil.get_terminal_size().columns if sys.stdout.isatty() else 10_000
-
-
-def wrapped(line: str) -> list[str]:
-    import textwrap
-
-    return textwrap.wrap(line, _width(), subsequent_indent="      ", break_on_hyphens=False) or [""]
 
 
 def show_findings(findings: list[Finding], count: int, young: int, moved: list[str]) -> None:

@@ -35,7 +35,8 @@ def show(config: ConfigPath = None, as_json: AsJson = False, as_csv: AsCsv = Fal
     rows = [{"key": key, "value": value, "origin": origin} for key, value, origin in values(load(config))]
     if form is render.Format.TABLE:
         rows = [row | {"value": _text(row["value"])} for row in rows]
-    render.rows(rows, [render.Column(key) for key in ("key", "value", "origin")], form)
+    columns = [render.Column("key", is_whole=True), render.Column("value"), render.Column("origin")]
+    render.rows(rows, columns, form)
 
 
 def _text(value: object) -> str:

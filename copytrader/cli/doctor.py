@@ -40,9 +40,9 @@ def _show(checks: Sequence[Check]) -> None:
     marks = {Status.OK: "ok  ", Status.WARN: "warn", Status.FAIL: "FAIL"}
     width = max(len(check.check) for check in checks)
     for check in checks:
-        render.line(f"{marks[check.status]}  {check.check:{width}}  {check.detail}")
+        render.line(f"{marks[check.status]}  {check.check:{width}}  {check.detail}", indent=width + 8)
         if check.remedy:
-            render.line(f"      {'':{width}}  -> {check.remedy}")
+            render.line(f"      {'':{width}}  -> {check.remedy}", indent=3)
     failed = sum(check.status is Status.FAIL for check in checks)
     warned = sum(check.status is Status.WARN for check in checks)
     render.notice(f"{len(checks)} checks, {failed} failed, {warned} with a warning")

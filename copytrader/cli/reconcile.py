@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
-import textwrap
 from collections import Counter
 from dataclasses import asdict, fields
 from decimal import Decimal
@@ -246,10 +244,10 @@ def _show_rows(report: Report, *, show_all: bool) -> None:
         render.line(f"{len(rows) - len(shown):,} rows more are in sync (--all shows them)")
     unread = [unread_reason(reading) for reading in report.picture.problems]
     for text in unread:
-        _say(text)
+        render.line(text)
     for row in shown:
         if row.why and row.why not in unread:
-            _say(f"{_who(row.follower, _label(row))}: {_state(row)}: {row.why}")
+            render.line(f"{_who(row.follower, _label(row))}: {_state(row)}: {row.why}")
 
 
 def _table(rows: Sequence[Row]) -> None:
@@ -258,7 +256,7 @@ def _table(rows: Sequence[Row]) -> None:
     from copytrader.render import Column
 
     figures = ["leader", "target", "copied", "own", "drift"]
-    if _width() >= _WIDE:
+    if (render.width_of(sys.stdout) or _WIDE) >= _WIDE:
         keys = ["follower", "symbol", "product", *figures, "lots", "last", "value", "state"]
         render.rows([_drawn(row) for row in rows], [Column(key) for key in keys])
         return
@@ -302,31 +300,22 @@ def _who(follower: str, symbol: str) -> str:
     return f"{follower} {symbol}" if symbol else follower
 
 
-def _width() -> int:
-    """The terminal's width; a pipe has none, and gets everything."""
-    return shutil.get_terminal_size().columns if sys.stdout.isatty() else 10_000
-
-
-def _say(text: str) -> None:
-    """Print a line of data, broken between words where the terminal would break it anywhere."""
+def _show_findings(report: Report) -> None:
     from copytrader import render
 
-    for part in textwrap.wrap(text, _width(), subsequent_indent="    ", drop_whitespace=True) or [""]:
-        render.line(part)
-
-
-def _show_findings(report: Report) -> None:
     for finding in report.picture.findings:
         order = finding.order_id or finding.leader_order_id or finding.correlation_id or ""
         kind = finding.kind.replace("_", " ")
-        _say(f"{_who(finding.follower, _label(finding))}: order {order}: {kind}: {finding.detail}")
+        render.line(f"{_who(finding.follower, _label(finding))}: order {order}: {kind}: {finding.detail}")
 
 
 def _show_done(report: Report) -> None:
+    from copytrader import render
+
     for done in report.done:
         order = f" (order {done.order_id})" if done.order_id else ""
         filled = f"{done.filled_quantity} of {done.quantity} filled"
-        _say(f"{done.follower}: {done.side} {_label(done)}: {filled}, {done.outcome}{order}")
+        render.line(f"{done.follower}: {done.side} {_label(done)}: {filled}, {done.outcome}{order}")
 
 
 def _show_plan(report: Report) -> None:
@@ -335,7 +324,7 @@ def _show_plan(report: Report) -> None:
     if report.plan:
         render.line("The plan that --fix would carry out:" if not report.done else "What is left to do:")
     for step in report.plan:
-        _say(f"  {_told(step)}")
+        render.line(f"  {_told(step)}")
 
 
 def _conclude(report: Report) -> None:
