@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import NamedTuple
 
 from pydantic import SecretStr
 
@@ -29,14 +30,21 @@ MOST_KEPT = 50
 FIRST_PAUSE, LONGEST_PAUSE = 15.0, 300.0
 TITLE = "copytrader"
 
-Send = Callable[[str], bool]
-Line = tuple[str, str]
-"""What tells an alert from others, and its text."""
+Send = Callable[[str, Level], bool]
+"""Sends a text, which is as serious as its level; tells whether it was taken."""
+
+
+class Line(NamedTuple):
+    """What tells an alert from others (`key`), its text, and how serious it is."""
+
+    key: str
+    text: str
+    level: Level = Level.INFO
 
 
 @dataclass(slots=True)
 class _Seen:
-    text: str
+    line: Line
     since: float
     again: int = 0
 
@@ -47,18 +55,17 @@ class Folding:
 
     seen: dict[str, _Seen] = field(default_factory=dict)
 
-    def take(self, line: Line, now: float) -> list[str]:
-        """Return what to send for one more alert: its text, or nothing yet."""
-        key, text = line
-        before = self.seen.get(key)
+    def take(self, line: Line, now: float) -> list[Line]:
+        """Return what to send for one more alert: its line, or nothing yet."""
+        before = self.seen.get(line.key)
         if before is not None and now - before.since < FOLD_SECONDS:
-            before.again, before.text = before.again + 1, text
+            before.again, before.line = before.again + 1, line
             return []
         told = [_again(before)] if before is not None and before.again else []
-        self.seen[key] = _Seen(text, now)
-        return [*told, text]
+        self.seen[line.key] = _Seen(line, now)
+        return [*told, line]
 
-    def due(self, now: float) -> list[str]:
+    def due(self, now: float) -> list[Line]:
         """Return a line for each alert that came again and whose five minutes are over."""
         over = [key for key, each in self.seen.items() if now - each.since >= FOLD_SECONDS]
         told = []
@@ -66,10 +73,10 @@ class Folding:
             each = self.seen.pop(key)
             if each.again:
                 told.append(_again(each))
-                self.seen[key] = _Seen(each.text, now)
+                self.seen[key] = _Seen(each.line, now)
         return told
 
-    def rest(self) -> list[str]:
+    def rest(self) -> list[Line]:
         """Return what is still to be said when nothing more will come."""
         told = [_again(each) for each in self.seen.values() if each.again]
         self.seen.clear()
@@ -80,9 +87,9 @@ class Folding:
         return min((each.since + FOLD_SECONDS for each in self.seen.values()), default=None)
 
 
-def _again(each: _Seen) -> str:
+def _again(each: _Seen) -> Line:
     times = "once more" if each.again == 1 else f"{each.again} times more"
-    return f"{each.text} ({times} within five minutes)"
+    return each.line._replace(text=f"{each.line.text} ({times} within five minutes)")
 
 
 class Herald:
@@ -109,11 +116,11 @@ class Herald:
     def tell(self, alert: Alert, at: datetime) -> None:
         """Send an alert, unless it is below the level that is wanted."""
         if list(Level).index(alert.level) >= self._least:
-            self._put((alert.key or alert.text, f"{at:%H:%M} {alert.level}: {alert.text}"))
+            self._put(Line(alert.key or alert.text, f"{at:%H:%M} {alert.level}: {alert.text}", alert.level))
 
-    def say(self, text: str) -> None:
-        """Send a text whatever the level."""
-        self._put((text, text))
+    def say(self, text: str, level: Level = Level.INFO) -> None:
+        """Send a text whatever the level that is wanted."""
+        self._put(Line(text, text, level))
 
     def close(self, patience: float = 5.0) -> None:
         """Send what waits, but do not wait longer than this for an address that does not take it."""
@@ -137,7 +144,7 @@ class _Channel:
         self._trouble = trouble
         self._queue: queue.Queue[Line | None] = queue.Queue(MOST_WAITING)
         self._folding = Folding()
-        self._backlog: list[str] = []
+        self._backlog: list[Line] = []
         self._dropped = 0
         self._pause = 0.0
         self._not_before = 0.0
@@ -179,8 +186,8 @@ class _Channel:
         times = [time for time in (self._folding.next_due, self._not_before if self._backlog else None) if time]
         return max(min(times) - time.monotonic(), 0.01) if times else None
 
-    def _keep(self, texts: Sequence[str]) -> None:
-        self._backlog += texts
+    def _keep(self, lines: Sequence[Line]) -> None:
+        self._backlog += lines
         over = len(self._backlog) - MOST_KEPT
         if over > 0:
             del self._backlog[:over]
@@ -189,7 +196,8 @@ class _Channel:
     def _deliver(self) -> None:
         dropped = self._dropped
         missed = [f"{dropped} alerts are missing here: look at `copytrader audit`"] if dropped else []
-        if self._send("\n".join([*missed, *self._backlog])):
+        level = max((line.level for line in self._backlog), key=list(Level).index)
+        if self._send("\n".join([*missed, *(line.text for line in self._backlog)]), level):
             self._backlog.clear()
             self._dropped -= dropped
             self._pause, self._not_before = 0.0, 0.0
@@ -226,7 +234,10 @@ def by_apprise(url: SecretStr) -> Send | None:
         if not target.add(url.get_secret_value()):
             return None
 
-    def send(text: str) -> bool:
-        return bool(target.notify(body=text, title=TITLE, body_format=apprise.NotifyFormat.TEXT))
+    kinds = {Level.WARNING: apprise.NotifyType.WARNING, Level.CRITICAL: apprise.NotifyType.FAILURE}
+
+    def send(text: str, level: Level) -> bool:
+        kind = kinds.get(level, apprise.NotifyType.INFO)
+        return bool(target.notify(body=text, title=TITLE, notify_type=kind, body_format=apprise.NotifyFormat.TEXT))
 
     return send

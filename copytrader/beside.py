@@ -48,7 +48,7 @@ def attended(
         except BaseException as error:
             why = error.lines[0] if isinstance(error, Failure) else type(error).__name__
             text = f"{Level.CRITICAL}: follow has ended and copies nothing: {why}"
-            herald.say(text)
+            herald.say(text, Level.CRITICAL)
             write(text)
             day.write_left(write)
             raise

@@ -4,7 +4,7 @@ import http.server
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -14,7 +14,7 @@ from pydantic import SecretStr
 from typer.testing import CliRunner
 
 from copytrader import alerts
-from copytrader.alerts import FOLD_SECONDS, MOST_KEPT, MOST_WAITING, Folding, Herald
+from copytrader.alerts import FOLD_SECONDS, MOST_KEPT, MOST_WAITING, Folding, Herald, Line
 from copytrader.cli import app
 from copytrader.core.facts import Alert, Level
 from copytrader.core.model import IST
@@ -36,14 +36,16 @@ class Mailbox:
 
     def __init__(self) -> None:
         self.texts: list[str] = []
+        self.levels: list[Level] = []
         self.takes = True
         self.open = threading.Event()
         self.open.set()
 
-    def __call__(self, text: str) -> bool:
+    def __call__(self, text: str, level: Level) -> bool:
         self.open.wait(10)
         if self.takes:
             self.texts.append(text)
+            self.levels.append(level)
         return self.takes
 
 
@@ -60,39 +62,46 @@ def warning(text: str, key: str = "") -> Alert:
 # --- folding ---------------------------------------------------------------------------
 
 
+def texts(lines: Sequence[Line]) -> list[str]:
+    return [line.text for line in lines]
+
+
 def test_an_alert_that_repeats_is_told_once_and_counted() -> None:
     folding = Folding()
 
-    assert folding.take(("loss", "loss 1"), 0) == ["loss 1"]
-    assert folding.take(("loss", "loss 2"), 10) == []
-    assert folding.take(("loss", "loss 3"), 20) == []
-    assert folding.take(("other", "other"), 20) == ["other"]
-    assert folding.due(FOLD_SECONDS - 1) == []
-    assert folding.due(FOLD_SECONDS) == ["loss 3 (2 times more within five minutes)"]
-    assert folding.due(2 * FOLD_SECONDS + 1) == []
+    assert texts(folding.take(Line("loss", "loss 1"), 0)) == ["loss 1"]
+    assert texts(folding.take(Line("loss", "loss 2"), 10)) == []
+    assert texts(folding.take(Line("loss", "loss 3"), 20)) == []
+    assert texts(folding.take(Line("other", "other"), 20)) == ["other"]
+    assert texts(folding.due(FOLD_SECONDS - 1)) == []
+    assert texts(folding.due(FOLD_SECONDS)) == ["loss 3 (2 times more within five minutes)"]
+    assert texts(folding.due(2 * FOLD_SECONDS + 1)) == []
 
 
 def test_an_alert_that_goes_on_is_told_every_five_minutes() -> None:
     folding = Folding()
-    told = [line for second in range(0, 901, 10) for line in (*folding.due(second), *folding.take(("x", "x"), second))]
+    seconds = range(0, 901, 10)
+    told = [line for second in seconds for line in (*folding.due(second), *folding.take(Line("x", "x"), second))]
 
-    assert told == ["x"] + ["x (29 times more within five minutes)"] + ["x (30 times more within five minutes)"] * 2
+    assert (
+        texts(told) == ["x"] + ["x (29 times more within five minutes)"] + ["x (30 times more within five minutes)"] * 2
+    )
 
 
 def test_an_alert_that_comes_back_later_is_told_anew() -> None:
     folding = Folding()
-    folding.take(("x", "x"), 0)
+    folding.take(Line("x", "x"), 0)
 
     assert folding.next_due == FOLD_SECONDS
-    assert folding.take(("x", "x"), FOLD_SECONDS) == ["x"]
+    assert texts(folding.take(Line("x", "x"), FOLD_SECONDS)) == ["x"]
 
 
 def test_nothing_counted_is_lost_at_the_end() -> None:
     folding = Folding()
     for _ in range(2):
-        folding.take(("x", "x"), 0)
+        folding.take(Line("x", "x"), 0)
 
-    assert folding.rest() == ["x (once more within five minutes)"]
+    assert texts(folding.rest()) == ["x (once more within five minutes)"]
     assert folding.next_due is None
 
 
@@ -205,11 +214,37 @@ def test_an_alert_arrives() -> None:
     assert [(each["title"], each["message"]) for each in got] == [("copytrader", "10:30 WARNING: *asha*: <b>2 & 3</b>")]
 
 
+def test_a_message_is_as_serious_as_the_most_serious_line_in_it() -> None:
+    box = Mailbox()
+    box.open.clear()
+    telling = herald(box)
+    telling.say("the day")
+    time.sleep(0.1)
+    for level in (Level.CRITICAL, Level.WARNING):
+        telling.tell(Alert(level, f"it is {level}"), AT)
+    box.open.set()
+    telling.close()
+
+    assert box.levels == [Level.INFO, Level.CRITICAL]
+
+
+@pytest.mark.parametrize(
+    ("level", "kind"), [(Level.INFO, "info"), (Level.WARNING, "warning"), (Level.CRITICAL, "failure")]
+)
+def test_an_address_is_told_how_serious_a_message_is(level: Level, kind: str) -> None:
+    with server() as (url, got):
+        telling = Herald([SecretStr(url)], Level.INFO)
+        telling.tell(Alert(level, "x"), AT)
+        telling.close()
+
+    assert [each["type"] for each in got] == [kind]
+
+
 def test_an_alert_is_not_taken_elsewhere_by_its_address() -> None:
     with server() as (url, elsewhere), server(307, url.replace("json", "http")) as (moved, got):
         send = alerts.by_apprise(SecretStr(moved))
         assert send is not None
-        assert not send("x")
+        assert not send("x", Level.WARNING)
 
     assert (len(got), elsewhere) == (1, [])
 
@@ -218,7 +253,7 @@ def test_a_refusing_server_shows_nothing_of_the_address(capfd: pytest.CaptureFix
     with server(500) as (url, _):
         send = alerts.by_apprise(SecretStr(url))
         assert send is not None
-        assert not send("x")
+        assert not send("x", Level.WARNING)
 
     captured = capfd.readouterr()
     assert "hush-hush" not in captured.out + captured.err

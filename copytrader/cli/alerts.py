@@ -28,6 +28,7 @@ def send_test(config: ConfigPath = None, as_json: AsJson = False) -> ExitCode:
     from copytrader import alerts as sending
     from copytrader import render
     from copytrader.config import load
+    from copytrader.core.facts import Level
     from copytrader.login import now
 
     settings = load(config)
@@ -45,7 +46,7 @@ def send_test(config: ConfigPath = None, as_json: AsJson = False) -> ExitCode:
     def sent(name: str, send: Send | None) -> dict[str, object]:
         if send is None:
             return {"address": name, "sent": False, "detail": "no address that apprise knows"}
-        taken = send(text)
+        taken = send(text, Level.INFO)
         detail = "" if taken else "not taken: check the address, and the network"
         return {"address": name, "sent": taken, "detail": detail}
 
