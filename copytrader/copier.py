@@ -436,7 +436,7 @@ class Copier:
             self.handle(Adopted(self._now(), name, strays))
 
     async def check_tokens(self) -> None:
-        """Hold each token against the account it should belong to; raise for the leader's, block a follower's."""
+        """Hold each token against its account; raise where it is another's, or the leader's is refused."""
         await self._wait_for([self._check_token(account) for account in self.accounts.values()])
 
     async def _check_token(self, account: Account) -> None:
@@ -445,12 +445,11 @@ class Copier:
         except TokenError as error:
             if account.name == LEADER:
                 raise Failure(
-                    f"leader.access_token is not accepted: {error}",
+                    f"leader.access_token is not accepted: {error.cause}",
                     "get today's with: copytrader login leader",
                     code=ExitCode.TOKEN,
                 ) from None
-            self._listener.note_trouble(account, error)
-            return
+            return  # the first reading of its book is refused too, and blocks the account
         except BrokerError as error:
             self._listener.say(account, f"the token cannot be checked: {error}")
             return

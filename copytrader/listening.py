@@ -151,7 +151,7 @@ class Listener:
 
     def note_trouble(self, account: Account, error: BrokerError) -> None:
         if isinstance(error, TokenError) and not self._door.is_refused(account.name):
-            self._door.handle(TokenRefused(self._now(), account.name, error.refusal, str(error)))
+            self._door.handle(TokenRefused(self._now(), account.name, error.refusal, error.cause))
         self.say(account, f"cannot be read: {error}")
 
     def _feed_rows(

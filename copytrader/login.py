@@ -27,7 +27,6 @@ from copytrader.core.model import IST, LEADER, RefusalClass
 from copytrader.dhan import auth
 from copytrader.dhan.bodies import Profile
 from copytrader.dhan.broker import Broker, BrokerError, TokenError
-from copytrader.dhan.refusals import explain
 from copytrader.dhan.transport import HttpTransport
 from copytrader.failure import ExitCode, Failure
 
@@ -212,9 +211,7 @@ async def _checked(config: Config, name: str, token: SecretStr) -> Profile:
 
 def without_login(error: TokenError) -> str:
     """What the broker said of a token, without the advice to log in: for where that is given, or being done."""
-    if error.refusal is not RefusalClass.TOKEN:
-        return str(error)
-    return str(error).removesuffix(explain(error.refusal)).rstrip(". ")
+    return error.cause if error.refusal is RefusalClass.TOKEN else str(error)
 
 
 def _valid_until(made: auth.NewToken, profile: Profile) -> datetime:

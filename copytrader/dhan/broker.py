@@ -46,6 +46,11 @@ class TokenError(BrokerError):
         super().__init__(detail)
         self.refusal = refusal
 
+    @property
+    def cause(self) -> str:
+        """What Dhan said, without the remedy, as a part of a sentence."""
+        return str(self).removesuffix(explain(self.refusal)).rstrip(". ")
+
 
 class Broker:
     """One account, over any transport.

@@ -100,6 +100,22 @@ def test_a_leader_whose_token_died_holds_back_entries_until_a_new_one_is_stored(
     asyncio.run(test())
 
 
+def test_a_token_that_is_refused_at_the_start_is_one_alert_with_one_remedy(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with Stage(tmp_path, ("1", "1")) as stage:
+            stage.exchange.expire_token(stage.ids["asha"])
+            follow = await stage.follows()
+            assert await follow.stops() == 0
+
+            (told,) = (line for line in follow.err if "CRITICAL" in line)
+            assert "asha: the broker refuses the access token: Dhan answered with status 401: DH-901 " in told
+            assert told.endswith(
+                "is invalid or expired; nothing more is sent for asha until it is mended: copytrader login asha"
+            )
+
+    asyncio.run(test())
+
+
 def test_another_accounts_token_is_not_used(tmp_path: Path) -> None:
     async def test() -> None:
         async with Stage(tmp_path, ("1", "1"), copy="poll_seconds = 1") as stage:
