@@ -91,9 +91,9 @@ def tell(fact: Fact, known: Instruments) -> str:
 
 def _started(fact: Started, _known: Instruments) -> str:
     names = ", ".join(follower.name for follower in fact.desk.followers)
-    return f"follow started, version {fact.version or '?'}, for {names or 'nobody'}" + (
-        "; a dry run: nothing is sent" if fact.dry_run else ""
-    )
+    what = "follow started" if fact.copying else "a command such as halt began, which copies nothing"
+    text = f"{what}, version {fact.version or '?'}, for {names or 'nobody'}"
+    return f"{text}; a dry run: nothing is sent" if fact.dry_run else text
 
 
 def _instrument(fact: InstrumentRead, _known: Instruments) -> str:
@@ -160,7 +160,7 @@ def _everyone(account: str | None) -> str:
 
 _TELLERS: dict[type, Callable[..., str]] = {
     Started: _started,
-    Stopped: lambda fact, _: _with("follow stopped", fact.detail),
+    Stopped: lambda fact, _: _with("the session ended", fact.detail),
     InstrumentRead: _instrument,
     OrderSeen: _seen,
     BookRead: _book,

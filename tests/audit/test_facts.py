@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from copytrader.cli import app
-from copytrader.core.facts import Alert, BookRead, Level, Refused, Skip, Verb
+from copytrader.core.facts import Alert, BookRead, Level, Refused, Skip, Stopped, Verb
 from copytrader.core.model import IST, LEADER, Order, OrderStatus, RefusalClass, SkipReason
 from copytrader.journal import Journal
 from tests.audit.day import HOSTILE
@@ -55,6 +55,20 @@ def test_every_fact_has_the_columns_of_the_contract_and_null_where_one_does_not_
     assert skip["order_id"] is None and skip["correlation_id"] is None
     assert skip["summary"] == "order 362261123000002 not copied, STALE: too late"
     assert skip["detail"] == "too late" and skip["cause"] == skip["seq"] - 1
+
+
+def test_a_session_that_copies_nothing_is_not_told_as_follow(writer: Writer) -> None:
+    writer.start()
+    writer.start(copying=False)
+    writer.record(Stopped(writer.now))
+
+    told = [fact["summary"] for fact in facts(writer.close()) if fact["kind"] in ("Started", "Stopped")][-3:]
+
+    assert told == [
+        "follow started, version 1.0, for asha",
+        "a command such as halt began, which copies nothing, version 1.0, for asha",
+        "the session ended",
+    ]
 
 
 def test_a_fact_also_has_what_is_its_own(writer: Writer) -> None:
