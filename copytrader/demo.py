@@ -35,6 +35,7 @@ CLIENTS = dict(zip((LEADER, *FOLLOWERS), client_ids(len(FOLLOWERS)), strict=True
 PACE = 0.6
 """Seconds between the leader's actions, so that one can read along."""
 _LOOK_EVERY, _LOOKS = 0.01, 500
+_PAISA = Decimal("0.01")
 _CALL, _PUT, _FAR_CALL = ("NSE_FNO", "40001"), ("NSE_FNO", "40002"), ("NSE_FNO", "40103")
 _CONFIG = """\
 # Written by `copytrader demo`: made-up accounts at a simulator that ran while the demo did.
@@ -395,7 +396,8 @@ class Judge:
             row: Row = {"symbol": instrument.symbol}
             row |= {name: held[key].quantity if key in held else 0 for name, held in nets.items()}
             row |= {
-                f"{name}_realized": _rupees(held[key].realized) if key in held else None for name, held in nets.items()
+                f"{name}_realized": held[key].realized.quantize(_PAISA) if key in held else None
+                for name, held in nets.items()
             }
             yield row
 
@@ -405,7 +407,8 @@ def _price(order: BookOrder) -> tuple[str, Decimal, Decimal]:
 
 
 def _rupees(amount: Decimal) -> Decimal | None:
-    return amount.quantize(Decimal("0.01")) if amount else None
+    """Return an amount to the paisa; none where nought means that there is none."""
+    return amount.quantize(_PAISA) if amount else None
 
 
 def _why(skip: Skip | None) -> Row:

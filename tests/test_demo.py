@@ -244,6 +244,16 @@ def test_the_judge_sees_an_order_that_copies_nothing_and_a_request_that_nobody_s
     assert any(each.startswith("a request that nobody should send: DELETE") for each in desk.differences)
 
 
+def test_a_result_of_nought_is_shown_and_not_left_blank(desk: Desk) -> None:
+    play = desk.play(asha=1)
+    order = desk.copies(play, "asha", 75)
+    desk.exchange.fill(order, 75)
+
+    (row,) = desk.judge.report().positions
+
+    assert (row["asha_realized"], row["ravi_realized"]) == (Decimal("0.00"), None)
+
+
 def test_an_interrupted_demonstration_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async def stopped(*_: Any) -> None:
         await asyncio.sleep(0)

@@ -157,7 +157,7 @@ def show_findings(findings: list[Finding], count: int, young: int, moved: list[s
         where = "" if finding.seq is None else f" (fact {finding.seq})"
         render.line(f"{finding.check}: {finding.what}{where}")
     if findings:
-        render.notice(f"{len(findings)} findings in {count:,} facts")
+        render.notice(f"{len(findings)} {'finding' if len(findings) == 1 else 'findings'} in {count:,} facts")
     elif not young:
         render.line(f"{count:,} facts: unaltered, complete, nothing unknown")
     if young:

@@ -109,6 +109,13 @@ def test_a_kept_digest_shows_that_the_end_was_cut_off(writer: Writer) -> None:
     assert f"no fact has the digest {noted[1]}" in done.stdout
 
 
+def test_one_finding_is_counted_as_one(writer: Writer) -> None:
+    path = filled(writer)
+    alter(path, "DELETE FROM facts WHERE seq = 7")
+
+    assert audit(path, "verify").stderr.startswith("1 finding in ")
+
+
 def test_findings_are_also_one_document(writer: Writer) -> None:
     path = filled(writer)
     alter(path, "DELETE FROM facts WHERE seq = 7")
