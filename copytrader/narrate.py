@@ -109,7 +109,8 @@ def skipped(skip: Skip, state: State) -> str:
 
 def halted(state: State) -> str:
     """Say which followers get no entry before the operator's word; nothing where all get theirs."""
-    names = [name for name, account in state.accounts.items() if account.halted]
+    served = [each.name for each in state.desk.followers] if state.desk is not None else []
+    names = [name for name in served if state.accounts[name].halted]
     return f"halted: {', '.join(names)}: no entry is copied there until `copytrader resume`" if names else ""
 
 

@@ -173,6 +173,11 @@ class Known:
     replay: str = ""
     """How a recording is played; empty where it happens now."""
 
+    @property
+    def followers(self) -> list[str]:
+        """The names that are copied to now: the state also knows those of before, for what they still hold."""
+        return [name for name in self.state.accounts if name in self.accounts]
+
 
 def page(known: Known, now: datetime, width: int, height: int) -> list[Line]:
     """Lay everything out in exactly so many lines, none wider than the terminal."""
@@ -190,9 +195,9 @@ def page(known: Known, now: datetime, width: int, height: int) -> list[Line]:
 
 def _title(known: Known, now: datetime, width: int) -> Iterator[Line]:
     doing = (known.replay, "warn") if known.replay else _COPYING
-    names = f"{known.leader} to {', '.join(known.state.accounts)}"
-    if len(known.state.accounts) > 1 and cell_len(names) > width // 2:
-        names = f"{known.leader} to {len(known.state.accounts)} followers"
+    names = f"{known.leader} to {', '.join(known.followers)}"
+    if len(known.followers) > 1 and cell_len(names) > width // 2:
+        names = f"{known.leader} to {len(known.followers)} followers"
     line = [(f"{names}: ", ""), doing]
     alarm = _alarm(known, now)
     if alarm:
@@ -213,7 +218,7 @@ def _nothing_timed(state: State) -> str:
 
 def _alarm(known: Known, now: datetime) -> str:
     """Say what keeps everything, or everything new, from being copied, with the remedy first."""
-    accounts = known.state.accounts.values()
+    accounts = [known.state.accounts[name] for name in known.followers]
     halted = "HALTED" if accounts and all(account.halted for account in accounts) else ""
     return "; ".join(part for part in (halted, _deafness(known, now)) if part)
 
@@ -240,7 +245,7 @@ def _accounts(known: Known, now: datetime, width: int, most: int) -> Iterator[Li
     column = _name_column(known, width)
     head = f"{'account':<{column}}{'stream':<13}{'frame':>8}{'book':>8}{'calls left':>16}  state"
     yield [(head, "head")]
-    followers = sorted(known.state.accounts, key=lambda name: _standing(known, name) == _well(known))
+    followers = sorted(known.followers, key=lambda name: _standing(known, name) == _well(known))
     yield _account(known, LEADER, now, column)
     yield from _at_most([_account(known, name, now, column) for name in followers], most)
 

@@ -26,8 +26,19 @@ import pytest
 
 from copytrader import narrate
 from copytrader.account import Account
-from copytrader.core.facts import Alert, Connected, Level, Skip, TokenRefused
-from copytrader.core.model import LEADER, OrderStatus, OrderType, Product, RefusalClass, Side, SkipReason, Ticket, label
+from copytrader.core.facts import Alert, Connected, Level, Skip, Started, TokenRefused
+from copytrader.core.model import (
+    LEADER,
+    Desk,
+    OrderStatus,
+    OrderType,
+    Product,
+    RefusalClass,
+    Side,
+    SkipReason,
+    Ticket,
+    label,
+)
 from copytrader.core.state import State
 from copytrader.display import Form, form_for
 from copytrader.outlet import Outlet
@@ -329,6 +340,21 @@ def test_of_many_followers_those_in_trouble_come_first() -> None:
 
     assert lines[4].startswith("f49")
     assert "  and 45 more" in lines
+
+
+def test_a_follower_that_was_taken_out_of_the_configuration_is_not_shown_as_one(play: Play) -> None:
+    play.feed(Started(play.now, "test", "", Desk("1000000001", TEAM[:1], play.rules)))
+    for account in play.state.accounts.values():
+        account.halted = True
+    seen = known(play.state)
+    seen = replace(seen, accounts={name: each for name, each in seen.accounts.items() if name != "ravi"})
+
+    lines = text(page(seen, NOW, 80, 24))
+
+    assert lines[0].startswith("HALTED  1000000001 to asha ")
+    assert not any(line.startswith("ravi ") for line in lines)
+    assert any("asha +150  ravi +300" in line for line in lines)
+    assert narrate.halted(play.state).startswith("halted: asha: ")
 
 
 def test_the_calls_left_are_read_and_not_touched(play: Play) -> None:
