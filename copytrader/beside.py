@@ -42,7 +42,7 @@ def attended(
         watchers += [partial(_written, copier, write)] if config.log is not None else []
         status = partial(_status, config, copier)
         watchers += [partial(_reported, copier, status)]
-        copier.watch(lambda event, decisions: _all_watch(watchers, event, decisions))
+        copier.watch(partial(_all_watch, watchers, say))
         try:
             yield [day.at_the_close, partial(systemd.attend, copier.ready, status)]
         except BaseException as error:
@@ -132,6 +132,11 @@ def _written(copier: Copier, write: Say, event: Event, decisions: Sequence[Decis
         write(text)
 
 
-def _all_watch(watchers: Sequence[Watcher], event: Event, decisions: Sequence[Decision]) -> None:
-    for watcher in watchers:
-        watcher(event, decisions)
+def _all_watch(watchers: list[Watcher], say: Say, event: Event, decisions: Sequence[Decision]) -> None:
+    """Tell everybody; one who cannot take it is told no more, and copying goes on."""
+    for watcher in [*watchers]:
+        try:
+            watcher(event, decisions)
+        except Exception as error:  # noqa: BLE001  # whatever it is, no order waits for who looks on
+            watchers.remove(watcher)
+            say(f"warning: what happens is not shown as it should be any more ({type(error).__name__}: {error})")

@@ -139,6 +139,7 @@ class LiveDisplay(Display):
         tell = super().watch(copier)
         watching = Watching(self._now)
         self._drawing = asyncio.ensure_future(self._draw(Screen(copier, watching, self._outlet, dry_run=self._dry_run)))
+        self._drawing.add_done_callback(self._drawn)
 
         def note(event: Event, decisions: Sequence[Decision]) -> None:
             watching.take(event, decisions, copier.state)
@@ -156,6 +157,12 @@ class LiveDisplay(Display):
         await super().close()
         if self._drawing is not None and not self._drawing.cancelled():
             self._drawing.result()
+
+    def _drawn(self, drawing: asyncio.Task[None]) -> None:
+        """Say that there is no screen any more, where nobody has ended it; lines go on."""
+        error = None if drawing.cancelled() else drawing.exception()
+        if error is not None:
+            super().say(f"warning: the screen cannot be drawn, lines follow ({type(error).__name__}: {error})")
 
     async def _draw(self, screen: Screen) -> None:
         await self._begun.wait()

@@ -185,6 +185,8 @@ def take_back(piece: Slice) -> None:
 def block(state: State, name: str, refusal: RefusalClass, detail: str, news: News) -> None:
     account = state.accounts.get(name)
     if account is None:
+        if name != LEADER:
+            return
         if not state.leader_blocked:
             news.alert(
                 Level.CRITICAL,

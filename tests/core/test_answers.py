@@ -864,6 +864,15 @@ def test_what_is_not_copied_to_one_whose_token_is_refused_from_the_start_has_its
     assert play.lots() == 0
 
 
+def test_the_token_of_one_who_is_not_served_is_not_the_leader_s() -> None:
+    play = Play()
+    play.feed(TokenRefused(play.now, "zoya", RefusalClass.TOKEN, "no"))
+    play.places("L1")
+
+    assert [each.ticket.quantity for each in play.of()] == [75]
+    assert play.alerts() == []
+
+
 def test_cancels_go_at_once_when_the_token_is_renewed() -> None:
     play = Play()
     play.places("L1")
