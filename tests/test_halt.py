@@ -207,7 +207,7 @@ def test_a_flattening_that_the_broker_refuses_is_told_in_its_words(
 
         (outcome,) = report.followers
         assert report.code == 3
-        assert outcome.said == ("exit refused by the broker: RMS: no exits today",)
+        assert outcome.said == ("exit SELL 75 NIFTY-05Dec2026-25000-CE refused by the broker: RMS: no exits today",)
         assert outcome.held == (f"+75 {name_of(stage)} MARGIN",)
 
     played(scene, tmp_path)
