@@ -155,6 +155,15 @@ def fill_leader(holding: Holding, order: LeaderOrder, quantity: int) -> None:
             copy = order.copies.get(name)
             if copy is not None:
                 _credit(order, copy, share)
+    _note_turns(holding)
+
+
+def _note_turns(holding: Holding) -> None:
+    """What the leader has again, an order by which it was out before has not closed."""
+    net = holding.leader_net or 0
+    for order in holding.active.values():
+        if order.turned_at is not None and net * order.known.ticket.side.sign < 0:
+            order.turned_at = None
 
 
 def behind_leader(entry: LeaderOrder, copy: Copy) -> int:
@@ -177,6 +186,7 @@ def set_leader_position(holding: Holding, net: int) -> None:
         _shrink_due(holding, quotient(net, before))
     else:
         holding.before += net - before
+    _note_turns(holding)
 
 
 def _shrink_due(holding: Holding, factor: Units) -> None:

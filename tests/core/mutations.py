@@ -1369,4 +1369,10 @@ MUTATIONS = (
         "        cover = max(cover - _in_the_way(share, order, -position), 0)\n",
         "        pass\n",
     ),
+    Mutation(
+        "an order by which the leader was out has not closed what the leader has again",
+        "exposure.py",
+        "            order.turned_at = None\n",
+        "            pass\n",
+    ),
 )

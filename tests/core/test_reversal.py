@@ -68,3 +68,28 @@ def test_a_leader_flat_by_a_part_of_an_order_through_zero_is_out() -> None:
     play.leader_fills("T")
     play.fills()
     assert play.lots() == -2
+
+
+def test_the_rest_of_an_order_through_zero_is_a_resting_exit_once_the_leader_is_in_again() -> None:
+    """It was out by the part that had filled; what it has now, the rest has not closed."""
+    play = Play()
+    play.trades("E", 4)
+    play.places("T", ticket(Side.SELL, 600, "105"))
+    play.leader_fills("T", 300)
+    play.fills_follower(play.of()[-1], 150)
+    play.drain()
+    play.waits(30)
+    play.places("E2", ticket(Side.BUY, 300, "0", order_type=OrderType.MARKET))
+    play.leader_fills("E2")
+    play.fills_follower(play.of()[-1], 150)
+    play.drain()
+    play.waits(60)
+    play.reads_book("asha")
+    play.waits(10)
+
+    assert (play.leader_net(), play.lots()) == (300, 2)
+    (resting,) = (each for each in play.of() if each.is_open)
+    assert (resting.ticket.side, str(resting.ticket.price)) == (Side.SELL, "105")
+    play.leader_fills("T")
+    play.fills()
+    assert (play.leader_net(), play.lots()) == (0, 0)
