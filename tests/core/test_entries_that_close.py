@@ -96,7 +96,8 @@ def an_order_through_zero_is_seen_before_its_entry_could_be_sent() -> Play:
     return play
 
 
-def two_targets_fill_the_second_beyond_the_first() -> Play:
+def behind_two_targets() -> Play:
+    """The first of two has filled at the leader alone: the second, which fills too, opens all that it is for."""
     play = Play()
     at_market(play, "E", 4)
     play.places("S", limit(-4, "105"))
@@ -104,6 +105,11 @@ def two_targets_fill_the_second_beyond_the_first() -> Play:
     play.leader_fills("S")
     play.leader_fills("T")
     settles(play)
+    return play
+
+
+def two_targets_fill_the_second_beyond_the_first() -> Play:
+    play = behind_two_targets()
     play.fills()
     at_market(play, "X", 8)
     return play
@@ -144,14 +150,7 @@ def test_what_the_leader_has_got_out_of_is_closed_at_market(scene: Callable[[], 
 
 
 def test_what_is_held_is_closed_beside_an_order_that_only_opens_by_now() -> None:
-    """The first of two targets has filled at the leader alone: the second opens all that it is for."""
-    play = Play()
-    at_market(play, "E", 4)
-    play.places("S", limit(-4, "105"))
-    play.places("T", limit(-8, "105"))
-    play.leader_fills("S")
-    play.leader_fills("T")
-    settles(play)
+    play = behind_two_targets()
 
     assert play.lots() == 0
     assert [(each.ticket.side, each.ticket.quantity) for each in play.of() if each.is_open] == [(Side.SELL, 4 * LOT)]

@@ -215,16 +215,21 @@ def test_reconnects_back_off_and_never_end(tmp_path: Path) -> None:
     asyncio.run(scene())
 
 
+async def holds_two_and_is_killed(stage: Stage) -> None:
+    program = await stage.follows()
+    for security in ("40002", "40003"):
+        market(stage, "BUY", security)
+    await stage.until(lambda: stage.copied() == 300, PATIENCE, "the positions")
+    await until_sound(stage)
+    await program.killed()
+
+
 def test_a_start_without_the_leader_s_stream_finds_what_it_did_in_the_book(tmp_path: Path) -> None:
     """The handshake is refused for as long as it takes: an exit and the operator's word get through all the same."""
 
     async def scene() -> None:
         async with Stage(tmp_path, ("1",), copy="poll_seconds = 1") as stage:
-            program = await stage.follows()
-            for security in ("40002", "40003"):
-                market(stage, "BUY", security)
-            await stage.until(lambda: stage.copied() == 300, PATIENCE, "the positions")
-            await program.killed()
+            await holds_two_and_is_killed(stage)
             stage.exchange.streams.refuse_handshakes(503, 10_000)
             program = await stage.follows()
             market(stage, "SELL", "40002")
@@ -264,12 +269,7 @@ def test_instruments_that_take_long_hold_no_exit_up(tmp_path: Path) -> None:
 
     async def scene() -> None:
         async with Stage(tmp_path, ("1",), copy="poll_seconds = 1") as stage:
-            program = await stage.follows()
-            for security in ("40002", "40003"):
-                market(stage, "BUY", security)
-            await stage.until(lambda: stage.copied() == 300, PATIENCE, "the positions")
-            await until_sound(stage)
-            await program.killed()
+            await holds_two_and_is_killed(stage)
             answers = asyncio.Event()
 
             async def trickle(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
