@@ -6,6 +6,7 @@ All of it only watches: nothing here can hold an order up or change what is copi
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from datetime import datetime, time, timedelta
@@ -23,6 +24,7 @@ from copytrader.summary import Tally
 CLOSE = time(15, 40)
 """When the last exchange of shares and their derivatives has closed, by Indian time."""
 
+_log = logging.getLogger(__name__)
 Say = Callable[[str], None]
 Work = Callable[[], Awaitable[None]]
 
@@ -37,12 +39,12 @@ def attended(
     """
     with closing(Herald(config.alerts.urls, config.alerts.level, say)) as herald:
         day = _Day(tally, copier, say, herald.say)
-        watchers = [watcher] if watcher is not None else []
+        watchers: list[Watcher] = [watcher] if watcher is not None else []
         watchers += [day.watch, partial(_alerted, herald)]
         watchers += [partial(_written, copier, write)] if config.log is not None else []
         status = partial(_status, config, copier)
         watchers += [partial(_reported, copier, status)]
-        copier.watch(partial(_all_watch, watchers, say))
+        copier.watch(partial(_all_watch, watchers, set(), partial(herald.say, level=Level.CRITICAL)))
         try:
             yield [day.at_the_close, partial(systemd.attend, copier.ready, status)]
         except BaseException as error:
@@ -132,11 +134,16 @@ def _written(copier: Copier, write: Say, event: Event, decisions: Sequence[Decis
         write(text)
 
 
-def _all_watch(watchers: list[Watcher], say: Say, event: Event, decisions: Sequence[Decision]) -> None:
-    """Tell everybody; one who cannot take it is told no more, and copying goes on."""
-    for watcher in [*watchers]:
+def _all_watch(
+    watchers: Sequence[Watcher], failed: set[Watcher], alarm: Say, event: Event, decisions: Sequence[Decision]
+) -> None:
+    """Tell everybody.  Whatever goes wrong there is said once of each, and ends no copying: no order waits for it."""
+    for watcher in watchers:
         try:
             watcher(event, decisions)
         except Exception as error:  # noqa: BLE001  # whatever it is, no order waits for who looks on
-            watchers.remove(watcher)
-            say(f"warning: what happens is not shown as it should be any more ({type(error).__name__}: {error})")
+            text = f"what happens is not shown or told as it should be ({type(error).__name__}); copying goes on"
+            if watcher not in failed:
+                failed.add(watcher)
+                _log.exception("%s", text)
+                alarm(f"{Level.CRITICAL}: {text}")

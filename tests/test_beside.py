@@ -3,6 +3,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
+import pytest
+
 from copytrader.beside import _all_watch
 from copytrader.copier import Watcher
 from copytrader.core.facts import Decision, Event, Ticked
@@ -11,15 +13,21 @@ from copytrader.core.model import IST
 TICK = Ticked(datetime(2026, 11, 23, 10, tzinfo=IST))
 
 
-def test_one_who_cannot_take_what_happens_holds_nobody_up_and_is_told_no_more() -> None:
-    told, said = list[Event](), list[str]()
+def test_one_who_cannot_take_what_happens_holds_nobody_up_and_is_told_on_and_said_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    told, said, tried = list[Event](), list[str](), list[Event]()
 
-    def fails(_event: Event, _decisions: Sequence[Decision]) -> None:
+    def fails(event: Event, _decisions: Sequence[Decision]) -> None:
+        tried.append(event)
         raise ZeroDivisionError("no width")
 
     watchers: list[Watcher] = [fails, lambda event, _decisions: told.append(event)]
+    failed = set[Watcher]()
     for _ in range(2):
-        _all_watch(watchers, said.append, TICK, ())
+        _all_watch(watchers, failed, said.append, TICK, ())
 
-    assert told == [TICK, TICK]
-    assert said == ["warning: what happens is not shown as it should be any more (ZeroDivisionError: no width)"]
+    assert told == tried == [TICK, TICK]
+    text = "what happens is not shown or told as it should be (ZeroDivisionError); copying goes on"
+    assert said == [f"CRITICAL: {text}"]
+    assert [(record.getMessage(), record.exc_info is not None) for record in caplog.records] == [(text, True)]
