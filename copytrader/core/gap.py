@@ -224,8 +224,8 @@ def close_gap(scene: Scene, order: LeaderOrder, copy: Copy, total: _Total) -> li
         if want is not None:
             wants.append(want)
     total.take(min(lost, max(total.left, 0)))
-    if total.left > 0 and total.exits and scene.account.blocked is not None:
-        _say_waits(scene, order, total.left)
+    if total.closes > 0 and scene.account.blocked is not None:
+        _say_waits(scene, order, total.closes)
     if total.left > 0 and _may_place(scene, order, copy, exits=total.exits):
         wants += _place_rest(scene, order, copy, total, largest)
     return wants

@@ -1324,7 +1324,7 @@ MUTATIONS = (
     Mutation(
         "an exit that waits for a token is said",
         "gap.py",
-        "        _say_waits(scene, order, total.left)\n",
+        "        _say_waits(scene, order, total.closes)\n",
         "        pass\n",
     ),
     Mutation(
