@@ -63,7 +63,6 @@ _SETTLED = OPENING + timedelta(seconds=5)
 _IDLE_FOR = timedelta(seconds=1)
 _COMMITS_TO_MOVE = 50
 """After so many commits the journal is put in order when nothing happens, so that this falls on no order."""
-_TRIES = 4
 _PATIENCE = 5.0
 """Seconds for which a start waits for a follower, or for the leader's stream."""
 _GOODBYE = 5.0
@@ -263,11 +262,14 @@ class Copier:
     def is_broken(self) -> bool:
         return self._failed is not None and self._failed.done()
 
-    def start(self, work: Awaitable[None]) -> asyncio.Future[None]:
+    def start(self, work: Awaitable[None]) -> None:
+        self._keep(work).add_done_callback(self.ended)
+
+    def _keep(self, work: Awaitable[None]) -> asyncio.Future[None]:
+        """Begin some work that ends with the copier at the latest."""
         task = asyncio.ensure_future(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-        task.add_done_callback(self.ended)
         return task
 
     # --- Out of reach ---------------------------------------------------------------------
@@ -371,13 +373,11 @@ class Copier:
             self.start(self._listener.listen(account))
         followers = [account for name, account in self.accounts.items() if name != LEADER]
         await self._wait_for([self._begin(account) for account in followers])
-        self._adopt_strays()
         self.start(self._tick())
         self.start(self._hear())
         if LEADER in self.accounts:
             await self._begin_with(self.accounts[LEADER])
-        for account in self.accounts.values():
-            self.start(self._listener.poll(account))
+            self.start(self._listener.poll(self.accounts[LEADER]))
         self.ready.set()
         await asyncio.Event().wait()
 
@@ -402,38 +402,39 @@ class Copier:
 
     async def _wait_for(self, work: Iterable[Awaitable[None]]) -> None:
         """Wait for what is to be done with each account, but not long: who does not answer holds nobody else up."""
-        tasks = [self.start(each) for each in work]
-        if tasks:
-            done, _ = await asyncio.wait(tasks, timeout=_PATIENCE, return_when=asyncio.FIRST_EXCEPTION)
-            for task in done:
-                task.result()
+        tasks = [self._keep(each) for each in work]
+        if not tasks:
+            return
+        done, late = await asyncio.wait(tasks, timeout=_PATIENCE, return_when=asyncio.FIRST_EXCEPTION)
+        for task in late:
+            task.add_done_callback(self.ended)
+        for task in done:
+            task.result()
 
     async def _begin(self, account: Account) -> None:
-        """Read a follower's book; one that cannot be read is tried again later, and does not hold up the others."""
-        for attempt in range(_TRIES):
-            if await self._listener.refresh(account, positions=True):
-                return
-            known = self.state.accounts.get(account.name)
-            if known is not None and known.blocked is not None:
-                return
-            await asyncio.sleep(0.5 * (attempt + 1))
+        """Read a follower's book, again and again until it can be read, and see whose orders are in it; then go on."""
+        attempt = 0
+        while not await self._listener.refresh(account, positions=True) and not self.is_refused(account.name):
+            attempt += 1
+            await asyncio.sleep(min(0.5 * attempt, _PATIENCE))
+        self._adopt_strays(account)
+        self.start(self._listener.poll(account))
 
-    def _adopt_strays(self) -> None:
+    def _adopt_strays(self, account: Account) -> None:
         """Orders with our prefix that the journal does not know: another copier, or a lost journal."""
-        for name, account in self.accounts.items():
-            known = self.state.accounts.get(name)
-            if known is None or not known.strays:
-                continue
-            strays = tuple(row for row in account.rows.values() if row.order_id in known.strays)
-            if not self._adopt:
-                listed = ", ".join(row.order_id for row in strays)
-                raise Failure(
-                    f"{name} has orders of a copier that this journal does not know: {listed}",
-                    "another copier may serve this account, or the journal was lost: "
-                    "make sure that no other runs, then start with --adopt",
-                    code=ExitCode.SAFETY,
-                )
-            self.handle(Adopted(self._now(), name, strays))
+        known = self.state.accounts.get(account.name)
+        if known is None or not known.strays:
+            return
+        strays = tuple(row for row in account.rows.values() if row.order_id in known.strays)
+        if not self._adopt:
+            listed = ", ".join(row.order_id for row in strays)
+            raise Failure(
+                f"{account.name} has orders of a copier that this journal does not know: {listed}",
+                "another copier may serve this account, or the journal was lost: "
+                "make sure that no other runs, then start with --adopt",
+                code=ExitCode.SAFETY,
+            )
+        self.handle(Adopted(self._now(), account.name, strays))
 
     async def check_tokens(self) -> None:
         """Hold each token against its account; raise where it is another's, or the leader's is refused."""

@@ -15,7 +15,8 @@ from copytrader.config import Config
 from copytrader.core import copied_position
 from copytrader.core.copies import Slice
 from copytrader.core.facts import Adopted, Alert, Ended, Fact, Filled, Halted, Level, Resumed, Role
-from copytrader.core.model import OrderStatus, RefusalClass
+from copytrader.core.model import OrderStatus
+from copytrader.core.outcomes import remedy
 from copytrader.core.state import Account, Share, State
 from copytrader.errand import Onlooker, Say
 from copytrader.failure import ExitCode, Failure
@@ -113,7 +114,7 @@ def _is_done(state: State, names: Collection[str], *, flatten: bool) -> bool:
         account = state.accounts.get(name)
         if account is None or account.blocked is not None:
             continue
-        if not account.halted or _ending(account, flatten=flatten):
+        if not account.halted or not account.ready or _ending(account, flatten=flatten):
             return False
         if flatten and any(held and not _is_given_up(share) for _, share, held in _shares(state, name)):
             return False
@@ -201,7 +202,7 @@ def _outcome(state: State, name: str, problem: str, done: dict[str, _Done], *, f
     if account is None:
         return Outcome(name, False, problem=problem or "the journal does not know it yet")
     if account.blocked is not None:
-        problem = f"the broker refuses the account's {account.blocked.lower()} ({_remedy(name, account.blocked)})"
+        problem = f"the broker refuses the account's {account.blocked.lower()} ({remedy(name, account.blocked)})"
     elif not problem and not account.ready:
         problem = "its books cannot be read"
     did = done.get(name, _Done())
@@ -217,10 +218,6 @@ def _outcome(state: State, name: str, problem: str, done: dict[str, _Done], *, f
         tuple(did.said),
         any(held and _is_given_up(share) for _, share, held in _shares(state, name)),
     )
-
-
-def _remedy(name: str, refusal: RefusalClass) -> str:
-    return f"copytrader login {name}" if refusal is RefusalClass.TOKEN else "copytrader doctor"
 
 
 # --- Resuming ----------------------------------------------------------------------------

@@ -35,7 +35,7 @@ class Door(Protocol):
     def take(self, happened: Sequence[tuple[Event, int | None]]) -> object:
         """Take events in, each with the seq of the fact that caused it; nothing once it is broken."""
 
-    def start(self, work: Awaitable[None]) -> object: ...
+    def start(self, work: Awaitable[None]) -> None: ...
 
     def ended(self, task: asyncio.Task[None]) -> None:
         """Hear of a task's end: an error in it ends everything."""

@@ -143,7 +143,7 @@ async def _sync(config: Config, store: InstrumentStore, say: Callable[[str], Non
     today = now().date()
     try:
         report = await store.sync(config.dhan.instruments_url, today)
-    except MasterError as error:
+    except (MasterError, OSError) as error:
         say(f"instruments: {error}; going on with the rows of {store.synced_on() or 'nowhere'}")
         return
     say(f"instruments: {report.rows:,} rows, {report.changed:,} changed")
@@ -301,6 +301,10 @@ async def _announce(config: Config, options: Options, copier: Copier, say: Calla
     text = f"copying {config.leader.client_id} to {', '.join(served) or 'nobody yet'}"
     if options.dry_run:
         text += " (dry run: nothing is sent)"
+    leader = copier.accounts[LEADER]
+    if not leader.connected:
+        polled = config.copy_rules.poll_seconds > 0
+        text += "; its order stream is down: " + ("orders are found in its book" if polled else "nothing is copied yet")
     if unserved:
         text += f"; not yet to {', '.join(unserved)}"
     if halted := narrate.halted(state):

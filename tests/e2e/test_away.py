@@ -232,6 +232,7 @@ def test_a_start_without_the_leader_s_stream_finds_what_it_did_in_the_book(tmp_p
             await holds_two_and_is_killed(stage)
             stage.exchange.streams.refuse_handshakes(503, 10_000)
             program = await stage.follows()
+            await program.says("its order stream is down: orders are found in its book", 1)
             market(stage, "SELL", "40002")
             await stage.until(lambda: stage.copied(security_id="40002") == 0, PATIENCE, "the exit")
             halt = await stage.runs("halt", "--flatten")
@@ -296,5 +297,51 @@ def test_instruments_that_take_long_hold_no_exit_up(tmp_path: Path) -> None:
             server.close()
             await server.wait_closed()
             await asyncio.sleep(0.1)
+
+    asyncio.run(scene())
+
+
+def lose_the_journal(folder: Path) -> None:
+    for file in folder.glob("copytrader.db*"):
+        file.unlink()
+
+
+def test_orders_of_another_copier_stop_a_start_also_where_the_account_answers_late(tmp_path: Path) -> None:
+    """Its book comes after the start has gone on without it."""
+
+    async def scene() -> None:
+        async with Stage(tmp_path, ("1", "1"), copy="poll_seconds = 1") as stage:
+            program = await stage.follows()
+            limit(stage, 91)
+            await stage.until(lambda: len(stage.orders("ravi")) == 1, PATIENCE)
+            await until_sound(stage)
+            await program.killed()
+            lose_the_journal(tmp_path)
+            stage.exchange.faults.add(Fault(FaultKind.HANG, stage.ids["asha"], "GET", count=None, seconds=60))
+            stage.exchange.faults.add(Fault(FaultKind.HANG, stage.ids["ravi"], "GET", count=None, seconds=60))
+            program = await stage.runs("follow")
+            await program.says("^copying", PATIENCE)
+            stage.exchange.faults.clear()
+            assert await program.ends(PATIENCE) == 6
+            await program.says("has orders of a copier that this journal does not know", 1)
+
+    asyncio.run(scene())
+
+
+def test_a_halt_waits_for_the_book_of_an_account_that_is_slow(tmp_path: Path) -> None:
+    """The journal is lost: what is to be cancelled stands in the book alone."""
+
+    async def scene() -> None:
+        async with Stage(tmp_path, ("1",), copy="poll_seconds = 1") as stage:
+            program = await stage.follows()
+            limit(stage, 91)
+            await stage.until(stage.orders, PATIENCE)
+            await until_sound(stage)
+            await program.killed()
+            lose_the_journal(tmp_path)
+            stage.exchange.faults.add(Fault(FaultKind.HANG, stage.ids["asha"], "GET", "/fundlimit", seconds=8))
+            halt = await stage.runs("halt")
+            assert await halt.ends(PATIENCE) == 0, halt.err
+            assert not stage.orders()[0].is_open, (halt.out, halt.err)
 
     asyncio.run(scene())
