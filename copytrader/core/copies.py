@@ -162,7 +162,8 @@ class Copy:
 
     `lots` (and `units`, the same in units) is what it opens, None until that was judged; `due` what the
     follower is due by it now, as far as the leader has opened and not closed again; `gone` what of its units the leader
-    had closed again before it was sized; `held` what the follower had when the leader's exit traded first.
+    had closed again before it was sized; `held` what the follower had when the leader's exit traded first; `swept` what
+    of its fills a sweep closed because the leader's order had become smaller than they were.
     """
 
     leader: LeaderOrder
@@ -173,6 +174,7 @@ class Copy:
     units: int = 0
     gone: int = 0
     held: int = 0
+    swept: int = 0
     due: Units = 0
     covers: Units = 0
     exact: Decimal = ZERO
@@ -231,12 +233,19 @@ class Copy:
     @property
     def opened(self) -> int:
         """What of its fills counts as opening."""
-        if not self.units:
-            return 0
-        opened = 0
+        return min(max(self._opened, 0), self.units) if self.units else 0
+
+    @property
+    def too_much(self) -> int:
+        """What its fills opened beyond its size, and no sweep has closed: its size is smaller than it was."""
+        return max(self._opened - self.units, 0)
+
+    @property
+    def _opened(self) -> int:
+        opened = -self.swept
         for piece in self.slices:
             opened += piece.opened
-        return min(opened, self.units)
+        return opened
 
     @property
     def waiting(self) -> int:

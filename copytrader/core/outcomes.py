@@ -6,11 +6,11 @@ from datetime import datetime
 from decimal import Decimal
 
 from copytrader.core import copied_position
-from copytrader.core.copies import Slice
+from copytrader.core.copies import Copy, LeaderOrder, Slice
 from copytrader.core.facts import Ended, Filled, Level, Role, Skip
 from copytrader.core.model import LEADER, OrderStatus, OrderType, RefusalClass, SkipReason, Validity, day_of
 from copytrader.core.news import News
-from copytrader.core.state import Account, Share, State
+from copytrader.core.state import Account, Holding, Share, State
 
 LOST_TOKEN = frozenset({RefusalClass.TOKEN, RefusalClass.IP})
 _OF_THE_FORM = frozenset({RefusalClass.PRODUCT, RefusalClass.PRICE_BAND, RefusalClass.OTHER})
@@ -36,6 +36,8 @@ def fill_piece(state: State, account: Account, piece: Slice, at: datetime, news:
     if realized:
         instrument = state.instruments.get(piece.key.security)
         _count_realized(account, realized * ((instrument.multiplier if instrument else None) or 1), at, news)
+    if piece.copy is None:
+        _give_back(holding, piece, new)
     share.sweeps_void = 0
     if piece.role is Role.EXIT and piece.asked.order_type is OrderType.MARKET:
         share.no_market = False
@@ -54,6 +56,21 @@ def fill_piece(state: State, account: Account, piece: Slice, at: datetime, news:
             leader.known.average_price if leader is not None else Decimal(0),
         )
     )
+
+
+def _give_back(holding: Holding, sweep: Slice, quantity: int) -> None:
+    """Note what a sweep has closed of entries that filled beyond what is their size now: they may grow again."""
+    for order in holding.active.values():
+        copy = order.copies.get(sweep.follower)
+        if copy is not None and order.known.ticket.side is not sweep.asked.side and _may_grow(order, copy):
+            back = min(copy.too_much, quantity)
+            copy.swept += back
+            quantity -= back
+
+
+def _may_grow(order: LeaderOrder, copy: Copy) -> bool:
+    """Whether the leader's order still works, and all of it opens at the follower."""
+    return not order.known.is_done and all(piece.opens == piece.asked.quantity for piece in copy.slices)
 
 
 def _meant_to_close(piece: Slice, filled: int) -> int:

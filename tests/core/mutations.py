@@ -1375,4 +1375,16 @@ MUTATIONS = (
         "            order.turned_at = None\n",
         "            pass\n",
     ),
+    Mutation(
+        "what a sweep has closed of an order that became smaller is bought when it grows again",
+        "outcomes.py",
+        "            copy.swept += back\n",
+        "",
+    ),
+    Mutation(
+        "what a sweep has closed is not counted as opened",
+        "copies.py",
+        "        opened = -self.swept\n",
+        "        opened = 0\n",
+    ),
 )

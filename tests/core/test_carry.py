@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from tests.core.play import Play, ticket
+import pytest
+
+from copytrader.core.model import OrderType, Side
+from tests.core.play import D, Play, ticket
 
 
 def tries(play: Play, order_id: str) -> None:
@@ -44,3 +47,53 @@ def test_what_an_order_had_of_another_s_part_of_a_lot_is_owed() -> None:
 
     assert play.leader_net() == 6 * 75
     assert play.lots() == 3
+
+
+@pytest.mark.parametrize("smaller", [150, 75])
+def test_an_order_that_grows_again_has_what_was_swept_of_it_when_it_was_smaller(smaller: int) -> None:
+    """The copy had filled more than the smaller order came to, and the leader's had not filled at all."""
+    play = Play()
+    play.places("L1", ticket(quantity=600))
+    play.fills_follower(play.of()[0], 225)
+    play.modifies("L1", quantity=smaller)
+    play.waits(5)
+    play.fills()
+    assert play.lots() == smaller // 150
+    play.modifies("L1", quantity=600)
+    play.leader_fills("L1")
+    play.fills()
+    play.waits(10)
+
+    assert play.lots() == 4
+
+
+def test_a_stop_loss_covers_what_an_order_that_grows_again_may_still_fill() -> None:
+    play = Play()
+    play.places("L1", ticket(quantity=600))
+    play.fills_follower(play.of()[0], 225)
+    play.modifies("L1", quantity=150)
+    play.waits(5)
+    play.fills()
+    play.modifies("L1", quantity=600)
+    play.places("L2", ticket(Side.SELL, 600, "90", order_type=OrderType.STOP_LOSS, trigger_price=D(91)))
+
+    assert play.of()[-1].ticket.side is Side.SELL
+    assert play.of()[-1].ticket.quantity == 300
+
+
+def test_what_an_exit_closed_of_an_order_is_not_bought_again_when_it_grows() -> None:
+    play = Play()
+    play.places("L1", ticket(quantity=600))
+    play.leader_fills("L1", 300)
+    play.fills_follower(play.of()[0], 150)
+    play.places("L2", ticket(Side.SELL, 150))
+    play.leader_fills("L2")
+    play.fills_follower(play.of()[-1], 75)
+    assert play.lots() == 1
+    play.modifies("L1", quantity=750)
+    play.leader_fills("L1")
+    play.fills()
+    play.waits(10)
+
+    assert play.leader_net() == 8 * 75
+    assert play.lots() == 4

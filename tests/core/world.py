@@ -824,14 +824,20 @@ class World:
     def _too_large(self, follower: Follower, order_id: str, leader: Live) -> str:
         """Say if the entries of one copy that work are more than the leader's order, and carry for it and its change.
 
-        Where the leader has turned round since, the order closes what the follower holds on the other side, too.
+        Where the leader has turned round since, the order closes what the follower holds on the other side, too; and
+        what was swept of it when it was smaller may come once more.
         """
         mine = [live for live in self.orders.values() if live.leader_order_id == order_id and not live.sweep]
         entries = [live for live in mine if live.account == follower.name and live.role is Role.ENTRY]
         total = sum(live.ticket.quantity if live.is_open else live.filled for live in entries)
         closes = self.net[leader.key] * leader.sign < 0
         against = max(-self.held[follower.name, leader.key] * leader.sign, 0) if closes else 0
-        most = follower.sizing.ratio * leader.ticket.quantity + 2 * self.lots[leader.key] + against
+        swept = sum(
+            live.filled
+            for live in self.orders.values()
+            if live.sweep and live.account == follower.name and live.key == leader.key and live.sign != leader.sign
+        )
+        most = follower.sizing.ratio * leader.ticket.quantity + 2 * self.lots[leader.key] + against + swept
         too_large = total > most and any(live.is_open for live in entries)
         return f"I4: {follower.name} has {total} for {order_id}, at most {most} are due" if too_large else ""
 
