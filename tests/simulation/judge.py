@@ -370,14 +370,15 @@ class Judge:
         return refused or rejected or order.order_id in self._world.people.touched
 
     def _held_against(self, follower: str, leader: BookOrder) -> int:
-        """What our orders for others of the leader's have left on the side that this one closes."""
+        """What our orders for others of the leader's had at most on the side that this one closes, since it was placed."""
         sign = 1 if leader.side == "BUY" else -1
-        net = sum(
-            order.filled * (1 if order.side == "BUY" else -1)
-            for order, copy in self._our_orders()
-            if copy.follower == follower and copy.leader_order_id != leader.order_id and _key(order) == _key(leader)
-        )
-        return max(-net * sign, 0)
+        most = net = 0
+        for fill, order in self._our_fills(self._world.client_ids[follower], _key(leader)):
+            if self._copies[order.correlation_id].leader_order_id != leader.order_id:
+                net += fill.quantity * (1 if order.side == "BUY" else -1)
+            if fill.at >= leader.created_at:
+                most = max(most, -net * sign)
+        return max(most, -net * sign)
 
     def _nothing_copied_twice(self) -> None:
         """What one follower has for one entry, working and filled, is its ratio of it, and less than a lot of carry.
