@@ -122,10 +122,16 @@ def _plan_orders(scene: Scene) -> list[Want]:
         elif copy.closed is not None and copy.skip is None and not copy.is_open:
             scene.desk.skip(copy, copy.closed, "its placing never reached the broker")
     if len(due) > 1:
-        due.sort(key=lambda each: not each[0].only_exits)  # what they close is not there for the others
+        due.sort(key=_turn)
     for order, copy in due:
         wants += close_gap(scene, order, copy, total_of(scene, order, copy))
     return wants
+
+
+def _turn(due: tuple[LeaderOrder, Copy]) -> tuple[bool, bool]:
+    """Exits come first, and of them those that close at once: what they close is not there for the others."""
+    order = due[0]
+    return not order.only_exits, not (order.known.is_filled or exposure.is_immediate(order))
 
 
 def _why_over(order: LeaderOrder, copy: Copy) -> str:

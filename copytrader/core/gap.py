@@ -91,7 +91,7 @@ def _exit_total(scene: Scene, order: LeaderOrder, copy: Copy, divided: exposure.
             scene.desk.skip(copy, SkipReason.LEADER_DONE, "too much was held, and was closed at market")
         return 0
     surplus = scene.surplus if _may_be_late(scene) or scene.share.flatten else 0  # else no sweep closes it
-    leaving = surplus + scene.leaving(order.known.ticket.side)
+    leaving = surplus + scene.leaving(order.known.ticket.side, order)
     size = exits.exit_total(scene.holding, order, scene.share, copy, divided, scene.lot, leaving)
     said = order.known.is_filled and copy.skip is not None and not copy.slices
     if size.total <= 0 and not copy.was_sent and not quiet and not said and scene.account.blocked is None:
@@ -188,7 +188,7 @@ def _within_room(scene: Scene, order: LeaderOrder, copy: Copy) -> int:
     if most <= opened or not scene.is_leaving(sign):
         return max(most, opened)
     if sign not in scene.room:
-        leaving = scene.leaving(order.known.ticket.side.opposite, filled_only=True)
+        leaving = scene.leaving(order.known.ticket.side.opposite)
         scene.room[sign] = room.entry_room(scene.holding, scene.share, sign, scene.lot, leaving)
     left, is_over = scene.room[sign], order.known.is_done
     if is_over and not copy.is_open and not _may_open(scene, order, copy):

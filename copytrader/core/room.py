@@ -99,6 +99,18 @@ def lagging(holding: Holding, share: Share, sign: int, lot_size: int, since: dat
     return total
 
 
+def _not_sent_yet(holding: Holding, share: Share, sign: int, lot_size: int) -> int:
+    """What exits will close that the leader has filled, and that wait for their first call."""
+    total = 0
+    for order in holding.active.values():
+        copy = order.copies.get(share.follower)
+        if copy is None or copy.slices or copy.skip is not None or copy.closed is not None:
+            continue
+        if order.only_exits and order.known.is_filled and order.known.ticket.side.sign != sign:
+            total += nearest_lots(copy.held * (1 - order.kept), lot_size)
+    return total
+
+
 def excess(holding: Holding, share: Share, lot_size: int, since: datetime) -> int:
     """What the follower holds from copying beyond what the leader's position justifies; `since`: see `lagging`.
 
@@ -110,7 +122,8 @@ def excess(holding: Holding, share: Share, lot_size: int, since: datetime) -> in
     if share.copied * sign <= share.due * sign:
         return 0
     justified = _justified(holding, share, sign)
-    too_much = held(holding, share, sign) - justified - lagging(holding, share, sign, lot_size, since)
+    closing = lagging(holding, share, sign, lot_size, since) + _not_sent_yet(holding, share, sign, lot_size)
+    too_much = held(holding, share, sign) - justified - closing
     if too_much <= 0:
         return 0
     if justified == 0:

@@ -103,12 +103,13 @@ class Scene:
             found = self._leaving[sign] = room.is_leaving(self.holding, sign)
         return found
 
-    def leaving(self, side: Side, *, filled_only: bool = False) -> int:
-        """What exits decided in this step are about to close, or those of them that the leader has filled."""
+    def leaving(self, side: Side, before: LeaderOrder | None = None) -> int:
+        """What exits decided in this step will close: those that the leader has filled, or that came `before`."""
         return sum(
             quantity
             for order, quantity in self.exits
-            if order.known.ticket.side is side and (order.known.is_filled or not filled_only)
+            if order.known.ticket.side is side
+            and (order.known.is_filled or (before is not None and order.number < before.number))
         )
 
     def wake(self, at: datetime) -> None:

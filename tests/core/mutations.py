@@ -1006,19 +1006,19 @@ MUTATIONS = (
     Mutation(
         "what one exit is about to close is not there for the next",
         "gap.py",
-        "    leaving = surplus + scene.leaving(order.known.ticket.side)\n",
+        "    leaving = surplus + scene.leaving(order.known.ticket.side, order)\n",
         "    leaving = surplus\n",
     ),
     Mutation(
         "exits are sized before the entries that they make room for",
         "engine.py",
-        "        due.sort(key=lambda each: not each[0].only_exits)",
-        "        due.sort(key=lambda each: each[0].only_exits)",
+        "    return not order.only_exits, not",
+        "    return order.only_exits, not",
     ),
     Mutation(
         "what exits are about to close makes room for entries",
         "gap.py",
-        "        leaving = scene.leaving(order.known.ticket.side.opposite, filled_only=True)\n",
+        "        leaving = scene.leaving(order.known.ticket.side.opposite)\n",
         "        leaving = 0\n",
     ),
     Mutation(
@@ -1386,5 +1386,23 @@ MUTATIONS = (
         "copies.py",
         "        opened = -self.swept\n",
         "        opened = 0\n",
+    ),
+    Mutation(
+        "exits that close at once are sized before those that rest",
+        "engine.py",
+        "    return not order.only_exits, not (order.known.is_filled or exposure.is_immediate(order))\n",
+        "    return not order.only_exits, False\n",
+    ),
+    Mutation(
+        "a market exit that the leader has not filled takes nothing from a stop that came before it",
+        "scene.py",
+        "(before is not None and order.number < before.number)",
+        "before is not None",
+    ),
+    Mutation(
+        "what an exit waits to close is no surplus",
+        "room.py",
+        " + _not_sent_yet(holding, share, sign, lot_size)\n",
+        "\n",
     ),
 )

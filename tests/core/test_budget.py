@@ -148,3 +148,19 @@ def test_calls_before_a_clock_was_set_back_count_as_if_they_were_made_now() -> N
     assert not budget.allows(Rank.CANCEL, 0, START)
     assert budget.allows(Rank.CANCEL, 0, START + timedelta(seconds=1.2))
     assert budget.left(START + timedelta(seconds=1.2))[1] == 240
+
+
+@pytest.mark.parametrize(("lots", "out"), [(8, 4), (6, 2)])
+def test_an_exit_that_waited_for_a_call_is_as_large_as_at_once(lots: int, out: int) -> None:
+    """What it waits to close is no surplus of its own, which a sweep would close beside it."""
+    play = Play()
+    play.trades("IN", lots)
+    budget = play.state.accounts["asha"].budget
+    for _ in range(250):
+        budget.count(play.now)
+    play.waits(56)
+    play.trades("OUT", -out, fills=False)
+    play.waits(6)
+
+    exits = [each for each in play.decisions if isinstance(each, Place) and each.ticket.side is Side.SELL]
+    assert [(each.ticket.quantity, each.sweep) for each in exits] == [(out // 2 * 75, False)]

@@ -9,6 +9,7 @@ import pytest
 from copytrader.core.facts import (
     Command,
     Event,
+    Modify,
     NotSent,
     OrderSeen,
     Place,
@@ -214,3 +215,29 @@ def test_an_exit_that_is_sent_late_counts_what_was_on_its_way(why: str, out: int
 
     assert play.lots() == 12 - out
     assert sold(play) == out
+
+
+def test_resting_exits_do_not_grow_while_a_market_exit_is_sent_again() -> None:
+    """Else, together, they would sell more than is held."""
+    play = Play()
+    play.trades("L1", 8)
+    play.places("SL", ticket(Side.SELL, 600, "90", order_type=OrderType.STOP_LOSS, trigger_price=D(91)))
+    play.places("TG", ticket(Side.SELL, 600, "110"))
+    play.modifies("SL", quantity=300)
+    play.modifies("TG", quantity=300)
+    before = len(play.decisions)
+    play.answer = lambda command: (
+        Throttled(play.now, "asha", command.correlation_id, Verb.PLACE, "429") if isinstance(command, Place) else None
+    )
+    play.places("L2", ticket(Side.SELL, 300, "0", order_type=OrderType.MARKET))
+    play.leader_fills("L2")
+    play.answer = None
+    play.waits(2)
+
+    assert [each for each in play.decisions[before:] if isinstance(each, Modify)] == []
+    for held in play.of():
+        if held.is_open and held.ticket.order_type is OrderType.MARKET:
+            play.fills_follower(held, held.ticket.quantity)
+    play.drain()
+    assert play.lots() == 2
+    assert [each.ticket.quantity for each in play.of() if each.is_open] == [150, 150]
