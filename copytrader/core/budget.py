@@ -1,8 +1,8 @@
-"""Dhan's rate limits for one account, counted so that every open order can always be cancelled.
+"""Dhan's rate limits for one account, counted so that what is open can always be cancelled, and what is held closed.
 
 10 calls a second, 250 a minute, 1,000 an hour, 7,000 a day, shared by place, modify
-and cancel.  Cancels may use everything; exits leave a little for cancels; modifications
-leave more; an entry goes only if afterwards every open order could still be cancelled.
+and cancel.  Cancels may use everything; exits leave a little for cancels; whatever else is asked for goes
+only if afterwards every open order could still be cancelled and every position closed.
 The windows are a little longer than the broker's, because a call is counted when it
 is decided and arrives a moment later.
 """
@@ -18,17 +18,18 @@ from copytrader.core.model import day_of
 
 
 class Rank(IntEnum):
-    """Who goes first."""
+    """Who goes first.  TRAIL is a new price for an exit that rests, MODIFY a change of an entry."""
 
     CANCEL = 0
     EXIT = 1
-    MODIFY = 2
-    ENTRY = 3
+    TRAIL = 2
+    MODIFY = 3
+    ENTRY = 4
 
 
 _LENGTHS = (timedelta(seconds=1.15), timedelta(seconds=61), timedelta(seconds=3605))
 PER_SECOND, PER_MINUTE, PER_HOUR, PER_DAY = 10, 250, 1000, 7000
-_RESERVE_SECOND = {Rank.CANCEL: 0, Rank.EXIT: 1, Rank.MODIFY: 1, Rank.ENTRY: 2}
+_RESERVE_SECOND = {Rank.CANCEL: 0, Rank.EXIT: 1, Rank.TRAIL: 2, Rank.MODIFY: 2, Rank.ENTRY: 2}
 _MINUTE_RESERVE_AT_MOST = 60
 _PENALTY = timedelta(seconds=1)
 _FOREIGN_FOR = timedelta(seconds=60)
@@ -111,21 +112,23 @@ class Budget:
             while window and window[0] <= at - length:
                 window.popleft()
 
-    def allows(self, rank: Rank, open_orders: int, at: datetime) -> bool:
-        """Whether a call may go now, given how many orders might need a cancel afterwards."""
+    def allows(self, rank: Rank, needed: int, at: datetime) -> bool:
+        """Whether a call may go now, given how many cancels and exits might be needed afterwards."""
         if self._is_blocked(at):
             return False
-        second, minute, hour, day = self.left(at)
-        if second <= _RESERVE_SECOND[rank]:
+        if self.left(at)[0] <= _RESERVE_SECOND[rank]:
             return False
-        reserve = open_orders + 1 if rank is Rank.ENTRY else (open_orders if rank is Rank.MODIFY else 0)
-        return minute > min(reserve, _MINUTE_RESERVE_AT_MOST) and hour > reserve and day > reserve
+        return not self.is_short(0 if rank <= Rank.EXIT else needed + (rank is Rank.ENTRY), at)
+
+    def is_short(self, needed: int, at: datetime) -> bool:
+        """Whether the minute, the hour or the day has no more calls left than are needed."""
+        _, minute, hour, day = self.left(at)
+        return minute <= min(needed, _MINUTE_RESERVE_AT_MOST) or hour <= needed or day <= needed
 
     def retry_at(self, at: datetime) -> datetime:
         """When to ask again: the second window moves quickly, the others slowly."""
         if self.blocked_until is not None and self._is_blocked(at):
             return self.blocked_until
-        second, minute, _, _ = self.left(at)
-        if second <= _RESERVE_SECOND[Rank.ENTRY] or minute > _MINUTE_RESERVE_AT_MOST:
+        if not self.is_short(_MINUTE_RESERVE_AT_MOST, at):
             return at + timedelta(milliseconds=130)
         return at + timedelta(seconds=1)

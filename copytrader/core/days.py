@@ -60,7 +60,8 @@ def start(state: State, event: Started, at: datetime, news: News) -> None:
             share.alerted.clear()
             share.fixes.clear()
     for account in state.accounts.values():
-        account.positions_known, account.exhausted_said = False, None
+        account.positions_known = False
+        account.exhausted_said.clear()
         account.unreached, account.unreached_since, account.unreached_said = 0, None, None
     turn_day(state, at, news)
 

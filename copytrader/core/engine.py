@@ -24,7 +24,7 @@ What must hold, whatever happens (the tests are named after these):
 
 from __future__ import annotations
 
-from copytrader.core import exposure, fixing
+from copytrader.core import exposure, fixing, sizing
 from copytrader.core.budget import Rank
 from copytrader.core.copies import Copy, Key, LeaderOrder, copy_of
 from copytrader.core.facts import Decision, Event, Level, Place, Role, Ticked
@@ -33,7 +33,7 @@ from copytrader.core.gap import close_all, close_gap, follow, is_over, total_of
 from copytrader.core.judging import judge
 from copytrader.core.model import SkipReason
 from copytrader.core.news import SAY_AGAIN, News
-from copytrader.core.scene import Scene, Step, Want, age_of, rules_of, want_cancel
+from copytrader.core.scene import Scene, Step, Want, age_of, rules_of, say_once, want_cancel
 from copytrader.core.state import Account, Holding, State
 from copytrader.core.sweeps import plan_closed, plan_strays, plan_sweep, surplus_of
 
@@ -156,8 +156,8 @@ def _plan_fixes(scene: Scene) -> list[Want]:
 
 def _emit(scene: Scene, want: Want) -> None:
     """Let a command go if the rate budget allows it, else look again when it may."""
-    budget = scene.account.budget
-    if budget.allows(want.rank, len(scene.account.open), scene.at):
+    budget, needed = scene.account.budget, _needed(scene) if want.rank > Rank.EXIT else 0
+    if budget.allows(want.rank, needed, scene.at):
         scene.desk.decide(want.command)
         if want.order is not None:
             follow(scene.state.slices[want.command.correlation_id], want.order)
@@ -172,14 +172,33 @@ def _emit(scene: Scene, want: Want) -> None:
             return
     if want.rank <= Rank.EXIT:
         _say_exhausted(scene)
+    elif want.rank is Rank.TRAIL and budget.is_short(needed, scene.at):
+        text = (
+            "new prices of resting exits wait: the calls that are left of Dhan's limits are kept for exits and cancels"
+        )
+        say_once(scene, Level.WARNING, text, "trail")
     scene.wake(budget.retry_at(scene.at))
+
+
+def _needed(scene: Scene) -> int:
+    """How many calls it takes to cancel what is open and to close what is held from copying."""
+    account, state = scene.account, scene.state
+    needed = len(account.open)
+    for key, holding in state.holdings.items():
+        share = holding.shares.get(scene.name)
+        if share is not None and share.left:
+            instrument = state.instruments.get(key.security)
+            largest = sizing.largest_order(instrument) if instrument is not None else 0
+            needed += -(-abs(share.left) // largest) if largest else 1
+    return needed
 
 
 def _say_exhausted(scene: Scene) -> None:
     """Alert that exits wait because no call is left for the minute or longer, and again while that lasts."""
     account, window = scene.account, scene.account.budget.exhausted(scene.at)
-    if not window or (account.exhausted_said is not None and scene.at < account.exhausted_said + SAY_AGAIN):
+    said = account.exhausted_said.get(window)
+    if not window or (said is not None and scene.at < said + SAY_AGAIN):
         return
-    account.exhausted_said = scene.at
+    account.exhausted_said[window] = scene.at
     text = f"{scene.name}: exits and cancels wait: no call is left of the {window} in Dhan's limits"
     scene.desk.alert(Level.CRITICAL, f"{text}; close by hand what cannot wait", scene.name, f"calls-{scene.name}")

@@ -300,21 +300,30 @@ def _adjust(scene: Scene, order: LeaderOrder, piece: Slice, quantity: int, opens
         if piece.role is Role.EXIT and wanted.order_type is OrderType.MARKET:
             return want_cancel(scene, piece, "it rests, and to make it a market order was refused", renew=True)
         return None
+    rank = _rank(order, piece, wanted)
     if piece.modifications >= MOST_MODIFICATIONS:
-        return want_cancel(scene, piece, f"after {MOST_MODIFICATIONS} modifications it is placed anew", renew=True)
+        why = f"after {MOST_MODIFICATIONS} modifications it is placed anew"
+        return want_cancel(scene, piece, why, renew=True, rank=rank)
     if not is_due(scene, piece):
         return None
     over = _over_terms(scene, order, piece, wanted)
     if over is not None and piece.copy is not None:
         scene.desk.skip(piece.copy, *over)
         return want_cancel(scene, piece, f"the leader's new terms are not copied: {over[1]}", renew=True)
-    rank = Rank.EXIT if piece.role is Role.EXIT else Rank.MODIFY
     why = "the leader's terms or the quantity due changed"
     if at_market and times_repriced(piece) is None:
         why = f"the leader's exit has filled, and this one still rests at {piece.asked.price}"
         say_once(scene, Level.WARNING, f"order {piece.order_id} goes to market: {why}", f"left-{piece.correlation_id}")
     modify = Modify(scene.name, order.known.order_id, piece.correlation_id, piece.order_id, wanted, why, opens)
     return Want(rank, modify)
+
+
+def _rank(order: LeaderOrder, piece: Slice, wanted: Ticket) -> Rank:
+    """Who goes first: a new price of an exit that rests takes no call from what closes at once."""
+    if piece.role is not Role.EXIT:
+        return Rank.MODIFY
+    rests = order.out_at is None and not exposure.is_immediate(order)
+    return Rank.TRAIL if rests and wanted.quantity == piece.asked.quantity else Rank.EXIT
 
 
 def _say_waits(scene: Scene, order: LeaderOrder, quantity: int) -> None:

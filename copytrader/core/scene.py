@@ -171,13 +171,13 @@ def is_due(scene: Scene, piece: Slice) -> bool:
     return True
 
 
-def want_cancel(scene: Scene, piece: Slice, why: str, *, renew: bool = False) -> Want | None:
+def want_cancel(scene: Scene, piece: Slice, why: str, *, renew: bool = False, rank: Rank = Rank.CANCEL) -> Want | None:
     if not piece.is_open or not piece.order_id or piece.in_flight is not None or scene.account.blocked is not None:
         return None
     if piece.cancelling and not is_due(scene, piece):
         return None
     return Want(
-        Rank.CANCEL,
+        rank,
         Cancel(scene.name, piece.leader_order_id, piece.correlation_id, piece.order_id, renew or piece.renew, why),
     )
 

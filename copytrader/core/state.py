@@ -150,7 +150,7 @@ class Account:
     """One follower as far as it is not about an instrument.
 
     `unreached` commands in a row never left for the broker, or were refused as too many; `unreached_said` is how
-    loudly that was said, `exhausted_said` when it was said last that exits wait for our own count of calls.
+    loudly that was said, `exhausted_said` when it was said last, of each window, that exits wait for our own count.
     `read_at` is when a reading of its order book ended last.  `foreign` are orders seen without a name of ours,
     and when first.
     """
@@ -177,7 +177,7 @@ class Account:
     unreached: int = 0
     unreached_since: datetime | None = None
     unreached_said: Level | None = None
-    exhausted_said: datetime | None = None  # transient
+    exhausted_said: dict[str, datetime] = field(default_factory=dict)  # transient
 
 
 @dataclass(slots=True)

@@ -783,19 +783,19 @@ MUTATIONS = (
     Mutation(
         "every open order can be cancelled within the rate limits",
         "budget.py",
-        "        reserve = open_orders + 1 if rank is Rank.ENTRY",
-        "        reserve = 0 if rank is Rank.ENTRY",
+        "needed + (rank is Rank.ENTRY), at)",
+        "0, at)",
     ),
     Mutation(
         "the limits of the minute, the hour and the day are kept",
         "budget.py",
-        "return minute > min(reserve, _MINUTE_RESERVE_AT_MOST) and hour > reserve and day > reserve",
-        "return True",
+        "return minute <= min(needed, _MINUTE_RESERVE_AT_MOST) or hour <= needed or day <= needed",
+        "return False",
     ),
     Mutation(
         "the broker's rate limits are kept",
         "budget.py",
-        "        if second <= _RESERVE_SECOND[rank]:\n            return False\n",
+        "        if self.left(at)[0] <= _RESERVE_SECOND[rank]:\n            return False\n",
         "",
     ),
     Mutation(
@@ -1156,7 +1156,7 @@ MUTATIONS = (
     Mutation(
         "that exits wait is said again only after a while",
         "engine.py",
-        "    account.exhausted_said = scene.at\n",
+        "    account.exhausted_said[window] = scene.at\n",
         "",
     ),
     Mutation(
@@ -1404,5 +1404,29 @@ MUTATIONS = (
         "room.py",
         " + _not_sent_yet(holding, share, sign, lot_size)\n",
         "\n",
+    ),
+    Mutation(
+        "new prices of resting exits leave the calls that exits and cancels need",
+        "budget.py",
+        "0 if rank <= Rank.EXIT else",
+        "0 if rank <= Rank.TRAIL else",
+    ),
+    Mutation(
+        "what it takes to close what is held is kept, too",
+        "engine.py",
+        "            needed += -(-abs(share.left) // largest) if largest else 1\n",
+        "",
+    ),
+    Mutation(
+        "a stop is not cancelled for a new one that no call is left for",
+        "gap.py",
+        "        return want_cancel(scene, piece, why, renew=True, rank=rank)\n",
+        "        return want_cancel(scene, piece, why, renew=True)\n",
+    ),
+    Mutation(
+        "a new price of a resting exit is not an exit",
+        "gap.py",
+        "    return Rank.TRAIL if rests and",
+        "    return Rank.EXIT if rests and",
     ),
 )

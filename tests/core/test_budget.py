@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime, timedelta
 from random import Random
 
 import pytest
 
 from copytrader.core.budget import Budget, Rank
-from copytrader.core.facts import Cancel, Level, Place, Throttled, Verb
-from copytrader.core.model import Side
-from tests.core.play import START, Play, follower, instrument, ticket
+from copytrader.core.facts import Cancel, Level, OrderSeen, Place, Source, Throttled, Verb
+from copytrader.core.model import LEADER, OrderStatus, OrderType, Side
+from tests.core.play import START, D, Play, follower, instrument, ticket
 
 
 def _most_within(calls: list[datetime], length: timedelta) -> int:
@@ -164,3 +165,73 @@ def test_an_exit_that_waited_for_a_call_is_as_large_as_at_once(lots: int, out: i
 
     exits = [each for each in play.decisions if isinstance(each, Place) and each.ticket.side is Side.SELL]
     assert [(each.ticket.quantity, each.sweep) for each in exits] == [(out // 2 * 75, False)]
+
+
+def trails(play: Play, seconds: int) -> None:
+    """The leader holds eight lots and moves two stops of half of it once a second; the follower's are of eight orders."""
+    play.trades("IN", 8)
+    for name in ("S1", "S2"):
+        play.places(name, ticket(Side.SELL, 300, "50", order_type=OrderType.STOP_LOSS, trigger_price=D(52)))
+        play.waits(2)
+    for _ in range(seconds):
+        moves(play)
+
+
+def moves(play: Play) -> None:
+    play.waits(1)
+    for name in ("S1", "S2"):
+        order = play.leader[name]
+        price = order.ticket.price + D("0.05")
+        moved = replace(order.ticket, price=price, trigger_price=price + 2)
+        order = replace(order, ticket=moved, status=OrderStatus.MODIFIED, updated_at=play.now)
+        play.leader[name] = order
+        play.feed(OrderSeen(play.now, LEADER, order, Source.STREAM))
+
+
+@pytest.mark.parametrize("seconds", [35, 300])
+def test_stops_that_are_moved_all_the_time_leave_the_calls_that_an_exit_needs(seconds: int) -> None:
+    play = Play(followers=(follower(ratio="4"),), row=instrument(freeze_quantity=301), fills_at_once=False)
+    trails(play, seconds)
+    assert play.lots() == 32
+    began = play.now
+    play.cancels("S1")
+    play.cancels("S2")
+    play.trades("OUT", -8, fills=False)
+    while play.lots() and play.now < began + timedelta(seconds=10):
+        play.waits(0.1)
+        for each in play.of():
+            if each.is_open and each.ticket.order_type is OrderType.MARKET:
+                play.fills_follower(each, each.ticket.quantity)
+        play.drain()
+
+    assert play.lots() == 0
+    assert (play.now - began).total_seconds() < 6
+    play.waits(5)
+    assert not any(each.is_open for each in play.of())
+
+
+def test_it_is_said_once_that_stops_are_not_moved_for_want_of_calls() -> None:
+    play = Play(followers=(follower(ratio="4"),), row=instrument(freeze_quantity=301))
+    trails(play, 60)
+
+    said = [each for each in play.alerts() if "new prices of resting exits wait" in each.text]
+    assert [each.level for each in said] == [Level.WARNING]
+
+
+def test_a_stop_is_not_cancelled_for_a_new_one_that_no_call_is_left_for() -> None:
+    """After 24 modifications an order is placed anew; no more than the turn of a second may lie between."""
+    play = Play(followers=(follower(ratio="4"),), row=instrument(freeze_quantity=301))
+    trails(play, 20)
+    account = play.state.accounts["asha"]
+    while max(piece.modifications for piece in account.open.values()) < 24:
+        moves(play)
+    budget = account.budget
+    while budget.left(play.now)[1] > 3:
+        budget.count(play.now)
+    moves(play)
+    bare = 0.0
+    for _ in range(140):
+        play.waits(0.5)
+        covered = sum(each.ticket.quantity for each in play.of() if each.is_open and each.ticket.side is Side.SELL)
+        bare += 0.5 * (covered < 2400)
+    assert bare <= 2
