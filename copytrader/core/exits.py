@@ -7,7 +7,7 @@ from typing import NamedTuple
 from copytrader.core.copies import Copy, LeaderOrder
 from copytrader.core.exposure import DELIVERED, Parts, behind_leader, is_immediate, is_stop
 from copytrader.core.model import Side, Units
-from copytrader.core.room import filled_ahead
+from copytrader.core.room import behind, filled_ahead
 from copytrader.core.sizing import nearest_lots, quotient
 from copytrader.core.state import Holding, Share
 
@@ -43,6 +43,7 @@ def exit_total(
     if cover:
         cover = max(cover - _in_the_way(share, order, -position), 0)
     claimed = leaving + being_closed(holding, share, order.known.ticket.side, order) + ahead
+    claimed += _behind_leader(holding, share, order, lot_size)
     held = max(position + behind - claimed, 0)
     cover = cover if divided.coming else 0
     if copy.was_sent and order.known.is_filled:
@@ -165,6 +166,22 @@ def _in_the_way(share: Share, order: LeaderOrder, held: int) -> int:
     side = order.known.ticket.side
     closing = sum(each.remaining - each.may_open for each in share.open.values() if each.asked.side is not side)
     return max(held - closing, 0)
+
+
+def _behind_leader(holding: Holding, share: Share, order: LeaderOrder, lot_size: int) -> int:
+    """What the leader has closed by exits that go on, and the follower's have still to close: it is theirs.
+
+    A stop loss keeps its size until the target has filled, and the other way round.
+    """
+    total = 0
+    for other in holding.active.values():
+        copy = other.copies.get(share.follower)
+        if copy is None or not copy.is_open or not other.reduced or other is order:
+            continue
+        goes_on = other.known.ticket.side is order.known.ticket.side and not other.known.is_done
+        if goes_on and (is_immediate(order) or (not is_immediate(other) and is_stop(other) is is_stop(order))):
+            total += behind(other, copy, copy.may_close, lot_size)
+    return total
 
 
 def being_closed(holding: Holding, share: Share, side: Side, order: LeaderOrder | None = None) -> int:

@@ -90,13 +90,15 @@ def lagging(holding: Holding, share: Share, sign: int, lot_size: int, since: dat
         is_late = since is not None and order.out_at is not None and order.out_at <= since
         if is_late and copy.may_open:
             continue
-        if known.is_filled:
-            total += closes
-        elif order.reduced:
-            asked = copy.total if copy.is_open else closes
-            gone = asked * order.reduced // known.ticket.quantity // lot_size * lot_size
-            total += min(max(gone - copy.filled, 0), closes)
+        total += closes if known.is_filled else behind(order, copy, closes, lot_size)
     return total
+
+
+def behind(order: LeaderOrder, copy: Copy, closes: int, lot_size: int) -> int:
+    """What of an exit that the leader has filled in part the follower's has still to close."""
+    asked = copy.total if copy.is_open else closes
+    gone = asked * order.reduced // order.known.ticket.quantity // lot_size * lot_size
+    return min(max(gone - copy.filled, 0), closes)
 
 
 def _not_sent_yet(holding: Holding, share: Share, sign: int, lot_size: int) -> int:

@@ -1168,8 +1168,8 @@ MUTATIONS = (
     Mutation(
         "what a part of an exit that is tried again is to close no sweep closes",
         "room.py",
-        "            asked = copy.total if copy.is_open else closes\n",
-        "            asked = copy.total\n",
+        "    asked = copy.total if copy.is_open else closes\n",
+        "    asked = copy.total\n",
     ),
     Mutation(
         "a refused entry says nothing of the form of exits",
@@ -1428,5 +1428,17 @@ MUTATIONS = (
         "gap.py",
         "    return Rank.TRAIL if rests and",
         "    return Rank.EXIT if rests and",
+    ),
+    Mutation(
+        "what the leader has closed by one exit no other closes at the follower",
+        "exits.py",
+        "    claimed += _behind_leader(holding, share, order, lot_size)\n",
+        "",
+    ),
+    Mutation(
+        "a stop loss keeps its size until the target has filled",
+        "exits.py",
+        "(not is_immediate(other) and is_stop(other) is is_stop(order))",
+        "not is_immediate(other)",
     ),
 )

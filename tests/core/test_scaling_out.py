@@ -469,3 +469,51 @@ def test_market_exits_that_work_and_are_found_together_close_no_more_than_the_le
     play.reads_leader_book()
 
     assert closed(play) == sorted(out)
+
+
+@pytest.mark.parametrize(("first", "second", "filled"), [(4, 4, 3), (7, 1, 6), (6, 2, 2)])
+def test_a_target_that_the_leader_has_filled_in_part_leaves_the_other_as_it_is(
+    first: int, second: int, filled: int
+) -> None:
+    """The follower's first has still to fill as much: both together close what is held and no more."""
+    play = Play(followers=(follower(ratio="1"),))
+    play.trades("IN", 8)
+    play.places("T1", ticket(Side.SELL, first * 75, "105"))
+    play.places("T2", ticket(Side.SELL, second * 75, "106"))
+    play.leader_fills("T1", filled * 75)
+    play.waits(20)
+    assert [each.ticket.quantity // 75 for each in play.of() if each.is_open] == [first, second]
+    play.leader_fills("T1")
+    play.leader_fills("T2")
+    play.fills()
+    play.waits(20)
+
+    assert play.lots() == 0
+    assert len([each for each in play.decisions if isinstance(each, Place)]) == 3
+
+
+def test_a_market_exit_leaves_to_a_target_what_the_leader_has_filled_of_that() -> None:
+    play = Play(followers=(follower(ratio="1"),))
+    play.trades("IN", 8)
+    play.places("T1", ticket(Side.SELL, 525, "105"))
+    play.leader_fills("T1", 450)
+    play.trades("OUT", -1, fills=False)
+    play.fills_follower(play.of()[-1], play.of()[-1].ticket.quantity)
+    play.fills_follower(play.of()[1], 450)
+    play.drain()
+    play.waits(20)
+
+    assert play.leader_net() == 75
+    assert play.lots() == 1
+
+
+def test_a_stop_loss_keeps_its_size_while_the_target_fills() -> None:
+    """What the follower's target has not filled yet must not be left without a stop."""
+    play = Play(followers=(follower(ratio="1"),))
+    play.trades("IN", 8)
+    play.places("SL", ticket(Side.SELL, 600, "90", order_type=OrderType.STOP_LOSS, trigger_price=D(91)))
+    play.places("TG", ticket(Side.SELL, 600, "110"))
+    play.leader_fills("TG", 450)
+    play.waits(1)
+
+    assert [each.ticket.quantity // 75 for each in play.of() if each.is_open] == [8, 8]
