@@ -106,12 +106,13 @@ def _plan(desk: Step, holding: Holding, account: Account, least: Rank) -> None:
 
 def _plan_orders(scene: Scene) -> list[Want]:
     """Judge every order before any gap is closed: what one may come to depends on what the others are due."""
-    orders, due = [], []
-    for order in [*scene.holding.active.values()]:
-        copy = copy_of(order, scene.name)
-        orders.append((order, copy))
-        if judge(scene, order, copy):
-            due.append((order, copy))
+    orders = [(order, copy_of(order, scene.name)) for order in scene.holding.active.values()]
+    kept = {
+        order.number
+        for order, copy in sorted(orders, key=lambda each: _opens(scene, *each))
+        if judge(scene, order, copy)
+    }
+    due = [each for each in orders if each[0].number in kept]
     scene.surplus = surplus_of(scene)
     wants: list[Want] = []
     for order, copy in orders:
@@ -126,6 +127,11 @@ def _plan_orders(scene: Scene) -> list[Want]:
     for order, copy in due:
         wants += close_gap(scene, order, copy, total_of(scene, order, copy))
     return wants
+
+
+def _opens(scene: Scene, order: LeaderOrder, copy: Copy) -> bool:
+    """Whether it opens still: what has a size and opens nothing any more gives that back before others take it."""
+    return not copy.lots or scene.parts(order).opens > 0
 
 
 def _turn(due: tuple[LeaderOrder, Copy]) -> tuple[bool, bool]:

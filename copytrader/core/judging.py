@@ -362,7 +362,7 @@ def _resized(scene: Scene, order: LeaderOrder, copy: Copy, opens: int) -> Sized 
         return None
     exact = sizing.exact_lots(opens, scene.instrument, factor)
     pool = carry + exact - copy.exact
-    lots = max(copy.lots + floor(pool), 0)
+    lots = max(copy.lots + floor(pool), 0) if opens else 0
     rest = pool - (lots - copy.lots)  # less than nothing where another order has had what this one gives back
     detail = f"now {opens} / {scene.lot} lots x {factor} = {exact}: {lots} lots, carry {rest}"
     return Sized(scene.name, order.known.order_id, lots, opens, exact, rest, side, detail)

@@ -1441,4 +1441,16 @@ MUTATIONS = (
         "(not is_immediate(other) and is_stop(other) is is_stop(order))",
         "not is_immediate(other)",
     ),
+    Mutation(
+        "an order that opens nothing any more keeps no lot",
+        "judging.py",
+        "    lots = max(copy.lots + floor(pool), 0) if opens else 0\n",
+        "    lots = max(copy.lots + floor(pool), 0)\n",
+    ),
+    Mutation(
+        "what opens nothing any more gives back before others take",
+        "engine.py",
+        "    return not copy.lots or scene.parts(order).opens > 0\n",
+        "    return True\n",
+    ),
 )

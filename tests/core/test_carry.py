@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from copytrader.core.model import OrderType, Side
-from tests.core.play import D, Play, ticket
+from copytrader.core.model import OrderStatus, OrderType, Side
+from tests.core.play import D, Play, follower, ticket
 
 
 def tries(play: Play, order_id: str) -> None:
@@ -97,3 +97,28 @@ def test_what_an_exit_closed_of_an_order_is_not_bought_again_when_it_grows() -> 
 
     assert play.leader_net() == 8 * 75
     assert play.lots() == 4
+
+
+def test_a_lot_that_a_cancelled_order_made_up_with_another_s_part_is_the_next_one_s() -> None:
+    play = Play()
+    play.places("A", ticket(quantity=75, price="90"))
+    play.places("B", ticket(quantity=75, price="90"))
+    enters(play, "C")
+    play.cancels("B")
+    play.waits(5)
+    enters(play, "D")
+
+    assert play.leader_net() == 2 * 75
+    assert play.lots() == 1
+
+
+def test_what_opens_nothing_any_more_gives_its_part_of_a_lot_back_before_others_take_it() -> None:
+    """The leader's sale is closed by what works first: the second order opens nothing, the first a part."""
+    play = Play(followers=(follower(ratio="0.34"),))
+    play.places("A", ticket(quantity=375, price="97"))
+    play.places("B", ticket(quantity=150, price="95"))
+    assert [each.ticket.quantity for each in play.of() if each.is_open] == [75, 75]
+    sale = ticket(Side.SELL, 150, "0", order_type=OrderType.MARKET)
+    play.places("C", sale, status=OrderStatus.TRADED, filled_quantity=150, average_price=D(98))
+
+    assert [each.ticket.quantity for each in play.of() if each.is_open] == [75]
