@@ -284,6 +284,38 @@ def test_the_copier_runs_inside_another_program(env: dict[str, str]) -> None:
     assert "dry run: nothing is sent" in line
 
 
+@pytest.mark.skipif(shutil.which("tmux") is None, reason="needs tmux")
+def test_the_window_in_tmux_outlives_follow(tmp_path: Path) -> None:
+    program = tmp_path / ".venv/bin/copytrader"
+    program.parent.mkdir(parents=True)
+    program.write_text("#!/bin/sh\nexit 4\n")
+    program.chmod(0o700)
+    tmux = f"tmux -L copytrader-{os.getpid()} -f /dev/null"
+    (start,) = (line for block in BLOCKS for line in block.text.splitlines() if line.startswith("tmux new-session"))
+    look = f"{tmux} list-panes -a -F '#{{window_name}} #{{pane_dead}} #{{pane_dead_status}}'"
+    try:
+        run(start.replace("tmux", tmux, 1), dict(os.environ), tmp_path)
+        for _ in range(50):
+            seen = run(look, dict(os.environ), tmp_path).stdout.split()
+            if len(seen) == 3:
+                break
+            time.sleep(0.1)
+    finally:
+        run(f"{tmux} kill-server", dict(os.environ), tmp_path)
+
+    assert seen == ["follow", "1", "4"]
+
+
+def test_the_unit_of_systemd_starts_what_the_readme_installs() -> None:
+    unit = (ROOT / "examples" / "copytrader.service").read_text(encoding="utf-8")
+    (folder,) = re.findall(r"(?m)^WorkingDirectory=(.*)$", unit)
+    (program,) = re.findall(r"(?m)^ExecStart=(\S+)", unit)
+
+    assert program == f"{folder}/.venv/bin/copytrader"
+    assert ".venv/bin/copytrader demo" in (ROOT / "README.md").read_text(encoding="utf-8")
+    assert f"`{folder.replace('%h', '~')}`" in (ROOT / "docs" / "daily-routine.md").read_text(encoding="utf-8")
+
+
 def test_every_dependency_and_every_module_has_its_reason() -> None:
     page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
