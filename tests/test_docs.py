@@ -36,6 +36,7 @@ GENERATE = [sys.executable, "-m", "typer", "copytrader.cli", "utils", "docs", "-
 NOT_RUN = {
     "python3 -m venv": ".ci/run runs both commands of the README, each in a clone of its own",
     ". .venv/bin/activate": ".ci/run does it in the clone where it ran the README's first command",
+    "git pull": ".ci/run runs what follows it in a clone, as the README has it",
     "copytrader login": "asks a person for a PIN and a one-time password; its own tests answer",
 }
 """How a block begins that no test runs here, and why."""
