@@ -229,7 +229,6 @@ def adopt(state: State, event: Adopted, at: datetime, news: News) -> None:
         state.slices[order.correlation_id] = piece
         share.open[order.correlation_id] = piece
         account.open[order.correlation_id] = piece
-        if share.net is not None:
-            share.net -= order.ticket.side.sign * filled
+        copied_position.take_back_by_hand(share, order.ticket.side.sign, filled)
         see_follower(state, account, order, Source.BOOK, at, news)
         share.due = share.copied

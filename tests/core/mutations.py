@@ -1453,4 +1453,10 @@ MUTATIONS = (
         "    return not copy.lots or scene.parts(order).opens > 0\n",
         "    return True\n",
     ),
+    Mutation(
+        "what an adopted order has filled was not traded by hand",
+        "books.py",
+        "        copied_position.take_back_by_hand(share, order.ticket.side.sign, filled)\n        see_follower",
+        "        see_follower",
+    ),
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from copytrader.core.facts import Level, OrderSeen, Source
+from copytrader.core.facts import Adopted, Level, OrderSeen, Source
 from copytrader.core.model import Order, OrderStatus, OrderType, Side
 from tests.core.play import D, Play, follower, ticket
 
@@ -78,3 +78,21 @@ def test_an_exit_covers_of_an_entry_what_is_left_of_it_after_a_position_that_sta
     play.places("X", ticket(Side.BUY, 300, "95"))
 
     assert [each.ticket.quantity for each in play.of() if each.is_open] == [150, 75]
+
+
+def test_what_an_adopted_exit_has_sold_was_not_sold_by_hand() -> None:
+    """Under a restored journal the exit is an order that nobody knows, until it is adopted."""
+    play = Play()
+    play.trades("L1", 8)
+    exit_of_ours = Order("Z1", ticket(Side.SELL, 75), OrderStatus.TRADED, play.now, play.now, 75, D(100), "ct1-z")
+    play.positions["asha"] -= 75
+    play.feed(OrderSeen(play.now, "asha", exit_of_ours, Source.BOOK))
+    play.reads_book("asha")
+    play.waits(5)
+    play.reads_book("asha")
+    play.feed(Adopted(play.now, "asha", (exit_of_ours,)))
+    play.waits(5)
+    play.trades("L2", -8)
+    play.waits(5)
+
+    assert play.lots() == 0
