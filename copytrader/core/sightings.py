@@ -235,6 +235,7 @@ def locate(state: State, piece: Slice, order_id: str) -> None:
 def _revive(state: State, account: Account, piece: Slice, news: News) -> None:
     """An order given up as absent has turned up after all: it is cancelled."""
     if not (piece.absent and piece.ended is not None):
+        _take_on(state, account, piece, news)
         return
     piece.absent, piece.ended, piece.detached = False, None, True
     state.holding(piece.key)
@@ -249,6 +250,22 @@ def _revive(state: State, account: Account, piece: Slice, news: News) -> None:
         account.follower.name,
         f"late-{piece.correlation_id}",
     )
+
+
+def _take_on(state: State, account: Account, piece: Slice, news: News) -> None:
+    """An order works though its placing was refused, or throttled: it is one of its copy's, a sweep is cancelled."""
+    known = piece.known
+    if piece.ended is not OrderStatus.REJECTED or known is None:
+        return
+    if not known.filled_quantity and (known.is_dead or not known.working):
+        return
+    piece.ended, piece.void, piece.cancelling = None, False, piece.copy is None
+    _reopen(state, account, piece)
+    if piece.copy is not None:
+        piece.copy.skip = None
+    what = "cancelling it" if piece.copy is None else "it is looked after like any other"
+    text = f"{account.follower.name}: order {piece.order_id} is there, though the broker had not taken it; {what}"
+    news.alert(Level.WARNING, text, account.follower.name, f"there-{piece.correlation_id}")
 
 
 def _reopen(state: State, account: Account, piece: Slice) -> None:

@@ -1459,4 +1459,10 @@ MUTATIONS = (
         "        copied_position.take_back_by_hand(share, order.ticket.side.sign, filled)\n        see_follower",
         "        see_follower",
     ),
+    Mutation(
+        "an order that works though it was refused is looked after",
+        "sightings.py",
+        "        _take_on(state, account, piece, news)\n        return\n",
+        "        return\n",
+    ),
 )

@@ -1724,3 +1724,74 @@ def test_frames_that_cannot_be_read_are_alerted_once_in_a_while() -> None:
         play.waits(60)
 
     assert [each.text[:44] for each in play.alerts()] == ["leader: a frame of its stream cannot be read"] * 2
+
+
+def works_though(play: Play, answer: Answer) -> Held:
+    """The placing is refused or throttled, and a moment later the broker shows that the order works."""
+    play.answer = answer
+    play.places("L1", ticket(price="98"))
+    play.answer = None
+    held = play.takes(places(play)[-1])
+    play.waits(0.2)
+    return held
+
+
+def too_many(play: Play) -> Answer:
+    def answer(command: Command) -> Event | None:
+        return Throttled(play.now, command.account, command.correlation_id, Verb.PLACE, "429")
+
+    return answer
+
+
+@pytest.mark.parametrize("answer", [lambda play: refused(play, RefusalClass.OTHER, Place), too_many])
+def test_an_order_that_was_refused_and_works_is_looked_after(answer: Callable[[Play], Answer]) -> None:
+    play = Play()
+    held = works_though(play, answer(play))
+    play.feed(OrderSeen(play.now, "asha", held.seen(), Source.BOOK))
+    play.waits(10)
+    assert len(places(play)) == 1
+    assert ["is looked after" in each.text for each in play.alerts()][-1]
+
+    play.cancels("L1")
+    play.waits(5)
+    assert held.status is OrderStatus.CANCELLED
+
+
+def test_of_an_order_that_was_throttled_and_works_and_the_one_sent_instead_one_stays() -> None:
+    play = Play()
+    held = works_though(play, too_many(play))
+    play.waits(5)
+    assert len(places(play)) == 2
+    play.feed(OrderSeen(play.now, "asha", held.seen(), Source.BOOK))
+    play.waits(5)
+
+    assert [each.is_open for each in play.of()].count(True) == 1
+    assert len(places(play)) == 2
+
+
+def test_a_refused_exit_that_works_goes_when_the_leader_is_out() -> None:
+    play = Play()
+    play.trades("IN", 4)
+    play.answer = refused(play, RefusalClass.OTHER, Place)
+    play.places("OUT", ticket(Side.SELL, 300, "105"))
+    play.answer = None
+    held = play.takes(places(play)[-1])
+    play.feed(OrderSeen(play.now, "asha", held.seen(), Source.STREAM))
+    play.leader_fills("OUT")
+    play.waits(10)
+    play.fills()
+
+    assert play.lots() == 0
+    assert held.filled == 150
+    assert len(places(play)) == 2
+
+
+def test_an_order_that_was_refused_and_is_seen_so_stays_so() -> None:
+    play = Play()
+    held = works_though(play, refused(play, RefusalClass.OTHER, Place))
+    held.status = OrderStatus.TRANSIT
+    play.feed(OrderSeen(play.now, "asha", held.seen(), Source.BOOK))
+    play.rejects(held)
+    play.waits(10)
+
+    assert not any("is there" in each.text for each in play.alerts())
