@@ -242,10 +242,13 @@ class Copy:
 
     @property
     def _opened(self) -> int:
-        opened = -self.swept
+        """What was filled beyond what its orders are to close together: whichever fills first closes."""
+        opened, closes = -self.swept, 0
         for piece in self.slices:
-            opened += piece.opened
-        return opened
+            opened += piece.filled
+            closing = piece.asked.quantity - piece.opens
+            closes += closing if piece.ended is None else min(closing, piece.filled)
+        return opened - closes
 
     @property
     def waiting(self) -> int:

@@ -64,6 +64,17 @@ class _Total:
         self.opens -= quantity - closes
         return quantity - closes
 
+    def took(self, piece: Slice) -> None:
+        """Take off what an order that has ended has filled, divided as it was asked for.
+
+        It may have traded before one that was to close: that one closes nevertheless, as far as the copy is concerned.
+        """
+        self.opens -= piece.opened
+        self.closes -= piece.filled - piece.opened
+        if self.closes < 0:
+            self.opens += self.closes
+            self.closes = 0
+
     @property
     def left(self) -> int:
         return self.closes + self.opens
@@ -208,7 +219,7 @@ def close_gap(scene: Scene, order: LeaderOrder, copy: Copy, total: _Total) -> li
         if piece.ended is None:
             pieces.append(piece)
         else:
-            total.take(piece.filled)
+            total.took(piece)
             lost += piece.consumed - piece.filled
     if not pieces and total.left <= 0:
         return []

@@ -45,8 +45,8 @@ MUTATIONS = (
     Mutation(
         "an order that turns up late is cancelled",
         "sightings.py",
-        "    if not (piece.absent and piece.ended is not None):\n        return\n",
-        "    if piece.correlation_id:\n        return\n",
+        "    if not (piece.absent and piece.ended is not None):\n",
+        "    if piece.correlation_id:\n",
     ),
     Mutation(
         "an order with our name but other terms is not adopted",
@@ -471,7 +471,7 @@ MUTATIONS = (
     Mutation(
         "what was refused is the first to go",
         "gap.py",
-        "            total.take(piece.filled)\n            lost += piece.consumed - piece.filled\n",
+        "            total.took(piece)\n            lost += piece.consumed - piece.filled\n",
         "            total.take(piece.consumed)\n",
     ),
     Mutation(
@@ -1384,8 +1384,8 @@ MUTATIONS = (
     Mutation(
         "what a sweep has closed is not counted as opened",
         "copies.py",
-        "        opened = -self.swept\n",
-        "        opened = 0\n",
+        "        opened, closes = -self.swept, 0\n",
+        "        opened, closes = 0, 0\n",
     ),
     Mutation(
         "exits that close at once are sized before those that rest",
@@ -1464,5 +1464,17 @@ MUTATIONS = (
         "sightings.py",
         "        _take_on(state, account, piece, news)\n        return\n",
         "        return\n",
+    ),
+    Mutation(
+        "whichever order of a copy fills first closes",
+        "copies.py",
+        "        return opened - closes\n",
+        "        return sum(piece.opened for piece in self.slices) - self.swept\n",
+    ),
+    Mutation(
+        "what an order of a copy has opened before another closed is not closed twice",
+        "gap.py",
+        "            total.took(piece)\n",
+        "            total.take(piece.filled)\n",
     ),
 )

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from itertools import permutations
+
+import pytest
+
 from copytrader.core.model import OrderType, Side
-from tests.core.play import Play, follower, ticket
+from tests.core.play import Play, follower, instrument, ticket
 
 
 def test_it_is_said_when_an_entry_closes_what_an_exit_was_to_close() -> None:
@@ -93,3 +97,32 @@ def test_the_rest_of_an_order_through_zero_is_a_resting_exit_once_the_leader_is_
     play.leader_fills("T")
     play.fills()
     assert (play.leader_net(), play.lots()) == (0, 0)
+
+
+@pytest.mark.parametrize("turn", list(permutations(range(4))))
+@pytest.mark.parametrize("leader_first", [True, False])
+@pytest.mark.parametrize("market", [True, False])
+def test_the_slices_of_an_order_through_zero_may_fill_in_any_order(
+    turn: tuple[int, ...], leader_first: bool, market: bool
+) -> None:
+    """They are sent together, and which of them is the first at the exchange is chance."""
+    play = Play(followers=(follower(ratio="2"),), row=instrument(freeze_quantity=301))
+    play.trades("IN", 4)
+    terms = ticket(Side.SELL, 600, "0", order_type=OrderType.MARKET) if market else ticket(Side.SELL, 600, "101")
+    play.places("OUT", terms)
+    slices = play.of()[-4:]
+    if leader_first:
+        play.leader_fills("OUT")
+    for number in turn:
+        if slices[number].is_open:
+            play.fills_follower(slices[number], slices[number].ticket.quantity)
+        play.drain()
+        play.waits(0.4)
+    if not leader_first:
+        play.leader_fills("OUT")
+    play.waits(20)
+    play.fills()
+
+    assert play.leader_net() == -300
+    assert play.lots() == -8
+    assert len(play.of()) == 2 + 4
