@@ -220,10 +220,16 @@ class Copy:
     @property
     def to_try_again(self) -> int:
         """What of an exit never reached the broker and is asked for again: as much as the first time."""
-        if not self.slices or self.was_sent or self.closed is not None:
+        if not self.slices or self.closed is not None:
             return 0
-        first = self.slices[0].placed_at
-        return sum(piece.asked.quantity - piece.opens for piece in self.slices if piece.placed_at == first)
+        first, again = self.slices[0].placed_at, 0
+        for piece in self.slices:
+            closes = piece.asked.quantity - piece.opens
+            if piece.placed_at == first:
+                again += closes if piece.void else 0
+            elif not piece.void:
+                again -= closes
+        return max(again, 0)
 
     @property
     def total(self) -> int:
@@ -279,9 +285,10 @@ class LeaderOrder:
     """A leader order as best known, and what its fills did to the leader's position.
 
     `reduced` and `opened` split what filled, `kept` is the part of the leader's position that was left by what
-    reduced it, `standing` what of `opened` the leader has not closed again; `turned_at` is when it had closed all
-    that there was.  `only_exits` once it was seen as an exit and nothing else, which it stays.  `missed`: it was
-    placed before this run began, and over when the leader's book was first read.
+    reduced it, `standing` what of `opened` the leader has not closed again; `filled_at` is when it was heard that it
+    had filled, which it had at `traded_at` by the broker's clock; `turned_at` is when it had closed all that there
+    was. `only_exits` once it was seen as an exit and nothing else, which it stays. `missed`: it was placed before
+    this run began, and over when the leader's book was first read.
     """
 
     known: Known
@@ -297,6 +304,7 @@ class LeaderOrder:
     classified: bool = False
     missed: bool = False
     filled_at: datetime | None = None
+    traded_at: datetime | None = None
     turned_at: datetime | None = None
 
     @property

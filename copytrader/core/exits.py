@@ -47,7 +47,9 @@ def exit_total(
     held = max(position + behind - claimed, 0)
     cover = cover if divided.coming else 0
     if copy.was_sent and order.known.is_filled:
-        total = min(_asked_to_close(copy), held + cover)
+        was_swept = share.swept_at is not None and order.filled_at is not None and share.swept_at >= order.filled_at
+        again = 0 if was_swept else copy.to_try_again
+        total = min(_asked_to_close(copy) + again, held + cover)
     elif order.known.is_filled:
         total = _closed_then(order, copy, position - claimed, lot_size)
     elif divided.base + divided.coming == 0:

@@ -177,12 +177,20 @@ def _is_settled(state: State, order: LeaderOrder) -> bool:
             return False
         if copy.skip is None and not copy.was_sent:
             return False
+        if order.only_exits and copy.skip is None and copy.to_try_again and _holds(state, order, copy):
+            return False
         judged = copy.opens <= order.opened <= max(copy.opens, copy.judged_opened)
         if (copy.units or copy.exact) and not judged and (order.known.is_dead or order.opened > copy.opens):
             return False
         if not order.known.is_dead and _is_behind(state, order, copy):
             return False
     return True
+
+
+def _holds(state: State, order: LeaderOrder, copy: Copy) -> bool:
+    """Whether the follower has something left on the side that an exit closes."""
+    share = state.holding(order.key).shares.get(copy.follower)
+    return share is not None and share.left * order.known.ticket.side.sign < 0
 
 
 def _is_behind(state: State, order: LeaderOrder, copy: Copy) -> bool:

@@ -107,7 +107,7 @@ def _exit_total(scene: Scene, order: LeaderOrder, copy: Copy, divided: exposure.
     said = order.known.is_filled and copy.skip is not None and not copy.slices
     if size.total <= 0 and not copy.was_sent and not quiet and not said and scene.account.blocked is None:
         _say_no_exit(scene, order, copy, size, surplus)
-    if size.total > 0 and not copy.slices and not _may_be_late(scene) and is_late(scene, order):
+    if size.total > 0 and not copy.slices and not _may_be_late(scene) and _was_not_heard(scene, order):
         scene.desk.skip(copy, SkipReason.LEADER_DONE, "the leader got out while we were not looking")
         return 0
     if order.known.is_filled or exposure.is_immediate(order):
@@ -149,6 +149,13 @@ def _awaits_entry(scene: Scene, order: LeaderOrder) -> bool:
 
 def _may_be_late(scene: Scene) -> bool:
     return rules_of(scene.state).late_exits is LateExits.MARKET
+
+
+def _was_not_heard(scene: Scene, order: LeaderOrder) -> bool:
+    """Whether the leader had got out a while before anybody heard of it; what waits for us since is not late."""
+    if order.filled_at is None or order.traded_at is None:
+        return False
+    return order.filled_at > order.traded_at + timedelta(seconds=rules_of(scene.state).max_age_seconds)
 
 
 def _say_no_room(scene: Scene, order: LeaderOrder, copy: Copy) -> None:

@@ -84,7 +84,7 @@ def lagging(holding: Holding, share: Share, sign: int, lot_size: int, since: dat
         copy, known = order.copies.get(share.follower), order.known
         if copy is None or known.ticket.side.sign == sign or known.is_dead:
             continue
-        closes = copy.may_close if copy.is_open else copy.to_try_again
+        closes = copy.may_close + copy.to_try_again
         if not closes:
             continue
         is_late = since is not None and order.out_at is not None and order.out_at <= since

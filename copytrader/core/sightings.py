@@ -55,6 +55,7 @@ def _see_leader(state: State, order: Order, source: Source, at: datetime, news: 
     found.known = known
     if known.is_filled and found.filled_at is None:
         found.filled_at = at
+        found.traded_at = order.updated_at or order.placed_at
     holding = state.holding(found.key)
     holding.active[order.order_id] = found
     for name in state.accounts:

@@ -1162,7 +1162,7 @@ MUTATIONS = (
     Mutation(
         "what an exit will try again to close no sweep closes",
         "room.py",
-        "        closes = copy.may_close if copy.is_open else copy.to_try_again\n",
+        "        closes = copy.may_close + copy.to_try_again\n",
         "        closes = copy.may_close\n",
     ),
     Mutation(
@@ -1476,5 +1476,29 @@ MUTATIONS = (
         "gap.py",
         "            total.took(piece)\n",
         "            total.take(piece.filled)\n",
+    ),
+    Mutation(
+        "late is an exit that nobody heard of, not one that waited",
+        "gap.py",
+        "not _may_be_late(scene) and _was_not_heard(scene, order):",
+        "not _may_be_late(scene) and is_late(scene, order):",
+    ),
+    Mutation(
+        "an exit that the leader got out by unheard is skipped where late exits are",
+        "gap.py",
+        "    return order.filled_at > order.traded_at + timedelta(",
+        "    return order.filled_at > order.filled_at + timedelta(",
+    ),
+    Mutation(
+        "a slice of an exit that never left goes again",
+        "exits.py",
+        "        again = 0 if was_swept else copy.to_try_again\n",
+        "        again = 0\n",
+    ),
+    Mutation(
+        "an exit of which a slice never left is not over",
+        "fold.py",
+        "        if order.only_exits and copy.skip is None and copy.to_try_again and _holds(state, order, copy):\n",
+        "        if False:\n",
     ),
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
@@ -241,3 +242,76 @@ def test_resting_exits_do_not_grow_while_a_market_exit_is_sent_again() -> None:
     play.drain()
     assert play.lots() == 2
     assert [each.ticket.quantity for each in play.of() if each.is_open] == [150, 150]
+
+
+SKIPS = CopyRules(enforce_hours=False, late_exits=LateExits.SKIP)
+
+
+def test_an_exit_that_waited_for_a_token_goes_also_where_late_exits_are_skipped() -> None:
+    """Late is what nobody looked at; this one was heard of at once, and is said to wait."""
+    play = Play(rules=SKIPS)
+    play.trades("IN", 4)
+    play.feed(TokenRefused(play.now, "asha", RefusalClass.TOKEN, "expired"))
+    play.trades("OUT", -4, fills=False)
+    play.waits(60)
+    play.feed(TokenRenewed(play.now, "asha"))
+    settles(play)
+
+    assert play.lots() == 0
+
+
+def test_an_exit_that_waited_for_a_call_goes_also_where_late_exits_are_skipped() -> None:
+    play = Play(rules=SKIPS)
+    play.trades("IN", 4)
+    for _ in range(250):
+        play.state.accounts["asha"].budget.count(play.now)
+    play.waits(5)
+    play.trades("OUT", -4, fills=False)
+    play.waits(70)
+    play.fills()
+
+    assert play.lots() == 0
+
+
+def test_an_exit_of_which_nobody_heard_for_a_while_is_left_where_late_exits_are_skipped() -> None:
+    play = Play(rules=SKIPS)
+    play.trades("IN", 4)
+    play.waits(60)
+    out = ticket(Side.SELL, 300, "0", order_type=OrderType.MARKET)
+    done = Order("OUT", out, OrderStatus.TRADED, play.now, play.now, 300, D(100))
+    play.leader["OUT"] = done
+    play.waits(30)
+    play.reads_leader_book()
+    settles(play)
+
+    assert play.lots() == 2
+
+
+@pytest.mark.parametrize("late_exits", LateExits)
+@pytest.mark.parametrize("fails", [NotSent, Throttled])
+@pytest.mark.parametrize("lost", [0, 1, 2])
+def test_a_slice_of_an_exit_that_never_left_goes_again(
+    lost: int, fails: Callable[..., Event], late_exits: LateExits
+) -> None:
+    play = Play(
+        followers=(follower(ratio="3"),),
+        row=instrument(freeze_quantity=301),
+        rules=replace(SKIPS, late_exits=late_exits),
+        fills_at_once=True,
+    )
+    play.trades("IN", 4)
+    assert play.lots() == 12
+    turn = iter(range(100))
+
+    def answer(command: Command) -> Event | None:
+        if isinstance(command, Place) and next(turn) == lost:
+            return fails(play.now, "asha", command.correlation_id, Verb.PLACE, "lost")
+        return None
+
+    play.answer = answer
+    play.trades("OUT", -4)
+    play.waits(30)
+
+    assert play.lots() == 0
+    assert sold(play) == 12
+    assert not any(isinstance(each, Place) and each.sweep for each in play.decisions)
