@@ -116,7 +116,9 @@ class Herald:
     def tell(self, alert: Alert, at: datetime) -> None:
         """Send an alert, unless it is below the level that is wanted."""
         if list(Level).index(alert.level) >= self._least:
-            self._put(Line(alert.key or alert.text, f"{at:%H:%M} {alert.level}: {alert.text}", alert.level))
+            # Many keys name the matter alone: what is said of another account is never a repeat.
+            key = f"{alert.account or ''} {alert.key or alert.text}"
+            self._put(Line(key, f"{at:%H:%M} {alert.level}: {alert.text}", alert.level))
 
     def say(self, text: str, level: Level = Level.INFO) -> None:
         """Send a text whatever the level that is wanted."""

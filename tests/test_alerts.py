@@ -120,6 +120,20 @@ def test_alerts_of_the_level_wanted_reach_every_address_with_their_time() -> Non
         assert "\n".join(box.texts) == "10:30 WARNING: big\nthe day"
 
 
+def test_what_is_said_of_another_account_is_no_repeat() -> None:
+    box = Mailbox()
+    telling = herald(box)
+    for name in ("asha", "ravi", "ravi"):
+        telling.tell(Alert(Level.CRITICAL, f"{name}: holds 300 though the leader is out", name, "sweep-NIFTY"), AT)
+    telling.close()
+
+    assert "\n".join(box.texts).splitlines() == [
+        "10:30 CRITICAL: asha: holds 300 though the leader is out",
+        "10:30 CRITICAL: ravi: holds 300 though the leader is out",
+        "10:30 CRITICAL: ravi: holds 300 though the leader is out (once more within five minutes)",
+    ]
+
+
 def test_a_sender_that_stands_still_holds_up_nobody() -> None:
     dead, alive = Mailbox(), Mailbox()
     dead.open.clear()
