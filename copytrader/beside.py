@@ -124,7 +124,7 @@ def _reported(copier: Copier, status: Callable[[], str], event: Event, _decision
 
 
 def _alerted(herald: Herald, event: Event, decisions: Sequence[Decision]) -> None:
-    for decision in decisions:
+    for decision in narrate.without_echoes(decisions):
         if isinstance(decision, Alert):
             herald.tell(decision, event.at)
 

@@ -45,10 +45,21 @@ def lines(event: Event, decisions: Sequence[Decision], state: State) -> Iterator
     told = _event(event, state)
     if told:
         yield told
-    for decision in decisions:
+    for decision in without_echoes(decisions):
         told = _decision(decision, state)
         if told:
             yield told
+
+
+def without_echoes(decisions: Sequence[Decision]) -> Iterator[Decision]:
+    """Leave out alerts that say of one follower, word for word, what was said of another."""
+    said = set[str]()
+    for decision in decisions:
+        if not isinstance(decision, Alert):
+            yield decision
+        elif decision.text not in said:
+            said.add(decision.text)
+            yield decision
 
 
 def _event(event: Event, state: State) -> str:

@@ -30,6 +30,7 @@ from copytrader.core.facts import Alert, Connected, Level, Skip, Started, TokenR
 from copytrader.core.model import (
     LEADER,
     Desk,
+    OrderKind,
     OrderStatus,
     OrderType,
     Product,
@@ -402,6 +403,18 @@ def test_skips_and_alerts_are_shown_as_one_harmless_line_each(play: Play) -> Non
     skip = "  10:00:30 asha: not copied, BELOW_ONE_LOT: BUY 75 NIFTY-Dec2026-24000-PE LIMIT"
     assert any(line.startswith(skip) for line in lines)
     assert "  10:00:30 word of the operator" in lines
+
+
+def test_what_is_said_of_an_order_for_every_follower_is_one_line() -> None:
+    play, watching = Play(TEAM), Watching(now)
+    made = play.places("L1", kind=OrderKind.SUPER)
+    event = play.events[-1]
+    watching.take(event, made, play.state)
+
+    said = "the leader's order L1 is a super order, which is not copied"
+    assert [(each.text, each.times) for each in watching.messages.values() if "super" in each.text] == [(said, 1)]
+    assert [line for line in narrate.lines(event, made, play.state) if "super" in line] == [f"WARNING: {said}"]
+    assert len([each for each in play.alerts() if each.text == said]) == 2
 
 
 def test_what_is_not_copied_is_named_by_its_terms_and_two_orders_are_two_lines() -> None:

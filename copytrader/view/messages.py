@@ -73,7 +73,7 @@ class Watching:
                 self.turned[account] = event.at
             case _:
                 pass
-        for decision in decisions:
+        for decision in narrate.without_echoes(decisions):
             match decision:
                 case Skip(leader_order_id=order_id):
                     self._keep(event.at, "warn", narrate.skipped(decision, state), order_id)
