@@ -14,13 +14,18 @@ from copytrader.cli.reconcile import question, show
 from copytrader.core.facts import Halted, Modify, Refused, Resumed, Throttled, Verb
 from copytrader.core.model import (
     LEADER,
+    Calendar,
+    CopyRules,
+    Desk,
     Filter,
     Funds,
+    Limits,
     OrderStatus,
     OrderType,
     Position,
     Product,
     RefusalClass,
+    Session,
     Side,
     Sizing,
     SizingMode,
@@ -270,7 +275,27 @@ def test_an_order_that_came_during_a_halt_works_without_a_copy() -> None:
     play.places("L1")
     play.feed(Resumed(play.now))
 
-    assert "HALTED: copying is halted" in lacking(play)[0][1]
+    assert "HALTED: copying is halted; after `copytrader resume` what fills is made up for" in lacking(play)[0][1]
+
+
+def test_what_a_plan_would_be_held_back_by_too_is_not_promised() -> None:
+    play = Play(followers=(follower(ratio="1", limits=Limits(max_order_lots=1)),))
+    play.places("L1")
+    limit = "LIMIT_ORDER_LOTS: 2 lots, the limit is 1"
+
+    assert lacking(play)[0][1].endswith(
+        f"{limit}; --fix is held to the same limit: change it, or leave the order uncopied"
+    )
+
+
+def test_an_order_that_came_before_the_opening_is_judged_again_then() -> None:
+    play = Play()
+    calendar = Calendar({"NSE_FNO": Session(9 * 60 + 15, 15 * 60 + 30)}, {}, (play.now.year,))
+    play.state.desk = Desk("1000000001", play.followers, CopyRules(), calendar)
+    play.now = play.now.replace(hour=8)
+    play.places("L1")
+
+    assert lacking(play)[0][1].endswith("; follow judges it again when the market opens")
 
 
 def test_an_order_whose_copy_was_cancelled_by_hand_works_without_one_and_is_not_placed_again() -> None:
@@ -297,7 +322,7 @@ def test_a_stop_whose_copy_the_halt_cancelled_is_missed_only_while_something_is_
     play.feed(Halted(play.now))
 
     ((leader_order_id, detail),) = lacking(play)
-    assert (leader_order_id, "exited when it fills" in detail) == ("S1", True)
+    assert (leader_order_id, detail.endswith("; `copytrader resume` brings it back")) == ("S1", True)
     play.leader_fills("S1")
     play.waits(5)
     play.fills()

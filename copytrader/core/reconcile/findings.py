@@ -18,8 +18,16 @@ from copytrader.core.state import Holding, Share, State
 
 _NOT_DUE = frozenset({SkipReason.FILTERED, SkipReason.BELOW_ONE_LOT, SkipReason.NOTHING_TO_EXIT, SkipReason.OWN_COPY})
 """Reasons for which an order has no copy by the rules themselves: nothing is missing."""
-_UNCOPIED_ENTRY = "what fills is made up for by --fix, or let the leader place it anew"
-_UNCOPIED_EXIT = "what it closes is exited when it fills, or let the leader place it anew"
+_LIMITS = frozenset(
+    {
+        SkipReason.LIMIT_ORDER_VALUE,
+        SkipReason.LIMIT_ORDER_LOTS,
+        SkipReason.LIMIT_POSITION_LOTS,
+        SkipReason.LIMIT_OPEN_POSITIONS,
+        SkipReason.LIMIT_DAILY_LOSS,
+    }
+)
+"""Reasons that a plan is held to as well; they do not pass by themselves within the minute."""
 
 
 def findings_of(evidence: Evidence, name: str, scope: Scope) -> Iterator[Finding]:
@@ -68,7 +76,7 @@ def _lacking(holding: Holding, share: Share, order: LeaderOrder) -> str:
     if copy.is_open or not _is_short(holding, share, order, copy):
         return ""
     reason = _why_none(copy)
-    return f": {reason}; {_UNCOPIED_EXIT if order.only_exits else _UNCOPIED_ENTRY}" if reason else ""
+    return f": {reason}; {_what_comes_next(order, copy)}" if reason else ""
 
 
 def _is_short(holding: Holding, share: Share, order: LeaderOrder, copy: Copy) -> bool:
@@ -87,6 +95,22 @@ def _why_none(copy: Copy) -> str:
         return ""
     ended = f"its order {last.order_id} is {(last.ended or OrderStatus.CANCELLED).lower()}"
     return ended if copy.closed is None else f"{copy.closed}: {ended}"
+
+
+def _what_comes_next(order: LeaderOrder, copy: Copy) -> str:
+    """What becomes of an order that works without its copy, and what may be done."""
+    reason = copy.closed if copy.skip is None else copy.skip.reason
+    if reason is SkipReason.MARKET_CLOSED:
+        return "follow judges it again when the market opens"
+    if order.only_exits:
+        if copy.closed is SkipReason.HALTED:
+            return "`copytrader resume` brings it back"
+        return "what it closes is exited when it fills, or let the leader place it anew"
+    if reason in _LIMITS:
+        return "--fix is held to the same limit: change it, or leave the order uncopied"
+    if reason is SkipReason.HALTED:
+        return "after `copytrader resume` what fills is made up for by --fix, or let the leader place it anew"
+    return "what fills is made up for by --fix, or let the leader place it anew"
 
 
 def _of_piece(evidence: Evidence, piece: Slice, symbol: str) -> Iterator[Finding]:
