@@ -11,7 +11,7 @@ import os
 import shutil
 import stat
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import aclosing, closing
+from contextlib import aclosing, closing, suppress
 from dataclasses import dataclass, field
 from datetime import date, datetime, time, timedelta
 from enum import StrEnum
@@ -25,7 +25,9 @@ from copytrader.beside import CLOSE
 from copytrader.config import Config, ConfigError, load
 from copytrader.core.engine import recall
 from copytrader.core.hours import session_day
-from copytrader.core.model import IST, LEADER, Calendar
+from copytrader.core.model import IST, LEADER, Calendar, Order
+from copytrader.core.reconcile.comparing import with_books
+from copytrader.core.reconcile.picture import Reading
 from copytrader.core.state import State
 from copytrader.dhan.bodies import IpSettings, Profile
 from copytrader.dhan.broker import Broker, BrokerError, TokenError
@@ -105,7 +107,7 @@ def _configuration(path: Path | None) -> tuple[Config | None, list[Check]]:
 
 
 def _local(config: Config, lock: Check) -> list[Check]:
-    checks = [_permissions(config), lock, *_journal(config), _instruments(config)]
+    checks = [_permissions(config), lock, *_journal(config), *_instruments(config)]
     calendar_ = _calendar(config.calendar) if config.copy_rules.market_hours == "enforce" else _NO_HOURS
     return [*checks, *_log(config.log), _disk(config.journal.parent), calendar_, *_alerts(config)]
 
@@ -150,7 +152,7 @@ def _journal(config: Config) -> Iterator[Check]:
     if not config.journal.exists():
         yield ok("journal", f"{config.journal} is not there yet: `copytrader follow` creates it")
         return
-    if config.journal.stat().st_size == 0:
+    if _is_empty(config.journal):
         detail = f"{config.journal} is empty: `copytrader follow` begins it anew"
         yield warn("journal", detail, "restore a backup if it held anything")
         return
@@ -168,6 +170,10 @@ def _journal(config: Config) -> Iterator[Check]:
             yield _halt(errand.halted(config, state, [event for _, event in journal.words()]))
     except JournalError as error:
         yield fail("journal", str(error), "see docs/journal.md")
+
+
+def _is_empty(journal: Path) -> bool:
+    return journal.is_file() and journal.stat().st_size == 0
 
 
 def _left(state: State, unanswered: int) -> Iterator[Check]:
@@ -190,20 +196,24 @@ def _halt(halted: Collection[str]) -> Check:
     return ok("halt", "nobody is halted")
 
 
-def _instruments(config: Config) -> Check:
+def _instruments(config: Config) -> Iterator[Check]:
     remedy = "copytrader instruments sync"
     if not config.instruments_path.exists():
-        return warn("instruments", "never read: `copytrader follow` does it at its start", remedy)
+        yield warn("instruments", "never read: `copytrader follow` does it at its start", remedy)
+        return
     try:
         with closing(InstrumentStore(config.instruments_path)) as store:
             synced, count = store.synced_on(), store.count()
     except MasterError as error:
-        return fail("instruments", str(error), remedy)
+        yield fail("instruments", str(error), remedy)
+        return
     if synced is None:
-        return warn("instruments", "never read wholly", remedy)
+        yield warn("instruments", "never read wholly", remedy)
+        return
     if synced < login.now().date():
-        return warn("instruments", f"{count:,} as of {synced:%d %b}: `copytrader follow` reads today's first", remedy)
-    return ok("instruments", f"{count:,} as of today")
+        yield warn("instruments", f"{count:,} as of {synced:%d %b}: `copytrader follow` reads today's first", remedy)
+    else:
+        yield ok("instruments", f"{count:,} as of today")
 
 
 def _log(path: Path | None) -> Iterator[Check]:
@@ -279,6 +289,7 @@ class _Account:
     name: str
     checks: list[Check] = field(default_factory=list)
     profile: Profile | None = None
+    orders: tuple[Order, ...] = ()
     clock_offset: timedelta | None = None
     detected: str = ""
 
@@ -287,9 +298,12 @@ async def _account(config: Config, name: str, *, is_followed: bool) -> _Account:
     found = _Account(name)
     try:
         token = config.token(name)
+    except tokens.TokenFileError as failure:
+        found.checks.append(fail(f"token of {name}", str(failure), f"copytrader login {name}", is_access=True))
+        return found
     except Failure as failure:
-        remedy = f"copytrader login {name}"
-        found.checks.append(fail(f"token of {name}", str(failure), remedy, is_access=True))
+        detail, _, remedy = str(failure).rpartition(": ")
+        found.checks.append(fail(f"token of {name}", detail, remedy, is_access=True))
         return found
     if token is None:
         found.checks.append(
@@ -329,6 +343,8 @@ async def _ask(config: Config, found: _Account, broker: Broker, token: SecretStr
     rest = [_updates(config, name, token, is_followed=is_followed), _funds(name, broker)]
     if name != LEADER:
         rest.append(_address(found, broker))
+    if name != LEADER and not is_followed:
+        rest.append(_book(found, broker))
     found.checks += await asyncio.gather(*rest)
 
 
@@ -389,6 +405,16 @@ async def _funds(name: str, broker: Broker) -> Check:
     return ok(check, detail)
 
 
+async def _book(found: _Account, broker: Broker) -> Check:
+    check = f"orders of {found.name}"
+    try:
+        found.orders, _ = await broker.orders()
+    except BrokerError as error:
+        return warn(check, f"cannot be read: {error}", "try again; `copytrader follow` begins with them")
+    ours = sum(order.is_ours for order in found.orders)
+    return ok(check, f"{len(found.orders)} today, {ours} of them copies")
+
+
 async def _address(found: _Account, broker: Broker) -> Check:
     """Hold the address that Dhan sees against those registered there: orders from another one are refused."""
     check = f"address of {found.name}"
@@ -418,10 +444,30 @@ def _register(found: _Account, settings: IpSettings) -> str:
 
 
 def _together(config: Config, accounts: list[_Account]) -> Iterator[Check]:
+    yield from _strays(config, accounts)
     yield from _clock(accounts)
     yield from _segments(config, accounts)
     if not config.dhan.is_simulated:
         yield from _shared_addresses(accounts)
+
+
+def _strays(config: Config, accounts: list[_Account]) -> Iterator[Check]:
+    """Find orders that bear our prefix and that the journal does not know: with these `follow` does not begin."""
+    readings = [Reading(each.name, each.orders) for each in accounts if any(order.is_ours for order in each.orders)]
+    if not readings:
+        return
+    with suppress(JournalError):  # told by its own check
+        state = State() if _is_empty(config.journal) else errand.Onlooker(config.journal).look()
+        fresh = with_books(state, config.desk(Calendar()), readings, {}, login.now())
+        for reading in readings:
+            strays = ", ".join(fresh.accounts[reading.account].strays)
+            if strays:
+                yield fail(
+                    f"copies of {reading.account}",
+                    f"orders of a copier that this journal does not know: {strays}",
+                    "another copier may serve this account, or the journal was lost: "
+                    "make sure that no other runs, then start `copytrader follow --adopt`",
+                )
 
 
 def _clock(accounts: list[_Account]) -> Iterator[Check]:

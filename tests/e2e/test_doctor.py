@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import shutil
 import sqlite3
 from collections.abc import Callable
@@ -139,6 +140,17 @@ def is_folder(stage: Stage) -> None:
     stage.config.write_text('journal = "place"\n' + stage.config.read_text())
 
 
+def no_regular_file(stage: Stage) -> None:
+    os.mkfifo(stage.folder / "pipe")
+    stage.config.write_text('journal = "pipe"\n' + stage.config.read_text())
+
+
+def readable_token(stage: Stage) -> None:
+    taken_out(stage)
+    shadowed(stage)
+    (tokens.state_dir() / "tokens" / stage.ids["asha"]).chmod(0o644)
+
+
 def no_log(stage: Stage) -> None:
     stage.config.write_text(f'log = "{stage.folder}"\n' + stage.config.read_text())
 
@@ -181,6 +193,8 @@ CASES: list[tuple[Prepare, str, Status, bool, str, str]] = [
     (readable, "permissions", Status.WARN, False, "others can read", "chmod 600"),
     (no_folder, "journal", Status.OK, False, "`copytrader follow` creates it and its directory", ""),
     (is_folder, "journal", Status.FAIL, False, "is not a file", ""),
+    (no_regular_file, "journal", Status.FAIL, False, "pipe is not a file", ""),
+    (readable_token, "token of asha", Status.FAIL, True, "can be read by others", "run chmod 600 /"),
     (no_log, "log", Status.FAIL, False, "cannot be written", "name another file in `log`"),
     (nobody, "configuration", Status.FAIL, False, "has nobody enabled", "change "),
     (unknown_address, "alerts", Status.FAIL, False, "alerts.urls number 1: no address", "see https://appriseit.com"),
@@ -290,6 +304,31 @@ def test_a_journal_that_was_altered_is_found(tmp_path: Path) -> None:
             found = (await examined(stage))["journal"]
             assert found.status is Status.FAIL
             assert found.remedy
+
+    asyncio.run(test())
+
+
+def test_copies_that_the_journal_does_not_know_are_found_as_follow_finds_them(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with Stage(tmp_path) as stage:
+            follow = await stage.follows()
+            stage.leader.place("NSE_FNO", "40001", "BUY", 150, "LIMIT", D(95))
+            await stage.until(stage.orders, what="copied")
+            await stage.settles()
+            assert "orders of asha" not in await examined(stage)
+            await follow.stops()
+            found = await examined(stage)
+            assert (found["orders of asha"].detail, "copies of asha" in found) == ("1 today, 1 of them copies", False)
+            text = stage.config.read_text()
+            for journal in ("new.db", "empty.db"):
+                stage.config.write_text(f'journal = "{journal}"\n{text}')
+                (stage.folder / "empty.db").touch(0o600)
+                lost = (await examined(stage))["copies of asha"]
+                assert lost.status is Status.FAIL
+                assert lost.detail.endswith(f"this journal does not know: {stage.orders()[0].order_id}")
+                assert "copytrader follow --adopt" in lost.remedy
+                refused = await stage.runs("follow")
+                assert await refused.ends() == 6
 
     asyncio.run(test())
 
