@@ -203,7 +203,7 @@ def _instruments(config: Config) -> Iterator[Check]:
         return
     try:
         with closing(InstrumentStore(config.instruments_path)) as store:
-            synced, count = store.synced_on(), store.count()
+            synced, count, unknown = store.synced_on(), store.count(), list(_unknown_underlyings(config, store))
     except MasterError as error:
         yield fail("instruments", str(error), remedy)
         return
@@ -214,6 +214,19 @@ def _instruments(config: Config) -> Iterator[Check]:
         yield warn("instruments", f"{count:,} as of {synced:%d %b}: `copytrader follow` reads today's first", remedy)
     else:
         yield ok("instruments", f"{count:,} as of today")
+    yield from unknown
+
+
+def _unknown_underlyings(config: Config, store: InstrumentStore) -> Iterator[Check]:
+    """Find what a filter names and no instrument has: a misspelt one lets through what it was to hold back."""
+    for name, section in config.enabled.items():
+        rule = section.filter
+        for key, wanted in (("underlyings", rule.underlyings), ("exclude_underlyings", rule.exclude_underlyings)):
+            unknown = [each for each in wanted if not store.has_underlying(each)]
+            if unknown:
+                where, listed = f"followers.{name}.filter.{key}", ", ".join(unknown)
+                remedy = f"correct {where}; `copytrader instruments search {unknown[0]}` shows what is near"
+                yield warn(f"filter of {name}", f"no instrument has the underlying {listed}", remedy)
 
 
 def _log(path: Path | None) -> Iterator[Check]:

@@ -333,6 +333,19 @@ def test_copies_that_the_journal_does_not_know_are_found_as_follow_finds_them(tm
     asyncio.run(test())
 
 
+def test_an_underlying_of_a_filter_that_no_instrument_has_is_warned_of(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with Stage(tmp_path) as stage:
+            assert await (await stage.runs("instruments", "sync")).ends() == 0
+            names = 'underlyings = ["NIFTY", "RELIANCE"]\nexclude_underlyings = ["NIFTYY"]'
+            stage.config.write_text(f"{stage.config.read_text()}\n[followers.asha.filter]\n{names}\n")
+            found = (await examined(stage))["filter of asha"]
+            assert (found.status, found.detail) == (Status.WARN, "no instrument has the underlying NIFTYY")
+            assert found.remedy.startswith("correct followers.asha.filter.exclude_underlyings; ")
+
+    asyncio.run(test())
+
+
 def test_segments_that_a_follower_lacks_are_named(tmp_path: Path) -> None:
     async def test() -> None:
         async with Stage(tmp_path) as stage:

@@ -189,6 +189,11 @@ class InstrumentStore:
         found = (_instrument(row) for row in rows)
         return tuple(instrument for instrument in found if words and set(words) <= _words_of(instrument))
 
+    def has_underlying(self, name: str) -> bool:
+        """Whether any instrument is of this underlying, or stands for itself under this symbol."""
+        query = "select exists(select 1 from instrument where coalesce(nullif(underlying, ''), symbol) = ?)"
+        return bool(self._db.execute(query, (name,)).fetchone()[0])
+
     def count(self) -> int:
         return _scalar(self._db, "select count(*) from instrument")
 
