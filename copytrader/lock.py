@@ -99,6 +99,7 @@ _REMEDIES = {
     errno.ENOSPC: "make room on that disk",
     errno.EDQUOT: "make room on that disk",
     errno.EROFS: "use a disk that can be written to",
+    errno.ENOENT: "use a disk that can be written to",
     errno.EACCES: "check the permissions of it and of its folder",
     errno.EPERM: "check the permissions of it and of its folder",
 }
@@ -127,6 +128,8 @@ def _locked(path: Path, what: str, purpose: str) -> Iterator[None]:
     try:
         lock.acquire()
     except Timeout as error:
+        if not path.exists():  # filelock takes a place where no file can be made for one that is contended
+            raise _refused(path, "created", FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))) from error
         raise LockHeld(what, _holder(path)) from error
     except OSError as error:
         raise _refused(path, "locked", error) from error

@@ -212,6 +212,15 @@ def test_a_disk_that_takes_no_lock_is_a_failure_and_no_safety_rule(
     assert refused.value.code is ExitCode.FAILED
 
 
+def test_a_place_where_no_file_can_be_made_is_not_taken_for_one_in_use(state: Path) -> None:
+    with pytest.raises(
+        LockError, match=r"^/proc/x\.db\.lock cannot be created: .*; use a disk that can be "
+    ) as refused:
+        hold(Path("/proc/x.db"), [], state, "follow").__enter__()
+
+    assert (type(refused.value), refused.value.code) == (LockError, ExitCode.FAILED)
+
+
 def test_a_place_where_no_lock_is_safe_is_refused_by_a_safety_rule(journal: Path, state: Path) -> None:
     Path(f"{journal}.lock").mkdir()
 
