@@ -285,6 +285,33 @@ def test_a_file_that_is_no_store_is_named(tmp_path: Path) -> None:
         InstrumentStore(tmp_path / "x.db")
 
 
+@pytest.mark.parametrize(
+    ("name", "words", "told"),
+    [
+        ("SQLITE_FULL", "database or disk is full", "the disk is full; free space (database or disk is full)"),
+        (
+            "SQLITE_IOERR_SHMSIZE",
+            "disk I/O error",
+            "the disk failed; check the disk and its free space (disk I/O error)",
+        ),
+        ("SQLITE_NOTADB", "file is not a database", "file is not a database; delete the file and sync again"),
+    ],
+)
+def test_a_disk_that_is_full_is_not_mended_by_deleting_the_file(
+    name: str, words: str, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def connect(_: InstrumentStore) -> None:
+        error = sqlite3.OperationalError(words)
+        error.sqlite_errorname = name
+        raise error
+
+    monkeypatch.setattr(InstrumentStore, "_connect", connect)
+    with pytest.raises(MasterError) as refused:
+        InstrumentStore(tmp_path / "instruments.db")
+
+    assert str(refused.value) == f"{tmp_path}/instruments.db: {told}"
+
+
 def test_the_old_rows_answer_while_new_ones_are_read(store: InstrumentStore, source: Path) -> None:
     rows = [option(i) for i in range(20_001)]
     store.load(write(source, *rows), TODAY)

@@ -120,7 +120,7 @@ class InstrumentStore:
         except OSError as error:
             raise MasterError(f"{path} cannot be used: {error.strerror}; check its permissions") from None
         except sqlite3.Error as error:
-            raise MasterError(f"{path}: {error}; delete the file and sync again") from None
+            raise _refused(path, error, "delete the file and sync again") from None
 
     def close(self) -> None:
         self._db.close()
@@ -156,7 +156,7 @@ class InstrumentStore:
         except (UnicodeDecodeError, csv.Error):
             raise MasterError(f"{path}: not Dhan's instrument file, or a damaged one; the old ones are kept") from None
         except sqlite3.Error as error:
-            raise MasterError(f"the instruments could not be stored: {error}") from None
+            raise _refused(self._path, error, "the old ones are kept") from None
 
     def get(self, security: Security) -> Instrument | None:
         row = self._db.execute(
@@ -212,6 +212,16 @@ class InstrumentStore:
         db.execute("pragma journal_mode = wal")
         db.execute("pragma synchronous = normal")
         return db
+
+
+def _refused(path: Path, error: sqlite3.Error, remedy: str) -> MasterError:
+    """Return what an error of SQLite means for the user: a disk, which has to be mended, or the file."""
+    name = getattr(error, "sqlite_errorname", "") or ""
+    if name.startswith("SQLITE_FULL"):
+        return MasterError(f"{path}: the disk is full; free space ({error})")
+    if name.startswith("SQLITE_IOERR"):
+        return MasterError(f"{path}: the disk failed; check the disk and its free space ({error})")
+    return MasterError(f"{path}: {error}; {remedy}")
 
 
 @contextmanager
