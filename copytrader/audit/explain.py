@@ -71,7 +71,8 @@ class Chain:
 class Explanation:
     """The leader's order in words, what the leader did with it, and a chain for each follower asked about.
 
-    `dry_run`: all of it is on paper.  `left_out` names orders of dry runs that have no part in it.
+    `leader_order_id` is empty for an order that is no copy.  `dry_run`: all of it is on paper.  `left_out` names
+    orders of dry runs that have no part in it.
     """
 
     leader_order_id: str
@@ -99,7 +100,7 @@ def explain(journal: Journal, order: str) -> Explanation | None:
     """Explain an order by the leader's id, a follower's id or our correlation id; None where nobody knows it."""
     leader_order_id, follower = _whose(journal, order)
     if leader_order_id is None:
-        return None
+        return _own(journal, order)
     known = words.Instruments(journal)
     recorded = _links(journal, leader_order_id)
     paper = _paper([link for link in recorded if not follower or link.row.follower == follower], order)
@@ -121,7 +122,10 @@ def lines(explanation: Explanation) -> Iterator[str]:
     """Tell an explanation line by line."""
     if explanation.dry_run:
         yield "On paper: a dry run, nothing of it was sent."
-    yield f"Leader's order {explanation.leader_order_id}: {explanation.terms}"
+    if explanation.leader_order_id:
+        yield f"Leader's order {explanation.leader_order_id}: {explanation.terms}"
+    else:
+        yield f"No order of the leader's stands behind it: {explanation.terms}"
     yield from _told(explanation.leader)
     for chain in explanation.followers:
         yield ""
@@ -157,6 +161,25 @@ def _whose(journal: Journal, order: str) -> tuple[str | None, str | None]:
         if found:
             return str(found[0][0]), found[0][1]
     return (order if _books(journal, order) else None), None
+
+
+def _own(journal: Journal, order: str) -> Explanation | None:
+    """Tell what was seen of a follower's order that is no copy; nothing was decided about it."""
+    links = list(_read(journal, "order_id = ? OR correlation_id = ?", [order, order]))
+    if not links:
+        return None
+    known = words.Instruments(journal)
+    seen = [link.fact.order for link in links if isinstance(link.fact, OrderSeen)]
+    terms = words.terms(seen[-1].ticket, known) if seen else "its terms are not known"
+    bears_our_name = any(order.is_ours for order in seen)
+    verdict = (
+        "it bears our name, and nothing was decided on it" if bears_our_name else "an order of its own, not a copy"
+    )
+    chains = []
+    for name in _followers(links):
+        theirs = [link for link in links if link.row.follower == name]
+        chains.append(Chain(name, verdict, (), tuple(_steps(theirs, known))))
+    return Explanation("", terms, (), tuple(chains), dry_run=min(link.paper for link in links) > 0)
 
 
 def _links(journal: Journal, leader_order_id: str) -> list[_Link]:

@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from copytrader.core.facts import Skip
-from copytrader.core.model import RefusalClass, SkipReason
-from tests.audit.journals import Writer, audit, name, ticket
+from copytrader.core.facts import OrderSeen, Skip, Source
+from copytrader.core.model import Order, OrderStatus, RefusalClass, SkipReason
+from tests.audit.journals import NOON, Writer, audit, name, ticket
 
 
 def told(writer: Writer, order: str) -> str:
@@ -106,6 +106,20 @@ def test_an_order_that_nobody_knows_is_said(writer: Writer) -> None:
     done = audit(writer.close(), "explain", "404")
 
     assert (done.exit_code, done.stdout, done.stderr) == (1, "", "no fact is about the order 404\n")
+
+
+def test_an_order_that_is_the_person_s_own_is_told_as_that(writer: Writer) -> None:
+    for status, filled in ((OrderStatus.PENDING, 0), (OrderStatus.TRADED, 75)):
+        own = Order("900", ticket(), status, NOON, NOON, filled)
+        writer.record(OrderSeen(writer.now, "asha", own, Source.STREAM))
+    path = writer.close()
+
+    head, empty, who, *steps = audit(path, "explain", "900").stdout.splitlines()
+
+    assert head == "No order of the leader's stands behind it: BUY 75 NIFTY-29Dec2026-25000-CE LIMIT 110"
+    assert (empty, who) == ("", "asha: an order of its own, not a copy")
+    assert [("PENDING" in step, "TRADED" in step) for step in steps] == [(True, False), (False, True)]
+    assert json.loads(audit(path, "explain", "900", "--json").stdout)["leader_order_id"] == ""
 
 
 def copied_on_paper_then_live(writer: Writer, on_paper: dict[int, str]) -> None:
