@@ -172,11 +172,12 @@ class Writer:
         )
         return ours
 
-    def resting(self, number: int, quantity: int = 75) -> str:
+    def resting(self, number: int, quantity: int = 75, *, after_market: bool = False) -> str:
         """The leader's order `number` is copied to the first follower and stays open; return our name for it."""
         follower = self.followers[0].name
         ours, leader_id = name(number, follower), f"3622611230{number:05d}"
-        _, placed = self.led(leader_id, Place(follower, leader_id, ours, ticket(quantity), Role.ENTRY))
+        terms = replace(ticket(quantity), after_market=after_market)
+        _, placed = self.led(leader_id, Place(follower, leader_id, ours, terms, Role.ENTRY))
         self.record(Accepted(self.now, follower, ours, Verb.PLACE, f"{self.broker}2611230{number:05d}"), cause=placed)
         return ours
 

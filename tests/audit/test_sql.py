@@ -284,6 +284,18 @@ def test_a_recipe_counts_what_was_real(books: Path, words: str, column: str, wan
     assert [row[column] for row in rows(books, recipe(words))] == wanted
 
 
+def test_an_after_market_order_of_the_evening_before_is_open(writer: Writer) -> None:
+    writer.now -= timedelta(hours=20)
+    writer.resting(1, after_market=True)
+    writer.resting(2)
+    writer.now += timedelta(hours=20)
+    writer.resting(3)
+
+    found = rows(writer.close(), recipe("Orders of ours that are open"))
+
+    assert [row["order_id"] for row in found] == ["322261123000001", "322261123000003"]
+
+
 def test_what_was_decided_on_paper_is_nothing_for_a_live_order(writer: Writer) -> None:
     writer.start(dry_run=True)
     writer.copied(1)
