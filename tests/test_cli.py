@@ -295,7 +295,7 @@ def test_a_master_that_cannot_be_read_is_one_line(write_config: WriteConfig, tmp
         app, ["instruments", "sync", "--config", str(write_config()), "--from", str(tmp_path / "none.csv")]
     )
 
-    assert (done.exit_code, done.stdout) == (1, "")
+    assert (done.exit_code, done.stdout) == (2, "")
     assert done.stderr.endswith("none.csv cannot be read: No such file or directory; name another with --from\n")
 
 

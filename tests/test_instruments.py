@@ -123,3 +123,11 @@ def test_before_the_first_sync_both_say_what_to_do(write_config: WriteConfig, tm
         assert (done.exit_code, done.stdout) == (1, "")
         assert done.stderr == "there are no instruments yet: run `copytrader instruments sync`\n"
     assert not (tmp_path / "copytrader.instruments.db").exists()
+
+
+@pytest.mark.parametrize("source", ["none.csv", ".", "ftp://127.0.0.1/x.csv", "http://images.dhan.co/x.csv"])
+def test_a_source_that_is_none_is_the_user_s_mistake(write_config: WriteConfig, source: str) -> None:
+    done = RUN.invoke(app, ["instruments", "sync", "--config", str(write_config()), "--from", source])
+
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert "--from" in done.stderr

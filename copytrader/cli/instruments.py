@@ -45,15 +45,12 @@ def sync(config: ConfigPath = None, source: Source = None, as_json: AsJson = Fal
     from copytrader import render
     from copytrader.config import load
     from copytrader.core.model import IST
-    from copytrader.dhan.master import InstrumentStore, MasterError
+    from copytrader.dhan.master import InstrumentStore
 
     settings = load(config)
     origin = source or settings.dhan.instruments_url
-    try:
-        with closing(InstrumentStore(settings.instruments_path)) as store, _progress() as progress:
-            report = asyncio.run(store.sync(origin, datetime.now(IST).date(), progress))
-    except MasterError as error:
-        raise Failure(str(error)) from None
+    with closing(InstrumentStore(settings.instruments_path)) as store, _progress() as progress:
+        report = asyncio.run(store.sync(origin, datetime.now(IST).date(), progress))
     if as_json:
         render.document(report)
         return

@@ -11,6 +11,7 @@ from yarl import URL
 
 from copytrader.dhan.master.errors import MasterError
 from copytrader.dhan.transport import checked_url, reason
+from copytrader.failure import ExitCode
 
 Progress = Callable[[int, int | None], None]
 """Told how much is done and of how much (None while unknown): bytes in a download, then rows."""
@@ -29,7 +30,8 @@ async def download(url: str, target: Path, progress: Progress | None = None) -> 
         ) as session:
             await _fetch(session, address, target, progress)
     except ValueError as error:
-        raise MasterError(f"the address of the instruments: {error}; look at dhan.instruments_url or --from") from None
+        why = f"the address of the instruments: {error}; look at dhan.instruments_url or --from"
+        raise MasterError(why, code=ExitCode.USAGE) from None
     except aiohttp.ClientPayloadError:
         raise MasterError("the download of the instruments broke off; the old ones are kept") from None
     except (aiohttp.ClientError, TimeoutError) as error:

@@ -23,6 +23,7 @@ from copytrader.core.model import Instrument, Security
 from copytrader.dhan.master.download import Progress, download
 from copytrader.dhan.master.errors import MasterError
 from copytrader.dhan.master.file import Row, plain, read_master
+from copytrader.failure import ExitCode
 
 SHRUNK_TO = 0.5
 """A file with fewer rows than this share of the last one's is taken for a broken one."""
@@ -152,7 +153,8 @@ class InstrumentStore:
                 db.execute("insert or replace into last_sync values (1, ?, ?, ?)", synced)
                 return report
         except OSError as error:
-            raise MasterError(f"{path} cannot be read: {error.strerror}; name another with --from") from None
+            why = f"{path} cannot be read: {error.strerror}; name another with --from"
+            raise MasterError(why, code=ExitCode.USAGE) from None
         except (UnicodeDecodeError, csv.Error):
             raise MasterError(f"{path}: not Dhan's instrument file, or a damaged one; the old ones are kept") from None
         except sqlite3.Error as error:
