@@ -17,6 +17,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from copytrader.config import mistakes
 from copytrader.core.hours import special_key, usual_session, winter_key
 from copytrader.core.model import Calendar, Session
 from copytrader.failure import ExitCode, Failure
@@ -41,7 +42,7 @@ SEGMENTS = tuple(segment for segment in _SESSIONS if " " not in segment)
 
 
 class CalendarError(Failure):
-    """The user's calendar file cannot be used, in one line: what, where, what to do."""
+    """The user's calendar file cannot be used; `lines` names every mistake in it."""
 
     code = ExitCode.USAGE
 
@@ -97,16 +98,22 @@ def _read(path: Path) -> _Override:
     try:
         override = _Override.model_validate(tomllib.loads(path.read_text()))
     except OSError as error:
-        raise CalendarError(f"{path} cannot be read: {error.strerror}") from error
+        raise CalendarError(f"{path} cannot be read: {error.strerror}; name another in copy.calendar") from error
     except UnicodeDecodeError as error:
         raise CalendarError(f"{path} is not UTF-8 text") from error
     except tomllib.TOMLDecodeError as error:
         raise CalendarError(f"{path} is not TOML: {error}") from error
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        raise CalendarError(f"{'.'.join(map(str, first['loc']))}: {first['msg']} ({path})") from error
+        raise CalendarError(*mistakes.lines(error, lambda _key: str(path), _keys_at)) from error
     _require_known_segments(override, path)
     return override
+
+
+_TABLES: dict[str, type[_Strict]] = {"sessions": _Hours, "closed": _Closed, "special": _Special}
+
+
+def _keys_at(path: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple((_TABLES[path[0]] if path else _Override).model_fields)
 
 
 def _require_known_segments(override: _Override, path: Path) -> None:

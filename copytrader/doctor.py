@@ -254,7 +254,7 @@ def _calendar(override: Path | None) -> Check:
     try:
         market = calendar.build(override, (today.year, today.year + 1))
     except Failure as failure:
-        return fail("calendar", str(failure), "mend that file, see docs/journal.md")
+        return fail("calendar", "; ".join(failure.lines), "mend that file, see docs/journal.md")
     remedy = "update copytrader's exchange_calendars, or name a file in copy.calendar (docs/journal.md)"
     if today.year not in market.years:
         return fail("calendar", f"the holidays of {today.year} are not known: entries are held back", remedy)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import difflib
 import json
+from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Any
 
 from copytrader.config.models import SECRET_KEYS, keys_at
 from copytrader.failure import ExitCode, Failure
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
 
     from pydantic import ValidationError
     from pydantic_core import ErrorDetails
@@ -33,6 +34,9 @@ _WORDS = {
     "string_type": _TEXT,
     "path_type": _TEXT,
     "tuple_type": "must be a list",
+    "list_type": "must be a list",
+    "date_type": "must be a date without quotes, as 2026-11-25",
+    "time_type": "must be a time without quotes, as 09:15:00",
     "model_type": "must be a section",
     "model_attributes_type": "must be a section",
     "dict_type": "must be a section",
@@ -50,20 +54,24 @@ class ConfigError(Failure):
     code = ExitCode.USAGE
 
 
-def lines(error: ValidationError, origin: Callable[[tuple[str, ...]], str]) -> Iterable[str]:
+Keys = Callable[[tuple[str, ...]], Collection[str]]
+"""The keys that a section may hold, by its path."""
+
+
+def lines(error: ValidationError, origin: Callable[[tuple[str, ...]], str], keys: Keys = keys_at) -> Iterable[str]:
     """Word each error of pydantic's as one line; `origin` says where a key's value came from."""
     for detail in error.errors(include_url=False):
         path = tuple(str(part) for part in detail["loc"] if part != "[key]")
-        yield f"{'.'.join(path)} {_problem(detail, path)}{_shown(detail, path)} ({origin(path)})"
+        yield f"{'.'.join(path)} {_problem(detail, path, keys)}{_shown(detail, path)} ({origin(path)})"
 
 
-def _problem(detail: ErrorDetails, path: tuple[str, ...]) -> str:
+def _problem(detail: ErrorDetails, path: tuple[str, ...], keys: Keys) -> str:
     context: dict[str, Any] = detail.get("ctx", {})
     match detail["type"]:
         case "missing":
             return f"is missing{_MISSING.get(path[-1], '')}"
         case "extra_forbidden":
-            return f"is no key of copytrader's{_suggestion(path)}"
+            return f"is no key of copytrader's{_suggestion(path, keys)}"
         case "value_error":
             return str(context["error"])
         case "greater_than":
@@ -80,8 +88,8 @@ def _problem(detail: ErrorDetails, path: tuple[str, ...]) -> str:
             return _WORDS.get(other, "is not valid")
 
 
-def _suggestion(path: tuple[str, ...]) -> str:
-    known = keys_at(path[:-1])
+def _suggestion(path: tuple[str, ...], keys: Keys) -> str:
+    known = keys(path[:-1])
     close = difflib.get_close_matches(path[-1].lower(), known, n=1)
     if close:
         return f": did you mean {close[0]}?"
