@@ -440,6 +440,14 @@ def test_mistakes_in_the_environment_name_the_variable(write_config: WriteConfig
     ]
 
 
+def test_a_value_is_quoted_in_its_own_letters(write_config: WriteConfig) -> None:
+    path = write_config('[followers.asha.sizing]\nmode = "अनुपात"')
+
+    assert any('mode must be "ratio", "capital", "lots" or "risk", was "अनुपात" (' in line for line in mistakes(path))
+    path = write_config('[followers.asha.sizing]\nmode = "\u202etar"')
+    assert any('was "\\u202etar" (' in line for line in mistakes(path))
+
+
 def test_where_each_value_came_from_can_be_told(write_config: WriteConfig) -> None:
     path = write_config()
 

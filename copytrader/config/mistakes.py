@@ -102,5 +102,10 @@ def _shown(detail: ErrorDetails, path: tuple[str, ...]) -> str:
     unsafe = SECRET_KEYS & set(path) or detail["type"] in ("extra_forbidden", "missing") or "[key]" in detail["loc"]
     if unsafe or isinstance(value, dict | list | tuple) or (isinstance(value, str) and "@" in value):
         return ""
-    text = json.dumps(value) if isinstance(value, str | bool) else str(value)
+    text = _quoted(value) if isinstance(value, str | bool) else str(value)
     return f", was {text if len(text) <= 60 else text[:60] + '…'}"
+
+
+def _quoted(value: str | bool) -> str:
+    """Quote a value as it would stand in the file; letters that cannot be shown are escaped."""
+    return json.dumps(value, ensure_ascii=isinstance(value, str) and not value.isprintable())
