@@ -149,6 +149,8 @@ async def _sync(config: Config, store: InstrumentStore, say: Callable[[str], Non
     say(f"instruments: {report.rows:,} rows, {report.changed:,} changed")
     for change in report.changes:
         say(f"instruments: {change.symbol}: {change.what} was {change.old}, is {change.new}")
+    for double in report.doubles:
+        say(f"instruments: {double}")
 
 
 def calendar_of(config: Config, say: Callable[[str], None]) -> Calendar:

@@ -264,6 +264,7 @@ def test_instruments_sync_reads_a_file(write_config: WriteConfig, master: Path, 
         "problem_count": 0,
         "problems": [],
         "changes": [],
+        "doubles": [],
     }
     assert (tmp_path / "copytrader.instruments.db").exists()
 

@@ -59,8 +59,8 @@ def sync(config: ConfigPath = None, source: Source = None, as_json: AsJson = Fal
     )
     if report.changes:
         _show_changes(settings, report)
-    for problem in report.problems:
-        render.notice(problem)
+    for line in (*report.doubles, *report.problems):
+        render.notice(line)
     if report.problem_count:
         render.notice(f"{report.problem_count:,} rows could not be read and are left out: no copies of these")
 

@@ -180,6 +180,40 @@ def test_a_row_that_cannot_be_read_is_left_out_and_named(
     assert store.get(Security("NSE_FNO", "1")) is None
 
 
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"lot": "abc"}, "line 2: lot size 'abc' is not a number"),
+        ({"lot": "65.5"}, "line 2: lot size '65.5' is not a whole number"),
+        ({"tick": "-5"}, "line 2: tick '-5' is not above 0"),
+        ({"strike": "high"}, "line 2: strike 'high' is not a number"),
+        ({"freeze": "x"}, "line 2: freeze quantity 'x' is not a number"),
+        ({"upper": "1,5"}, "line 2: price limit '1,5' is not a number"),
+        ({"expiry": "soon"}, "line 2: expiry 'soon' is no date"),
+    ],
+)
+def test_what_cannot_be_read_is_said_with_the_name_of_its_column(
+    store: InstrumentStore, source: Path, changes: dict[str, str], told: str
+) -> None:
+    changes = {key: f'"{value}"' for key, value in changes.items()}
+
+    assert store.load(write(source, option(1, **changes), option(2)), TODAY).problems == (told,)
+
+
+def test_of_an_instrument_that_is_there_twice_the_last_row_counts_and_other_sizes_are_said(
+    store: InstrumentStore, source: Path
+) -> None:
+    for before in (1, 0):  # new, and stored as it was
+        rows = [option(1), option(1, lot="75", upper="30"), option(2), option(2, upper="30")]
+        report = store.load(write(source, *rows), TODAY)
+
+        assert report.rows == 2, before
+        (said,) = report.doubles
+        assert said.startswith("NIFTY-Sep2026-25000-CE (NSE_FNO 1) is in the file twice, with lot size 65 and 75, ")
+        assert said.endswith(", freeze quantity 1755 and 1725: the last one counts")
+        assert row_of(store, "NSE_FNO", "1").lot_size == 75
+
+
 def test_only_what_changed_is_written(store: InstrumentStore, source: Path, tmp_path: Path) -> None:
     rows = [option(i) for i in range(100)]
     store.load(write(source, *rows), TODAY)
@@ -237,7 +271,7 @@ def test_a_broken_file_changes_nothing(store: InstrumentStore, source: Path, bro
     store.load(write(source, *(option(i) for i in range(10))), TODAY)
     source.write_bytes(broken if isinstance(broken, bytes) else broken.encode())
 
-    with pytest.raises(MasterError):
+    with pytest.raises(MasterError, match=r"master\.csv: "):
         store.load(source, date(2026, 9, 8))
 
     assert store.count() == 10

@@ -111,7 +111,7 @@ def _columns(header: list[str]) -> dict[str, int]:
     columns = {key: header.index(name) for key, name in layout.items() if name in header}
     missing = [layout[key] for key in _REQUIRED if key not in columns]
     if missing:
-        raise MasterError("this is not Dhan's instrument file: no column " + ", ".join(missing))
+        raise MasterError("not Dhan's instrument file, there is no column " + ", ".join(missing))
     return columns
 
 
@@ -135,7 +135,7 @@ def _row_reader(columns: dict[str, int]) -> Callable[[list[str]], Row]:
         is_index = cells[segment] == "I"
         lot = _whole(cells[lot_], "lot size")
         if lot < 1 and not is_index:
-            raise _BadRow(f"security {cells[security_id]}: lot size {lot}")
+            raise _BadRow(f"security {cells[security_id]}: lot size {lot} is not above 0")
         expires = _day(cells[expiry])
         title, based_on = _titles(cells[symbol], cells[underlying], is_derivative=expires is not None)
         return (
@@ -172,39 +172,39 @@ def _titles(symbol: str, underlying: str, is_derivative: bool) -> tuple[str, str
 
 
 @lru_cache(maxsize=65_536)
-def _number(text: str) -> Decimal | None:
+def _number(text: str, what: str) -> Decimal | None:
     text = text.strip()
     if text in _NOTHING:
         return None
     if not _NUMBER.fullmatch(text):
-        raise _BadRow(f"{printable(text, 30)!r} is not a number")
+        raise _BadRow(f"{what} {printable(text, 30)!r} is not a number")
     return Decimal(text)
 
 
 @lru_cache(maxsize=4096)
 def _whole(text: str, what: str) -> int:
     """Dhan writes whole numbers as `65` and as `65.0`."""
-    number = _number(text)
+    number = _number(text, what)
     if number is None or number != number.to_integral_value() or number > 1_000_000_000:
-        raise _BadRow(f"{what} {printable(text, 30)!r}")
+        raise _BadRow(f"{what} {printable(text, 30)!r} is not a whole number")
     return int(number)
 
 
 @lru_cache(maxsize=4096)
 def _tick(text: str, is_index: bool) -> str:
     """Rupees: the file has paise, except for indices, which nobody trades."""
-    number = _number(text)
+    number = _number(text, "tick")
     if is_index:
         return plain(number or Decimal(0))
     if number is None or number <= 0:
-        raise _BadRow(f"tick {printable(text, 30)!r}")
+        raise _BadRow(f"tick {printable(text, 30)!r} is not above 0")
     return plain(number / 100)
 
 
 @lru_cache(maxsize=4096)
 def _largest_order(text: str, lot: int) -> int:
     """The file gives the first quantity that freezes; the largest order is whole lots below it."""
-    number = _number(text)
+    number = _number(text, "freeze quantity")
     if number is None or number <= 0:
         return 0
     return max((int(number) - 1) // lot * lot, lot)
@@ -218,14 +218,14 @@ def _multiplier(market: str) -> int | None:
 @lru_cache(maxsize=16_384)
 def _strike(text: str) -> str | None:
     """Futures have -0.01."""
-    number = _number(text)
+    number = _number(text, "strike")
     return None if number is None or number <= 0 else plain(number)
 
 
 def _limit(text: str) -> str | None:
     """There are too many different ones to remember, and their text is all that is stored."""
     if not _PLAIN_NUMBER.fullmatch(text):
-        number = _number(text)
+        number = _number(text, "price limit")
         return None if number is None or number <= 0 else plain(number)
     short = text.rstrip("0").rstrip(".") if "." in text else text
     return short if short != "0" else None
@@ -239,7 +239,7 @@ def _day(text: str) -> str | None:
     try:
         return date.fromisoformat(day).isoformat()
     except ValueError:
-        raise _BadRow(f"expiry {printable(text, 30)!r}") from None
+        raise _BadRow(f"expiry {printable(text, 30)!r} is no date") from None
 
 
 def plain(number: Decimal) -> str:

@@ -45,7 +45,10 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class SyncReport:
-    """What a sync did.  `problems` and `changes` are bounded; `problem_count` and the like are not."""
+    """What a sync did.  `problems`, `changes` and `doubles` are bounded; `problem_count` and the like are not.
+
+    `doubles` are instruments that the file has twice with different sizes.
+    """
 
     rows: int
     added: int
@@ -54,6 +57,7 @@ class SyncReport:
     problem_count: int
     problems: tuple[str, ...]
     changes: tuple[Change, ...]
+    doubles: tuple[str, ...] = ()
 
 
 _Sizes = tuple[str | int | None, str | int | None, str | int | None]
@@ -152,6 +156,8 @@ class InstrumentStore:
                 synced = (source or str(path), today.isoformat(), report.rows)
                 db.execute("insert or replace into last_sync values (1, ?, ?, ?)", synced)
                 return report
+        except MasterError as error:
+            raise MasterError(f"{source or path}: {error}") from None
         except OSError as error:
             why = f"{path} cannot be read: {error.strerror}; name another with --from"
             raise MasterError(why, code=ExitCode.USAGE) from None
@@ -240,27 +246,42 @@ def _transaction(db: sqlite3.Connection) -> Iterator[None]:
 class _Stored:
     """What the store holds before a sync, compactly: per instrument a hash of its row and its sizes.
 
-    An instrument leaves when the file names it again; what stays to the end is gone.
+    An instrument leaves when the file names it again; what stays to the end is gone.  What the file has named
+    before is kept too: of two rows for one instrument the last counts, and that is said where their sizes differ.
     """
 
     def __init__(self, db: sqlite3.Connection) -> None:
-        same: dict[_Sizes, _Sizes] = {}
+        self._same: dict[_Sizes, _Sizes] = {}
+        self._read: dict[str, _Sizes] = {}
         self.rows: dict[str, tuple[int, _Sizes]] = {}
         for row in db.execute(f"select {_NAMES} from instrument"):  # noqa: S608  # our own names
             sizes = _sizes(row)
-            self.rows[_key(row)] = (hash(row), same.setdefault(sizes, sizes))
+            self.rows[_key(row)] = (hash(row), self._same.setdefault(sizes, sizes))
         self.count = len(self.rows)
         self.changes: list[Change] = []
+        self.doubles: list[str] = []
 
     def differing(self, rows: Iterable[Row]) -> Iterator[Row]:
         """The rows that are new or not as stored."""
         for row in rows:
-            stored = self.rows.pop(_key(row), None)
+            key = _key(row)
+            stored = self.rows.pop(key, None)
+            sizes = _sizes(row)
+            before = self._read.setdefault(key, self._same.setdefault(sizes, sizes))
+            if before != sizes:
+                self._note_double(row, before)
+                self._read[key] = sizes
             if stored is None:
                 yield row
             elif stored[0] != hash(row):
                 self._note(row, stored[1])
                 yield row
+
+    def _note_double(self, row: Row, before: _Sizes) -> None:
+        sizes = zip(_SIZE_NAMES, before, _sizes(row), strict=True)
+        told = ", ".join(f"{what} {old} and {new}" for what, old, new in sizes if old != new)
+        if len(self.doubles) < MAX_CHANGES:
+            self.doubles.append(f"{row[2]} ({_key(row)}) is in the file twice, with {told}: the last one counts")
 
     def _note(self, row: Row, old: _Sizes) -> None:
         for what, before, now in zip(_SIZE_NAMES, old, _sizes(row), strict=True):
@@ -286,8 +307,16 @@ def _take_over(db: sqlite3.Connection, rows: Iterator[Row], problems: _Problems)
     count = _scalar(db, "select count(*) from instrument")
     _refuse_shrunk(count, stored.count)
     added = count - (stored.count - removed)
-    changes = tuple(stored.changes)
-    return SyncReport(count, added, max(written, 0) - added, removed, problems.count, tuple(problems.lines), changes)
+    return SyncReport(
+        count,
+        added,
+        max(written, 0) - added,
+        removed,
+        problems.count,
+        tuple(problems.lines),
+        tuple(stored.changes),
+        tuple(stored.doubles),
+    )
 
 
 def _refuse_shrunk(rows: int, before: int) -> None:
