@@ -795,6 +795,11 @@ def test_a_backup_overwrites_nothing(path: Path, tmp_path: Path) -> None:
     assert target.read_text() == "mine"
 
 
+def test_a_backup_into_a_directory_that_is_not_there_says_so(path: Path, tmp_path: Path) -> None:
+    with Journal.open(path) as journal, pytest.raises(JournalError, match="/none is no directory; create it"):
+        journal.backup(tmp_path / "none" / "copy.db")
+
+
 # --- The operator's words ---
 
 

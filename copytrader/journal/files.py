@@ -48,6 +48,8 @@ def for_backup(path: Path) -> Path:
     real = Path(os.path.realpath(path))
     if real.exists():
         raise JournalError(f"{real} exists already; a backup overwrites nothing, name another file")
+    if not real.parent.is_dir():
+        raise JournalError(f"{real.parent} is no directory; create it, or name another place for the backup")
     if not os.access(real.parent, os.W_OK | os.X_OK):
         raise JournalError(f"{real.parent} is not writable; name another place for the backup")
     return real
