@@ -214,12 +214,12 @@ class Copier:
     def _learn_holdings(self) -> None:
         """Read the instruments of copied positions anew, and alert where one's sizes are not what they were."""
         for key, holding in list(self.state.holdings.items()):
-            held = {name: share.copied for name, share in holding.shares.items() if share.copied}
+            held = {name: share.left for name, share in holding.shares.items() if share.left}
             before = self.state.instruments.get(key.security)
             if not held or before is None:
                 continue
             self._learn(key.security, self._now())
-            who = ", ".join(f"{name} holds {copied:+}" for name, copied in held.items())
+            who = ", ".join(f"{name} holds {left:+}" for name, left in held.items())
             for what, old, new in _resized(before, self.state.instruments[key.security]):
                 text = f"{before.label}: the {what} was {old} and is {new}; {who} from copying"
                 self.notice(Level.WARNING, text, key=f"resized-{before.symbol}-{what}")

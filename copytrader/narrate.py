@@ -148,8 +148,8 @@ def _left(state: State, *, paper: bool) -> Iterator[str]:
             continue
         for key, holding in state.holdings.items():
             share = holding.shares.get(name)
-            if share is not None and share.copied:
-                yield f"{name}: holds {share.copied:+} {state.named(key.security)} {key.product} from copying"
+            if share is not None and share.left:
+                yield f"{name}: holds {share.left:+} {state.named(key.security)} {key.product} from copying"
 
 
 def working(piece: Slice, state: State) -> str:

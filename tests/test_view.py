@@ -454,6 +454,20 @@ def test_open_orders_and_copied_positions_are_told_follower_by_follower(play: Pl
     assert list(narrate.left_open(Play(TEAM).state)) == []
 
 
+def test_what_the_person_has_closed_by_hand_is_held_no_more() -> None:
+    play = Play((follower("asha", "1"),))
+    play.trades("L1", 4)
+    play.trades_by_hand(-2)
+
+    assert list(narrate.left_open(play.state)) == ["asha: holds +150 NIFTY-Dec2026-24000-PE INTRADAY from copying"]
+    assert "leader +300  asha +150" in shown(play.state)
+    play.trades_by_hand(-2)
+    assert list(narrate.left_open(play.state)) == []
+    assert "nothing is held from copying" in shown(play.state)
+    play.trades("L2", -4)
+    assert [each.detail for each in play.skips()] == ["copied position 300, 300 of it closed by hand, at the broker 0"]
+
+
 def test_two_expiries_of_one_month_are_told_apart() -> None:
     for symbol, day, told in (
         ("NIFTY-Dec2026-25000-CE", date(2026, 12, 1), "NIFTY-01Dec2026-25000-CE"),

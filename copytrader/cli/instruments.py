@@ -173,8 +173,8 @@ def _held(settings: Config) -> dict[Security, list[str]]:
     held: dict[Security, list[str]] = {}
     for key, holding in state.holdings.items():
         for name, share in holding.shares.items():
-            if share.copied:
-                held.setdefault(key.security, []).append(f"{name} holds {share.copied:+}")
+            if share.left:
+                held.setdefault(key.security, []).append(f"{name} holds {share.left:+}")
     return held
 
 

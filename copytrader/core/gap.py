@@ -117,7 +117,9 @@ def _exit_total(scene: Scene, order: LeaderOrder, copy: Copy, divided: exposure.
 
 def _say_no_exit(scene: Scene, order: LeaderOrder, copy: Copy, size: exits.ExitSize, surplus: int) -> None:
     """Give an exit that comes to nothing its reason; one that waits for its entry gets none yet."""
-    position = f"copied position {scene.share.copied}, at the broker {_or_unknown(scene.share.net)}"
+    by_hand = min(scene.share.by_hand, abs(scene.share.copied))
+    position = f"copied position {scene.share.copied}" + (f", {by_hand} of it closed by hand" if by_hand else "")
+    position += f", at the broker {_or_unknown(scene.share.net)}"
     if copy.slices:
         scene.desk.skip(copy, SkipReason.RATE_BUDGET, "its placing never reached the broker")
     elif surplus > 0:

@@ -271,7 +271,7 @@ def _positions(known: Known, most: int) -> Iterator[Line]:
     rows = [
         [(f"  {clean(known.state.named(key.security))} {key.product}  ", ""), *_shares(holding)]
         for key, holding in known.state.holdings.items()
-        if any(share.copied for share in holding.shares.values())
+        if any(share.left for share in holding.shares.values())
     ]
     yield [("held from copying" if rows else "nothing is held from copying", "head")]
     yield from at_most(rows, most)
@@ -280,7 +280,7 @@ def _positions(known: Known, most: int) -> Iterator[Line]:
 def _shares(holding: Holding) -> Line:
     """Say who holds how much; where the leader's own position is not known, nothing is said of it."""
     leader = [] if holding.leader_net is None else [(f"leader {holding.leader_net:+}", "dim")]
-    held = [(f"  {share.follower} {share.copied:+}", "") for share in holding.shares.values() if share.copied]
+    held = [(f"  {share.follower} {share.left:+}", "") for share in holding.shares.values() if share.left]
     return [*leader, *held]
 
 
