@@ -165,6 +165,31 @@ def test_what_was_copied_before_a_restart_is_not_denied(play: Play) -> None:
     assert shown(play.state).splitlines()[1] == "no order was timed since the start"
 
 
+@pytest.mark.parametrize("height", range(10, 30))
+def test_no_order_is_shown_without_its_copies(height: int) -> None:
+    play = Play(TEAM)
+    for number in range(12):
+        play.places(f"L{number}", ticket(quantity=150, price=str(80 + number)))
+    lines = shown(play.state, height=height).splitlines()
+
+    orders = [place for place, line in enumerate(lines) if " BUY 150 " in line]
+    assert all(re.search(r"asha .* · ravi ", lines[place + 1]) for place in orders)
+
+
+def test_followers_for_whom_a_line_has_no_room_are_counted() -> None:
+    team = tuple(follower(name, "1") for name in ("asha", "ravi", "mira-devi", "grandmother", "uncle"))
+    play = Play(team)
+    play.trades("L1", 2)
+    play.places("L2", ticket(quantity=150))
+
+    page = shown(play.state)
+    assert "leader +150  asha +150  ravi +150  +3 more" in page
+    assert "asha 150 open · ravi 150 open · mira-devi 150 open  +2 more" in page
+    wide = shown(play.state, width=150)
+    assert "mira-devi +150  grandmother +150  uncle +150" in wide
+    assert re.search(r"mira-devi 150 open  \+2 more$", wide, re.MULTILINE)
+
+
 def test_a_wide_terminal_has_them_on_one_line(play: Play) -> None:
     assert re.search(r"LIMIT 90  working +asha 75 open · ravi 150 open$", shown(play.state, width=160), re.MULTILINE)
 

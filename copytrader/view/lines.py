@@ -34,6 +34,22 @@ def cut(line: Line, width: int) -> Line:
     return [*kept, ("…", "dim")]
 
 
+def as_many(line: Line, parts: Sequence[Line], width: int) -> Line:
+    """Add as many parts to a line as there is room for, each whole, and how many are not there."""
+    line = list(line)
+    for place, part in enumerate(parts):
+        missing = len(parts) - place
+        needed = length(part) + (length(_more(missing - 1)) if missing > 1 else 0)
+        if length(line) + needed > width:
+            return line + _more(missing)
+        line += part
+    return line
+
+
+def _more(number: int) -> Line:
+    return [(f"  +{number} more", "dim")]
+
+
 def at_most(rows: Sequence[Line], most: int) -> Iterator[Line]:
     """Show as many rows as there is room for, and how many are not shown."""
     if len(rows) <= most:

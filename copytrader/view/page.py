@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import islice
@@ -17,13 +17,14 @@ from copytrader.core.model import LEADER, Desk, OrderStatus, RefusalClass
 from copytrader.core.outcomes import remedy
 from copytrader.core.state import Holding, State
 from copytrader.render import clean
-from copytrader.view.lines import Line, Piece, at_most, cut, ends, length
+from copytrader.view.lines import Line, Piece, as_many, at_most, cut, ends, length
 from copytrader.view.messages import Watching, message_lines
 
 HOUR = timedelta(seconds=3605)
 """The length of the window in which the engine counts an hour's calls."""
 CALLS_PER_HOUR = 1000
-_WIDE = 120
+_WIDE, _COPIES_AT = 120, 78
+"""A terminal this wide has an order and its copies on one line, these from this cell on."""
 _STALE_BOOK = timedelta(seconds=30)
 _MISSED_BOOK = timedelta(seconds=10)
 
@@ -70,13 +71,13 @@ class Known:
 def page(known: Known, now: datetime, width: int, height: int) -> list[Line]:
     """Lay everything out in exactly so many lines, none wider than the terminal."""
     head = [*_title(known, now, width), *_accounts(known, now, width, max(3, height // 4))]
-    held = list(_positions(known, max(2, height // 6)))
+    held = list(_positions(known, width, max(2, height // 6)))
     least = max(2, height // 6)
     room = max(height - len(head) - len(held) - least - 2, 0)
-    orders = list(islice(_orders(known, now, width), room))
+    orders = list(_orders(known, now, width, room))
     said = list(message_lines(known.watching, width, least, least + room - len(orders), max(least, height // 3)))
     room = height - len(head) - len(held) - len(said) - 1
-    body = [[("leader's orders and their copies, newest first", "head")], *islice(orders, max(room, 0))]
+    body = [[("leader's orders and their copies, newest first", "head")], *_orders(known, now, width, room)]
     body += [[] for _ in range(room + 1 - len(body))]
     return [cut(line, width) for line in (*head, *body, *held, *said)][:height]
 
@@ -204,16 +205,17 @@ def _calls_left(state: State, name: str, now: datetime) -> str:
     return f"{CALLS_PER_HOUR - used:,} this hour"
 
 
-def _orders(known: Known, now: datetime, width: int) -> Iterator[Line]:
-    for order in reversed(known.state.orders.values()):
-        line = _leader_order(order, known.state, now)
-        copies = _copies(order, now)
-        if width >= _WIDE:
-            gap = max(78 - length(line), 1)
-            yield [*line, (" " * gap, ""), *copies]
+def _orders(known: Known, now: datetime, width: int, most: int) -> Iterator[Line]:
+    """Show as many orders as so many lines have room for, none without its copies."""
+    is_wide = width >= _WIDE
+    for order in islice(reversed(known.state.orders.values()), max(most, 0) // (1 if is_wide else 2)):
+        line, copies = _leader_order(order, known.state, now), _copies(order, now)
+        if is_wide:
+            gap = max(_COPIES_AT - length(line), 1)
+            yield as_many([*line, (" " * gap, "")], copies, width)
         else:
             yield line
-            yield [(" " * 10, ""), *copies]
+            yield as_many([(" " * 10, "")], copies, width)
 
 
 def _is_over(order: LeaderOrder, now: datetime) -> bool:
@@ -238,12 +240,13 @@ def _leader_order(order: LeaderOrder, state: State, now: datetime) -> Line:
     return [(f"{seen:<10}", "dim"), (terms, ""), (f"  {status}", style)]
 
 
-def _copies(order: LeaderOrder, now: datetime) -> Line:
-    line: Line = []
+def _copies(order: LeaderOrder, now: datetime) -> Sequence[Line]:
+    """Say how each follower's copy stands, one part for each."""
+    parts: list[Line] = []
     for name, copy in order.copies.items():
         text, style = _copy(copy, is_over=_is_over(order, now))
-        line += [(" · " if line else "", "dim"), (f"{name} ", ""), (text, style)]
-    return line or [("no copy yet", "dim")]
+        parts.append([(" · " if parts else "", "dim"), (f"{name} ", ""), (text, style)])
+    return parts or [[("no copy yet", "dim")]]
 
 
 def _copy(copy: Copy, *, is_over: bool) -> Piece:
@@ -267,21 +270,24 @@ def _copy(copy: Copy, *, is_over: bool) -> Piece:
     )
 
 
-def _positions(known: Known, most: int) -> Iterator[Line]:
+def _positions(known: Known, width: int, most: int) -> Iterator[Line]:
     rows = [
-        [(f"  {clean(known.state.named(key.security))} {key.product}  ", ""), *_shares(holding)]
+        as_many([(f"  {clean(known.state.named(key.security))} {key.product}  ", ""), *_leaders(holding)], held, width)
         for key, holding in known.state.holdings.items()
-        if any(share.left for share in holding.shares.values())
+        if (held := _shares(holding))
     ]
     yield [("held from copying" if rows else "nothing is held from copying", "head")]
     yield from at_most(rows, most)
 
 
-def _shares(holding: Holding) -> Line:
-    """Say who holds how much; where the leader's own position is not known, nothing is said of it."""
-    leader = [] if holding.leader_net is None else [(f"leader {holding.leader_net:+}", "dim")]
-    held = [(f"  {share.follower} {share.left:+}", "") for share in holding.shares.values() if share.left]
-    return [*leader, *held]
+def _leaders(holding: Holding) -> Line:
+    """Say what the leader holds; nothing where that is not known."""
+    return [] if holding.leader_net is None else [(f"leader {holding.leader_net:+}", "dim")]
+
+
+def _shares(holding: Holding) -> Sequence[Line]:
+    """Say how much each follower holds, one part for each."""
+    return [[(f"  {share.follower} {share.left:+}", "")] for share in holding.shares.values() if share.left]
 
 
 def _age(since: datetime | None, now: datetime) -> str:
