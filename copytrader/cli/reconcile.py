@@ -214,14 +214,19 @@ def _document(report: Report) -> dict[str, object]:
         "at": picture.at,
         "rows": [_row(row) for row in picture.rows],
         "orders": [asdict(finding) for finding in picture.findings],
-        "plan": [asdict(step) for step in report.plan],
+        "plan": [_row(step) for step in report.plan],
         "done": [asdict(done) for done in report.done],
         "accounts": [{"account": each.account, "problem": each.problem} for each in picture.problems],
     }
 
 
-def _row(row: Row) -> dict[str, object]:
-    return asdict(row)
+def _row(row: Row | Step) -> dict[str, object]:
+    """Return a row as programs get it; what was reckoned from a quotient is rounded to what a price can have."""
+    return {key: _rounded(value) if isinstance(value, Decimal) else value for key, value in asdict(row).items()}
+
+
+def _rounded(value: Decimal) -> Decimal:
+    return value.quantize(Decimal("0.0001")).normalize()
 
 
 def _csv_columns() -> list[Column]:

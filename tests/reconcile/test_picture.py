@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import csv
+import io
+import json
 import pickle
 from dataclasses import replace
 from datetime import timedelta
@@ -403,6 +406,21 @@ def test_the_last_line_names_what_is_wrong_and_nothing_else(capsys: pytest.Captu
     assert capsys.readouterr().out.splitlines()[-1] == "not in sync: 1 order, see above"
     show(Report(replace(seen, findings=(), problems=(Reading("asha", problem="403"),)), (), ExitCode.FINDINGS))
     assert capsys.readouterr().out.splitlines()[-1] == "not in sync: an account cannot be read"
+
+
+def test_what_is_reckoned_from_a_quotient_is_rounded_for_programs(capsys: pytest.CaptureFixture[str]) -> None:
+    play = Play()
+    while_halted(play, 4)
+    part = replace(looked_at(play).parts[0])
+    part.row = replace(part.row, last_price=D(360) / 3 + D("8E-26") / 3, drift_value=D(-100) / 3, drift_lots=D(2) / 3)
+    report = Report(replace(looked_at(play), parts=(part,)), (), ExitCode.FINDINGS)
+
+    show(report, as_csv=True)
+    (written,) = csv.DictReader(io.StringIO(capsys.readouterr().out))
+    assert [written[key] for key in ("last_price", "drift_value", "drift_lots")] == ["120", "-33.3333", "0.6667"]
+    show(report, as_json=True)
+    (told,) = json.loads(capsys.readouterr().out)["rows"]
+    assert (told["last_price"], told["drift_value"], told["drift_lots"]) == (120, -33.3333, 0.6667)
 
 
 def test_an_intraday_position_that_no_order_explains_is_unexplained_and_left_alone() -> None:
