@@ -28,6 +28,7 @@ from copytrader.dhan.broker import BrokerError, TokenError
 from copytrader.dhan.master import InstrumentStore
 from copytrader.errand import Onlooker, Say
 from copytrader.failure import ExitCode, Failure
+from copytrader.journal import Journal
 from copytrader.lock import LockHeld
 
 UNKNOWN_SETTLES_WITHIN = 135.0
@@ -195,6 +196,7 @@ def code_of(seen: Picture) -> ExitCode:
 @asynccontextmanager
 async def looking(config: Config, say: Say) -> AsyncIterator[Looker]:
     """Connect to every account that has a token; one that has none is unknown."""
+    _warn_of_damage(config, say)
     found, missing = errand.tokens_of(config, (LEADER, *config.enabled))
     with closing(InstrumentStore(config.instruments_path)) as store:
         market = session.calendar_of(config, say)
@@ -202,6 +204,20 @@ async def looking(config: Config, say: Say) -> AsyncIterator[Looker]:
         async with session.connected(config, found) as accounts:
             await session.check_whose(accounts.values())
             yield Looker(config, accounts, missing, store, market)
+
+
+def _warn_of_damage(config: Config, say: Say) -> None:
+    """Say that the journal is not as it was written: what is read from it may be wrong, and nothing is sent on it."""
+    if not config.journal.exists():
+        return
+    with Journal.open(config.journal, read_only=True) as journal:
+        findings = journal.verify()
+    if findings:
+        where = "" if findings[0].seq is None else f"fact {findings[0].seq}: "
+        say(
+            f"{config.journal}: {where}{findings[0].what}; what follows may be wrong: "
+            "look at `copytrader audit verify`, restore a backup"
+        )
 
 
 # --- Carrying out ------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from typing import Any
 
 from copytrader.core.model import label
 from copytrader.simulator import Exchange, Fault, FaultKind
+from tests.audit.journals import alter
 from tests.e2e.stage import Program, Stage
 
 D = Decimal
@@ -91,6 +92,26 @@ def test_accounts_that_agree_are_in_sync_and_own_positions_are_no_drift(tmp_path
             assert (row["own_quantity"], row["drift_quantity"], row["state"]) == (-300, 0, "own")
             assert row_of(document, security_id="40002")["state"] == "own"
             await follow.stops()
+
+    played(scene, tmp_path)
+
+
+def test_a_journal_that_was_altered_is_said_with_the_picture(tmp_path: Path) -> None:
+    async def scene(stage: Stage) -> None:
+        follow = await stage.follows()
+        trades(stage, 150)
+        await stage.until(lambda: stage.copied() == 75)
+        await stage.settles()
+        await follow.stops()
+        code, program = await ended(stage, "reconcile")
+        assert (code, program.err) == (0, [])
+        alter(stage.folder / "copytrader.db", "UPDATE facts SET body = replace(body, '75', '85') WHERE kind = 'Place'")
+
+        code, program = await ended(stage, "reconcile")
+        assert (code, len(program.out) > 0) == (0, True)
+        (said,) = program.err
+        assert "copytrader.db: fact " in said
+        assert "what follows may be wrong: look at `copytrader audit verify`" in said
 
     played(scene, tmp_path)
 
