@@ -19,7 +19,7 @@ from pathlib import Path
 
 from pydantic import SecretStr
 
-from copytrader import calendar, errand, login, tokens
+from copytrader import calendar, errand, login, session, tokens
 from copytrader.alerts import by_apprise, named
 from copytrader.beside import CLOSE
 from copytrader.config import Config, ConfigError, load
@@ -165,7 +165,10 @@ def _journal(config: Config) -> Iterator[Check]:
                 yield fail("journal", f"{where}{first.what}", "keep the file, restore a backup, see docs/journal.md")
                 return
             yield ok("journal", f"{journal.last_seq:,} facts, the file is sound and the chain is whole")
-            state = recall([(row.fact, row.time) for row in journal.facts()])
+            facts = [(row.fact, row.time) for row in journal.facts()]
+            state = recall(facts)
+            if another := session.another_leader(config, facts, state):
+                yield fail("leader of the journal", *another)
             yield from _left(state, len(journal.outbox()))
             yield _halt(errand.halted(config, state, [event for _, event in journal.words()]))
     except JournalError as error:

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import logging
 import signal
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager, closing, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -21,7 +21,7 @@ from copytrader.account import Account, Broker, require_own
 from copytrader.beside import attended
 from copytrader.config import Config
 from copytrader.copier import Copier, Watcher
-from copytrader.core.facts import Cancel, Fact, Level, Modify, Place
+from copytrader.core.facts import Cancel, Fact, Level, Modify, Place, Started
 from copytrader.core.fold import recall
 from copytrader.core.model import IST, LEADER, Calendar
 from copytrader.core.state import State
@@ -194,7 +194,10 @@ async def run(
             late = await begin_sync(config, store, say)
             async with connected(config, tokens_of) as accounts:
                 dry = DryRun(accounts, now) if options.dry_run else None
-                copier = _copier(config, options, journal, store, accounts, market)
+                facts = _facts(journal)
+                copier = _copier(config, options, journal, facts, store, accounts, market)
+                if another := another_leader(config, facts, copier.state):
+                    raise Failure(*another, code=ExitCode.SAFETY)
                 missing = _missing_instruments(copier, store)
                 if options.dry_run and journal.words():
                     say("an operator's word, such as a halt, waits for the next live follow: a dry run takes none")
@@ -221,6 +224,31 @@ async def run(
 async def _know_anew(copier: Copier, sync: asyncio.Task[None]) -> None:
     await sync
     copier.know_anew()
+
+
+def another_leader(config: Config, facts: Iterable[tuple[Fact, datetime]], state: State) -> tuple[str, ...]:
+    """Say that what the journal knows of today or still holds came of another leader; nothing where all is well.
+
+    Held against the new leader's books, who holds nothing of it, it would be closed at once.
+    """
+    copied = [fact.desk.leader_client_id for fact, _ in facts if isinstance(fact, Started) and _copies(fact)]
+    if not copied or copied[-1] == config.leader.client_id:
+        return ()
+    left = list(narrate.left_open(state))
+    is_of_today = any(order.known.trade_date == now().date() for order in state.orders.values())
+    if not (left or is_of_today):
+        return ()
+    more = f"; and {len(left) - 3} more" if len(left) > 3 else ""
+    what = f"this is left from copying the old one: {'; '.join(left[:3])}{more}" if left else "it has orders of today"
+    remedy = (
+        "set leader.client_id back; or close what is left (`copytrader halt --flatten`), and copy the new one "
+        "from the next day on, or with another file in `journal`"
+    )
+    return f"the journal is of leader {copied[-1]}, leader.client_id is {config.leader.client_id}, and {what}", remedy
+
+
+def _copies(started: Started) -> bool:
+    return started.copying and not started.dry_run
 
 
 def _missing_instruments(copier: Copier, store: InstrumentStore) -> str:
@@ -260,6 +288,7 @@ def _copier(
     config: Config,
     options: Options,
     journal: Journal,
+    facts: Sequence[tuple[Fact, datetime]],
     store: InstrumentStore,
     accounts: dict[str, Account],
     market: Calendar,
@@ -267,7 +296,7 @@ def _copier(
     unanswered = [(row.seq, row.fact) for row in journal.outbox()]
     return Copier(
         journal=journal,
-        facts=_facts(journal),
+        facts=facts,
         desk=config.desk(market),
         accounts=accounts,
         instrument=store.get,

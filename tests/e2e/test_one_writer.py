@@ -6,13 +6,20 @@ import asyncio
 import shutil
 import sqlite3
 import time
+from collections.abc import Callable
+from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
 
-from copytrader.core.facts import Adopted
+from copytrader.config import load
+from copytrader.core.facts import Adopted, Fact, Started
+from copytrader.core.model import Desk
+from copytrader.session import another_leader
+from tests.core.play import Play, follower
 from tests.e2e.judge import assert_sound, recorded
 from tests.e2e.stage import PATIENCE, Program, Stage
 
+WriteConfig = Callable[..., Path]
 D = Decimal
 SOON = 1.0
 """Seconds that a refusal may take beyond what the same command needs to be told about a mistake."""
@@ -130,6 +137,64 @@ def test_orders_of_a_lost_journal_stop_follow_until_they_are_adopted(tmp_path: P
             await until_ids_differ(stage)
 
     asyncio.run(scene())
+
+
+def test_what_is_left_of_another_leader_stops_follow_before_anything_is_sent(tmp_path: Path) -> None:
+    """Held against the books of the new leader, who has nothing of it, all would be sold at once."""
+
+    async def scene() -> None:
+        async with Stage(tmp_path, ("1", "1")) as stage:
+            program = await stage.follows()
+            stage.leader.place("NSE_FNO", "40002", "BUY", 75)
+            await stage.until(lambda: stage.copied() == 75, what="the filled copy")
+            await stage.settles()
+            await program.stops()
+            before, text = len(stage.requests()), stage.config.read_text()
+            old, new = stage.ids["leader"], stage.ids["ravi"]
+            changed = text.replace(old, "old").replace(new, old).replace("old", new)
+            stage.config.write_text(changed)
+
+            program = await stage.runs("follow")
+            assert await program.ends(PATIENCE) == 6
+            assert program.err[-2].startswith(
+                f"the journal is of leader {old}, leader.client_id is {new}, and this is "
+            )
+            assert "asha: holds +75 " in program.err[-2]
+            examined = await stage.runs("doctor")
+            assert await examined.ends(PATIENCE) == 3
+            assert any(line.startswith("FAIL  leader of the journal") for line in examined.out)
+            stage.config.write_text(text)
+            assert await (await stage.follows()).stops() == 0
+            assert len(stage.requests()) == before, "it sent something"
+
+            stage.config.write_text(changed)
+            assert await (await stage.runs("halt", "--flatten")).ends(PATIENCE) == 0
+            program = await stage.runs("follow")
+            assert await program.ends(PATIENCE) == 6
+            assert program.err[-2].endswith(", and it has orders of today")
+
+    asyncio.run(scene())
+
+
+def test_another_leader_is_copied_once_nothing_is_left_of_the_old_one(write_config: WriteConfig) -> None:
+    config = load(write_config())
+    play = Play((follower("asha", "1"),))
+    at = play.now
+
+    def journal_of(leader: str, *, dry_run: bool = False, copying: bool = True) -> tuple[Fact, datetime]:
+        return Started(at, "", "", Desk(leader, play.followers), dry_run, copying), at
+
+    assert another_leader(config, [], play.state) == ()
+    assert another_leader(config, [journal_of("77")], play.state) == ()
+    play.trades("L1", 2)
+    assert another_leader(config, [journal_of("77"), journal_of(config.leader.client_id)], play.state) == ()
+    for later in (
+        journal_of(config.leader.client_id, dry_run=True),
+        journal_of(config.leader.client_id, copying=False),
+    ):
+        said, remedy = another_leader(config, [journal_of("77"), later], play.state)
+        assert said.startswith("the journal is of leader 77, leader.client_id is 1000000001, and this is left")
+        assert "halt --flatten" in remedy
 
 
 async def until_ids_differ(stage: Stage) -> None:
