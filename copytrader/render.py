@@ -41,12 +41,14 @@ class Format(StrEnum):
 class Column:
     """A column of a table: a row's key, and what stands above it where the key would not do.
 
-    A column that `is_whole` is not folded: its words are to be typed as they stand.
+    A column that `is_whole` is not folded: its words are to be typed as they stand.  One that is `in_threes` has
+    the digits of its numbers parted so, as they are in a sentence.
     """
 
     key: str
     title: str = ""
     is_whole: bool = False
+    in_threes: bool = False
 
 
 def rows(items: Sequence[Row], columns: Sequence[Column], form: Format = Format.TABLE) -> None:
@@ -177,7 +179,7 @@ def _table(items: Sequence[Row], columns: Sequence[Column]) -> None:
         justify: JustifyMethod = "right" if numbers else "left"
         table.add_column(title, justify=justify, overflow="fold", no_wrap=column.is_whole)
     for row in items:
-        table.add_row(*(Text(_cell(row.get(column.key))) for column in columns))
+        table.add_row(*(Text(_drawn(row, column)) for column in columns))
     console = Console(highlight=False, markup=False, emoji=False)
     if not console.is_terminal:  # nobody sees an edge there: nothing is folded
         console.width = max(console.width, console.measure(table).maximum, 10_000)
@@ -190,7 +192,7 @@ def _table(items: Sequence[Row], columns: Sequence[Column]) -> None:
 def _least_width(items: Sequence[Row], column: Column) -> int:
     """How wide a column must be for its words; long ones, such as the name of an option, may be folded."""
     title = column.title or column.key.replace("_", " ")
-    words = [word for row in items for word in _cell(row.get(column.key)).split()] + title.split()
+    words = [word for row in items for word in _drawn(row, column).split()] + title.split()
     longest = max(map(len, words), default=0)
     return longest if column.is_whole else min(longest, _FOLDED)
 
@@ -204,9 +206,16 @@ def _records(items: Sequence[Row], columns: Sequence[Column]) -> Table:
         if number:
             table.add_row()
         for column in columns:
-            if cell := _cell(row.get(column.key)):
+            if cell := _drawn(row, column):
                 table.add_row(Text(column.title or column.key.replace("_", " ")), Text(cell))
     return table
+
+
+def _drawn(row: Row, column: Column) -> str:
+    value = row.get(column.key)
+    if column.in_threes and _is_number(value):
+        return f"{value:,f}" if isinstance(value, Decimal) else f"{value:,}"
+    return _cell(value)
 
 
 def _cell(value: object) -> str:

@@ -33,6 +33,15 @@ def test_a_table_puts_numbers_to_the_right_and_shows_the_columns_named(capsys: p
     ]
 
 
+def test_a_column_may_have_its_digits_parted(capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [{"what": value, "seq": 12345} for value in (Decimal("97500.00"), 1800, 1310.15, None, True)]
+
+    render.rows(rows, [Column("what", in_threes=True), Column("seq")])
+
+    shown = [line.split() for line in capsys.readouterr().out.splitlines()[2:]]
+    assert shown == [["97,500.00", "12345"], ["1,800", "12345"], ["1,310.15", "12345"], ["12345"], ["yes", "12345"]]
+
+
 def test_json_is_one_document_with_every_key(capsys: pytest.CaptureFixture[str]) -> None:
     render.rows(ROWS, COLUMNS, Format.JSON)
 

@@ -110,11 +110,12 @@ def _duration(seconds: float) -> str:
 def _figures(report: Report) -> Table:
     followers = report.followers
     if len(followers) > _ABREAST:
-        columns = (Column("name", "follower"), *(Column(key, title) for key, title in _FIGURES))
+        columns = (Column("name", "follower"), *(Column(key, title, in_threes=True) for key, title in _FIGURES))
         keys = [column.key for column in columns]
         return Table("Followers", columns, tuple({key: getattr(each, key) for key in keys} for each in followers))
     # A follower's name may be any word, so a column's key is its place.
-    columns = (Column("figure", " "), *(Column(str(place), each.name) for place, each in enumerate(followers)))
+    abreast = (Column(str(place), each.name, in_threes=True) for place, each in enumerate(followers))
+    columns = (Column("figure", " "), *abreast)
     rows = tuple(_figure(key, title, followers) for key, title in _FIGURES if followers)
     return Table("Followers", columns, rows)
 
@@ -222,7 +223,8 @@ def _latency(report: Report) -> Table:
     ]
     keys = ("follower", "stage", "orders", "p50", "p95", "p99", "worst")
     note = "Of placements that a frame of the leader's brought about and the broker took."
-    return Table("Latency in milliseconds", tuple(Column(key) for key in keys), tuple(rows), note if rows else "")
+    columns = tuple(Column(key, in_threes=True) for key in keys)
+    return Table("Latency in milliseconds", columns, tuple(rows), note if rows else "")
 
 
 def _milliseconds(value: float) -> Decimal:
@@ -244,7 +246,8 @@ def _slippage(report: Report, *, narrow: bool) -> Table:
         for row in report.slippages
     ]
     note = "Positive: the follower did worse than the leader."
-    return Table("Slippage", tuple(Column(key, titles.get(key, "")) for key in keys), tuple(rows), note)
+    columns = tuple(Column(key, titles.get(key, ""), in_threes=True) for key in keys)
+    return Table("Slippage", columns, tuple(rows), note)
 
 
 def _alerts(report: Report) -> Table:

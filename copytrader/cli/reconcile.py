@@ -263,7 +263,7 @@ def _table(rows: Sequence[Row]) -> None:
     figures = ["leader", "target", "copied", "own", "drift"]
     if (render.width_of(sys.stdout) or _WIDE) >= _WIDE:
         keys = ["follower", "symbol", "product", *figures, "lots", "last", "value", "state"]
-        render.rows([_drawn(row) for row in rows], [Column(key) for key in keys])
+        render.rows([_drawn(row) for row in rows], [Column(key, in_threes=key == "value") for key in keys])
         return
     lines: list[dict[str, object]] = []
     for number, row in enumerate(rows):
