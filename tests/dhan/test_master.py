@@ -279,6 +279,18 @@ def test_a_broken_file_changes_nothing(store: InstrumentStore, source: Path, bro
     assert row_of(store, "NSE_FNO", "9").lot_size == 65
 
 
+def test_a_file_that_is_none_of_dhans_is_said_with_its_name_and_what_to_do(
+    store: InstrumentStore, source: Path
+) -> None:
+    source.write_text(DETAILED.replace("LOT_SIZE", "LOTS") + "\n")
+
+    with pytest.raises(MasterError) as refused:
+        store.load(source, TODAY)
+
+    told = "not Dhan's instrument file, there is no column LOT_SIZE; name another with --from"
+    assert str(refused.value) == f"{source}: {told}"
+
+
 def test_a_whole_last_row_needs_no_line_end(store: InstrumentStore, source: Path) -> None:
     source.write_text("\n".join([DETAILED, option(1), option(2)]))
 

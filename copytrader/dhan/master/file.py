@@ -111,7 +111,8 @@ def _columns(header: list[str]) -> dict[str, int]:
     columns = {key: header.index(name) for key, name in layout.items() if name in header}
     missing = [layout[key] for key in _REQUIRED if key not in columns]
     if missing:
-        raise MasterError("not Dhan's instrument file, there is no column " + ", ".join(missing))
+        listed = ", ".join(missing)
+        raise MasterError(f"not Dhan's instrument file, there is no column {listed}; name another with --from")
     return columns
 
 
