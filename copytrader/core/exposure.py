@@ -143,19 +143,29 @@ def fill_leader(holding: Holding, order: LeaderOrder, quantity: int) -> None:
     if holding.leader_net == holding.doubted:
         holding.doubted = None
     if reduces:
-        left = quotient(abs(net) - reduces, abs(net))
-        order.kept = _times(order.kept, left)
+        order.kept = _times(order.kept, quotient(abs(net) - reduces, abs(net)))
         order.reduced += reduces
-        _shrink_due(holding, left)
+        aside = _close_aside(holding, order, reduces)
+        if reduces > aside:
+            _shrink_due(holding, quotient(abs(net) - reduces, abs(net) - aside))
         holding.last_exit = order
     if opens:
         order.opened += opens
         order.standing += opens
+        if not order.known.kind.is_copied:
+            holding.before += sign * opens
         for name, share in holding.shares.items():
             copy = order.copies.get(name)
             if copy is not None:
                 _credit(order, copy, share)
     _note_turns(holding)
+
+
+def _close_aside(holding: Holding, order: LeaderOrder, quantity: int) -> Units:
+    """Let an order of a kind that is not copied close what no follower has a part of; return how much that is."""
+    aside = 0 if order.known.kind.is_copied else min(quantity, max(-holding.before * order.known.ticket.side.sign, 0))
+    holding.before += order.known.ticket.side.sign * aside
+    return aside
 
 
 def _note_turns(holding: Holding) -> None:

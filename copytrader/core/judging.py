@@ -14,7 +14,7 @@ from math import floor
 from copytrader.core import exposure, hours, limits, sizing
 from copytrader.core.copies import Copy, LeaderOrder
 from copytrader.core.facts import Level, Sized, Skip
-from copytrader.core.model import LEADER, ZERO, OrderKind, OrderStatus, SizingMode, SkipReason, Ticket
+from copytrader.core.model import LEADER, ZERO, OrderStatus, SizingMode, SkipReason, Ticket
 from copytrader.core.names import correlation_id
 from copytrader.core.scene import Scene, age_of, rules_of
 
@@ -69,7 +69,7 @@ def _never(scene: Scene, order: LeaderOrder, copy: Copy) -> tuple[SkipReason, st
     adopted = _adopted_for(scene, order)
     if adopted and not _may_be_made_anew(scene, order):
         return SkipReason.DETACHED, f"the order {adopted} was made for it"
-    if known.kind not in (OrderKind.ORDINARY, OrderKind.FOREVER_CHILD):
+    if not known.kind.is_copied:
         if copy.skip is None:
             text = f"the leader's order {known.order_id} is a {known.kind.lower()} order, which is not copied"
             scene.desk.alert(Level.WARNING, text, scene.name, f"kind-{known.order_id}")

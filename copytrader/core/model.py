@@ -100,13 +100,20 @@ _TERMINAL = DEAD | {OrderStatus.TRADED}
 
 
 class OrderKind(StrEnum):
-    """What made the order: only ORDINARY and FOREVER_CHILD are copied."""
+    """What made the order.
+
+    What one that is not copied opens is the leader's own, like what it held before copying.
+    """
 
     ORDINARY = "ORDINARY"
     FOREVER_CHILD = "FOREVER_CHILD"
     SUPER = "SUPER"
     BRACKET = "BRACKET"
     COVER = "COVER"
+
+    @property
+    def is_copied(self) -> bool:
+        return self in (OrderKind.ORDINARY, OrderKind.FOREVER_CHILD)
 
 
 class SkipReason(StrEnum):

@@ -1501,4 +1501,16 @@ MUTATIONS = (
         "        if order.only_exits and copy.skip is None and copy.to_try_again and _holds(state, order, copy):\n",
         "        if False:\n",
     ),
+    Mutation(
+        "what a super order opened it closes first",
+        "exposure.py",
+        "        aside = _close_aside(holding, order, reduces)\n",
+        "        aside = 0\n",
+    ),
+    Mutation(
+        "what a super order opens no follower has a part of",
+        "exposure.py",
+        "            holding.before += sign * opens\n",
+        "            pass\n",
+    ),
 )

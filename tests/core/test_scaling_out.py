@@ -28,6 +28,7 @@ from copytrader.core.model import (
     Desk,
     Limits,
     Order,
+    OrderKind,
     OrderStatus,
     OrderType,
     Position,
@@ -517,3 +518,47 @@ def test_a_stop_loss_keeps_its_size_while_the_target_fills() -> None:
     play.waits(1)
 
     assert [each.ticket.quantity // 75 for each in play.of() if each.is_open] == [8, 8]
+
+
+def scalps(play: Play, order_id: str, lots: int) -> None:
+    """In and out by the legs of a super order, which are not copied."""
+    for leg, side in enumerate((Side.BUY, Side.SELL)):
+        play.places(f"{order_id}-{leg}", ticket(side, lots * 75), kind=OrderKind.SUPER)
+        play.leader_fills(f"{order_id}-{leg}")
+        play.waits(5)
+        play.fills()
+
+
+def test_a_super_order_in_and_out_leaves_what_is_copied_as_it_is() -> None:
+    play = Play()
+    play.trades("IN", 8)
+    for number in range(3):
+        scalps(play, f"S{number}", 8)
+
+    assert play.leader_net() == 600
+    assert play.lots() == 4
+    play.trades("OUT", -8)
+    assert play.lots() == 0
+
+
+def test_a_super_order_that_gets_out_of_what_was_copied_is_followed() -> None:
+    play = Play()
+    play.trades("IN", 8)
+    play.places("S", ticket(Side.SELL, 600), kind=OrderKind.SUPER)
+    play.leader_fills("S")
+    play.waits(5)
+    play.fills()
+
+    assert play.lots() == 0
+
+
+def test_an_exit_is_a_fraction_of_what_a_super_order_opened_as_well() -> None:
+    play = Play()
+    play.trades("IN", 8)
+    play.places("S", ticket(Side.BUY, 600), kind=OrderKind.SUPER)
+    play.leader_fills("S")
+    play.trades("HALF", -8)
+    play.waits(5)
+    play.fills()
+
+    assert play.lots() == 2
