@@ -14,7 +14,7 @@ from copytrader.core.model import LEADER, Position
 from copytrader.core.news import News
 from copytrader.core.outcomes import count_loss
 from copytrader.core.sightings import see, see_follower, whole_second
-from copytrader.core.state import Account, Holding, State
+from copytrader.core.state import Account, Holding, Share, State
 
 OPENING = timedelta(minutes=1)
 """So long after the market opens, positions are still not relied on."""
@@ -154,7 +154,11 @@ def _begin(holding: Holding, net: int) -> None:
             exposure.classify(holding, order)
             exposure.fill_leader(holding, order, order.known.filled_quantity)
     for share in adopted:
-        share.due = share.copied if net * share.copied > 0 else 0
+        share.due = _due_of_adopted(share, net)
+
+
+def _due_of_adopted(share: Share, net: int) -> int:
+    return share.copied if net * share.copied > 0 else 0
 
 
 def _read_follower(state: State, account: Account, book: BookRead, at: datetime, news: News) -> None:
@@ -231,4 +235,5 @@ def adopt(state: State, event: Adopted, at: datetime, news: News) -> None:
         account.open[order.correlation_id] = piece
         copied_position.take_back_by_hand(share, order.ticket.side.sign, filled)
         see_follower(state, account, order, Source.BOOK, at, news)
-        share.due = share.copied
+        net = holding.leader_net
+        share.due = share.copied if net is None else _due_of_adopted(share, net)

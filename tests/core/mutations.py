@@ -645,8 +645,14 @@ MUTATIONS = (
     Mutation(
         "what was adopted is what is left of the day's copies",
         "books.py",
-        "        share.due = share.copied if net * share.copied > 0 else 0\n",
+        "        share.due = _due_of_adopted(share, net)\n",
         "        pass\n",
+    ),
+    Mutation(
+        "of what is adopted when the leader is out, nothing is due",
+        "books.py",
+        "        share.due = share.copied if net is None else _due_of_adopted(share, net)\n",
+        "        share.due = share.copied\n",
     ),
     Mutation(
         "a sweep that rests closes no more than is left",

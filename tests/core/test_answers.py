@@ -1044,7 +1044,7 @@ def test_an_order_cancelled_by_hand_is_not_placed_again() -> None:
 
 
 def test_adopted_orders_are_cancelled_and_their_fills_are_copied_positions() -> None:
-    play = Play()
+    play = Play(held_before=300)
     held = Held("F900", "asha", "ct1-aaaaaaaaaaaaaaaaaaaaa", ticket(quantity=150), OrderStatus.PART_TRADED, 75, D(100))
     play.orders["F900"] = held
     play.positions["asha"] = 75
@@ -1426,6 +1426,30 @@ def test_what_was_adopted_is_kept_when_the_leader_got_out_of_a_part_before() -> 
 
     play.trades("L3", -4)
     assert play.lots() == 0
+
+
+@pytest.mark.parametrize(("leader", "left"), [(0, 0), (4, 2)])
+def test_what_is_adopted_when_the_leader_is_out_is_closed(leader: int, left: int) -> None:
+    """The journal was lost, and the account cannot be read before the leader was read."""
+    play = Play(begin=False)
+    play.feed(Started(play.now, "test", "", Desk("1000000001", play.followers, play.rules)))
+    play.feed(InstrumentRead(play.now, play.row))
+    terms = ticket(Side.BUY, 150)
+    name = correlation_id("1000000001", play.now.date(), "L1", play.followers[0].client_id, 0, 0)
+    held = Held("F1", "asha", name, terms, OrderStatus.TRADED, 150, D(100))
+    play.orders["F1"] = held
+    play.positions["asha"] = 150
+    play.leader["L1"] = Order("L1", ticket(Side.BUY, 300), OrderStatus.TRADED, play.now, play.now, 300, D(100))
+    if leader < 4:
+        sold = ticket(Side.SELL, 300 - 75 * leader)
+        play.leader["L2"] = Order("L2", sold, OrderStatus.TRADED, play.now, play.now, sold.quantity, D(100))
+    play.reads_leader_book()
+    play.feed(Adopted(play.now, "asha", (held.seen(),)))
+    play.reads_book("asha")
+    play.waits(30)
+    play.fills()
+
+    assert play.lots() == left
 
 
 def test_an_exit_that_was_adopted_and_cancelled_is_placed_anew_while_the_leader_s_works() -> None:
