@@ -33,12 +33,14 @@ from copytrader.core.facts import (
     Decision,
     Event,
     Fact,
+    Halted,
     InstrumentRead,
     Level,
     Modify,
     Noticed,
     OrderSeen,
     Place,
+    Source,
     Started,
     Stopped,
     Ticked,
@@ -412,29 +414,51 @@ class Copier:
             task.result()
 
     async def _begin(self, account: Account) -> None:
-        """Read a follower's book, again and again until it can be read, and see whose orders are in it; then go on."""
+        """Read a follower's book, again and again until it can be read or is refused; then go on."""
         attempt = 0
         while not await self._listener.refresh(account, positions=True) and not self.is_refused(account.name):
             attempt += 1
             await asyncio.sleep(min(0.5 * attempt, _PATIENCE))
-        self._adopt_strays(account)
         self.start(self._listener.poll(account))
 
-    def _adopt_strays(self, account: Account) -> None:
-        """Orders with our prefix that the journal does not know: another copier, or a lost journal."""
-        known = self.state.accounts.get(account.name)
-        if known is None or not known.strays:
-            return
-        strays = tuple(row for row in account.rows.values() if row.order_id in known.strays)
-        if not self._adopt:
-            listed = ", ".join(row.order_id for row in strays)
+    def meet(self, name: str, rows: Sequence[Order]) -> None:
+        """Before a follower's book is taken in for the first time, see whose orders are in it.
+
+        Orders with our prefix that the journal does not know are of another copier, or the journal was lost.
+        """
+        unknown = readings.unknown_of_ours(self.state, name, rows)
+        if unknown:
+            self._take([(OrderSeen(self._now(), name, row, Source.BOOK), None) for row in unknown])
+        known = self.state.accounts.get(name)
+        strays = tuple(row for row in rows if known is not None and row.order_id in known.strays)
+        if strays and self._adopt:
+            self.handle(Adopted(self._now(), name, strays))
+        elif strays:
+            self._refuse(name, strays)
+
+    def _refuse(self, name: str, strays: Sequence[Order]) -> None:
+        """Begin nothing beside another copier; once copying has begun, or where it is halted, hold back it alone."""
+        what = f"orders of a copier that this journal does not know: {', '.join(row.order_id for row in strays)}"
+        is_halted = self.state.accounts[name].halted
+        if not (self._has_begun or (self._copying and is_halted)):
             raise Failure(
-                f"{account.name} has orders of a copier that this journal does not know: {listed}",
+                f"{name} has {what}",
                 "another copier may serve this account, or the journal was lost: "
                 "make sure that no other runs, then start with --adopt",
                 code=ExitCode.SAFETY,
             )
-        self.handle(Adopted(self._now(), account.name, strays))
+        if not is_halted:
+            self.handle(Halted(self._now(), name, detail=what))
+        text = (
+            f"{name}: {what}: it is halted, and the others are copied to; make sure that no other copier serves it, "
+            f"then run `copytrader reconcile --adopt` and `copytrader resume --follower {name}`"
+        )
+        self.notice(Level.CRITICAL, text, name, f"another-{name}")
+
+    @property
+    def _has_begun(self) -> bool:
+        """Whether something may have been copied in this run."""
+        return self._copying and self.state.leader_ready
 
     async def check_tokens(self) -> None:
         """Hold each token against its account; raise where it is another's, or the leader's is refused."""

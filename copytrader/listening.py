@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import NamedTuple, Protocol
@@ -61,6 +61,9 @@ class Door(Protocol):
     def notice(self, level: Level, text: str, account: str | None = None, key: str = "") -> None: ...
 
     def start(self, work: Awaitable[None]) -> None: ...
+
+    def meet(self, name: str, rows: Sequence[Order]) -> None:
+        """Hear what a follower's book has before it is taken in for the first time."""
 
     def is_refused(self, name: str) -> bool:
         """Whether the broker refused the account's token or address."""
@@ -177,6 +180,8 @@ class Listener:
         awaited = first or readings.are_awaited(self._state, account)
         if not (changed or positions is not None or funds is not None or awaited):
             return
+        if first and account.name != LEADER:
+            self._door.meet(account.name, rows)
         before = readings.known(self._state, changed)
         self._door.handle(BookRead(self._now(), account.name, changed, positions, funds, holdings))
         if account.name == LEADER and not first:

@@ -12,7 +12,19 @@ import pytest
 
 from copytrader.account import Account
 from copytrader.copier import Copier
-from copytrader.core.facts import Accepted, Command, Connected, Event, Modify, OrderSeen, Place, Source, Verb
+from copytrader.core.facts import (
+    Accepted,
+    BookRead,
+    Command,
+    Connected,
+    Event,
+    Halted,
+    Modify,
+    OrderSeen,
+    Place,
+    Source,
+    Verb,
+)
 from copytrader.core.model import (
     IST,
     LEADER,
@@ -31,6 +43,7 @@ from copytrader.core.model import (
 )
 from copytrader.dhan.answers import Outcome
 from copytrader.dhan.bodies import Profile
+from copytrader.dhan.broker import BrokerError
 from copytrader.dhan.stream import LoggedIn, StreamEvent
 from copytrader.journal import Journal
 from copytrader.listening import wait_for
@@ -112,6 +125,17 @@ class Stubborn(Bench):
         assert isinstance(command, Place)
         self.rows["F0"] = Order("F0", command.ticket, OrderStatus.PENDING, at, at, correlation_id=name)
         return Accepted(at, command.account, name, Verb.PLACE, "F0")
+
+
+class Mute(Bench):
+    """Its book cannot be read until it `speaks`."""
+
+    speaks = False
+
+    async def orders(self) -> tuple[tuple[Order, ...], tuple[str, ...]]:
+        if not self.speaks:
+            raise BrokerError("no answer")
+        return await super().orders()
 
 
 class Line:
@@ -440,6 +464,37 @@ def test_a_mistake_at_one_follower_holds_up_no_exit_of_another() -> None:
     (scene,) = scenes
     assert (scene.brokers["asha"].net, scene.brokers["ben"].net) == (150, 0)
     assert any(isinstance(event, OrderSeen) and event.order.order_id == "L2" for event in scene.told)
+
+
+@pytest.mark.parametrize("name", ["ct1-aaaaaaaaaaaaaaaaaaaaa", "ct2-aaaaaaaaaaaaaaaaaaaaa"])
+def test_it_is_seen_whose_orders_a_late_account_has_before_anything_is_placed_there(name: str) -> None:
+    mute: list[Mute] = []
+
+    def late(scene: Scene) -> None:
+        broker = Mute(scene.now)
+        scene.brokers["ben"] = scene.copier.accounts["ben"].broker = broker
+        at = scene.now()
+        broker.rows["F9"] = Order(
+            "F9", ticket(quantity=75, price="50"), OrderStatus.PENDING, at, at, correlation_id=name
+        )
+        mute.append(broker)
+
+    async def story(scene: Scene) -> None:
+        scene.trades("L1", Side.BUY, 300)
+        await asyncio.sleep(5)
+        scene.trades("L2", Side.BUY, 150)
+        mute[0].speaks = True
+        await asyncio.sleep(10)
+        scene.trades("L3", Side.BUY, 150)
+        await asyncio.sleep(10)
+
+    scene = played(story, "asha", "ben", before=late)
+
+    assert scene.brokers["asha"].net == 300
+    of_another = name.startswith("ct1-")
+    first = next(event for event in scene.told if isinstance(event, Halted | BookRead) and event.account == "ben")
+    assert isinstance(first, Halted) == of_another
+    assert (list(mute[0].rows) == ["F9"]) == of_another
 
 
 def test_a_task_that_waits_can_be_stopped_in_the_moment_in_which_its_wait_ends() -> None:

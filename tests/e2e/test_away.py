@@ -11,6 +11,7 @@ import pytest
 
 from copytrader.core.facts import Cancel, Connected, Disconnected, Modify, Place, Role
 from copytrader.simulator.faults import Fault, FaultKind
+from copytrader.simulator.model import BookOrder
 from copytrader.simulator.streams import Break
 from tests.e2e.judge import assert_sound, copies_of, places_of, reasons_of, recorded, until_sound
 from tests.e2e.stage import PATIENCE, Stage
@@ -306,24 +307,50 @@ def lose_the_journal(folder: Path) -> None:
         file.unlink()
 
 
-def test_orders_of_another_copier_stop_a_start_also_where_the_account_answers_late(tmp_path: Path) -> None:
-    """Its book comes after the start has gone on without it."""
+def of_another_copier(stage: Stage, name: str) -> BookOrder:
+    """Let an order rest at a follower that bears our prefix and no name of ours."""
+    order_id = stage.exchange.leader(stage.ids[name]).place("NSE_FNO", "40003", "BUY", 75, "LIMIT", D(50))
+    order = stage.exchange.orders[order_id]
+    order.correlation_id = "ct1-aaaaaaaaaaaaaaaaaaaaa"
+    return order
+
+
+def test_orders_of_another_copier_hold_back_an_account_that_answers_late(tmp_path: Path) -> None:
+    """Its book comes when copying has begun: nothing is placed there, and the others go on, after a restart too."""
 
     async def scene() -> None:
         async with Stage(tmp_path, ("1", "1"), copy="poll_seconds = 1") as stage:
-            program = await stage.follows()
-            limit(stage, 91)
-            await stage.until(lambda: len(stage.orders("ravi")) == 1, PATIENCE)
-            await until_sound(stage)
-            await program.killed()
-            lose_the_journal(tmp_path)
-            stage.exchange.faults.add(Fault(FaultKind.HANG, stage.ids["asha"], "GET", count=None, seconds=60))
+            stray = of_another_copier(stage, "ravi")
             stage.exchange.faults.add(Fault(FaultKind.HANG, stage.ids["ravi"], "GET", count=None, seconds=60))
             program = await stage.runs("follow")
-            await program.says("^copying", PATIENCE)
+            await program.says("^copying .* to asha; not yet to ravi", PATIENCE)
+            market(stage, "BUY", "40002")
+            resting = limit(stage, 91)
+            await stage.until(lambda: len(stage.orders()) == 2, PATIENCE, "the copies")
             stage.exchange.faults.clear()
-            assert await program.ends(PATIENCE) == 6
-            await program.says("has orders of a copier that this journal does not know", 1)
+            told = await program.says("CRITICAL.*ravi: orders of a copier that this journal does not know", PATIENCE)
+            assert stray.order_id in told
+            assert "run `copytrader reconcile --adopt` and `copytrader resume --follower ravi`" in told
+            market(stage, "SELL", "40002")
+            await stage.until(lambda: stage.copied() == 0, PATIENCE, "the exit of the other")
+            facts = await until_sound(stage)
+            assert reasons_of(facts, resting, "ravi") == ["HALTED"]
+
+            await program.killed()
+            program = await stage.follows()
+            await program.says("CRITICAL.*ravi: orders of a copier that this journal does not know", PATIENCE)
+            stage.leader.cancel(resting)
+            await stage.until(lambda: not stage.orders()[1].is_open, PATIENCE, "the other goes on")
+            assert stage.requests("ravi") == []
+
+            adopt = await stage.runs("reconcile", "--adopt", "--yes")
+            assert await adopt.ends(PATIENCE) == 0, adopt.err
+            await stage.until(lambda: not stray.is_open, PATIENCE, "it is ours now")
+            resume = await stage.runs("resume", "--follower", "ravi", "--yes")
+            assert await resume.ends(PATIENCE) == 0, resume.err
+            again = limit(stage, 92)
+            await stage.until(lambda: len(stage.orders("ravi")) == 2, PATIENCE, "it is copied to again")
+            assert len(copies_of(stage, await until_sound(stage), again, "ravi")) == 1
 
     asyncio.run(scene())
 

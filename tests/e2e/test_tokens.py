@@ -19,7 +19,7 @@ from copytrader.config import load
 from copytrader.core.model import IST
 from copytrader.dhan import bodies
 from copytrader.simulator import Fault, FaultKind, token_of
-from tests.e2e.stage import D, Program, Stage
+from tests.e2e.stage import PATIENCE, D, Program, Stage
 
 LATER = timedelta(hours=23)
 
@@ -131,6 +131,60 @@ def test_another_accounts_token_is_not_used(tmp_path: Path) -> None:
             assert stage.exchange.violations == []
 
     asyncio.run(test())
+
+
+async def loses_its_journal_and_a_token(stage: Stage) -> tuple[str, str]:
+    """Two followers hold and have a stop and an entry open when all is lost; ravi's token is dead then."""
+    logged_in(stage, "leader", "asha", "ravi")
+    program = await stage.follows()
+    stage.leader.place("NSE_FNO", "40002", "BUY", 150)
+    await stage.until(lambda: [stage.copied(name) for name in stage.names] == [150, 150], PATIENCE, "the positions")
+    stop = stage.leader.place("NSE_FNO", "40002", "SELL", 150, "STOP_LOSS", D(44), D(45))
+    resting = entry(stage)
+    await stage.until(lambda: [len(stage.orders(name)) for name in stage.names] == [3, 3], PATIENCE, "the copies")
+    await stage.settles()
+    await program.killed()
+    for file in stage.folder.glob("copytrader.db*"):
+        file.unlink()
+    mint(stage, "ravi", "second-token-of-ravi")
+    return stop, resting
+
+
+@pytest.mark.parametrize("is_out", [False, True])
+def test_what_was_lost_is_adopted_once_the_account_can_be_read(tmp_path: Path, is_out: bool) -> None:
+    """A follower's token is dead when follow starts with --adopt; the leader may be out before there is a new one."""
+
+    async def test() -> None:
+        async with Stage(tmp_path, ("1", "1"), copy="poll_seconds = 1") as stage:
+            stop, resting = await loses_its_journal_and_a_token(stage)
+            follow = await stage.follows("--adopt")
+            await said(follow, "^copying .* to asha; not yet to ravi")
+            if is_out:
+                stage.leader.cancel(stop)
+                stage.leader.place("NSE_FNO", "40002", "SELL", 150)
+                await stage.until(lambda: stage.copied() == 0, PATIENCE, "the exit of the one that can be read")
+            store(stage, "ravi", "second-token-of-ravi")
+            await said(follow, "ravi: a new access token is in use")
+            if not is_out:
+                await stage.until(lambda: working(stage) == [("SELL", D(44))], PATIENCE, "the stop is ours again")
+                stage.leader.modify(stop, price=D(46), trigger_price=D(47))
+                await stage.until(lambda: working(stage) == [("SELL", D(46))], PATIENCE, "it is trailed")
+                stage.leader.cancel(stop)
+                stage.leader.place("NSE_FNO", "40002", "SELL", 150)
+            await stage.until(lambda: stage.copied("ravi") == 0, PATIENCE, "the exit")
+            stage.leader.cancel(resting)
+            await stage.settles()
+            assert [each for name in stage.names for each in stage.orders(name) if each.is_open] == []
+            assert len(stage.orders("ravi")) == (4 if is_out else 5), "nothing twice: an exit, and the stop anew"
+            assert await follow.stops() == 0
+            assert stage.exchange.violations == []
+
+    asyncio.run(test())
+
+
+def working(stage: Stage) -> list[tuple[str, D]]:
+    """Ravi's open copies."""
+    return [(each.side, each.terms.price) for each in stage.orders("ravi") if each.is_open]
 
 
 @pytest.mark.parametrize("command", ["follow", "reconcile", "audit verify --broker"])
