@@ -84,8 +84,9 @@ def _is_entry(command: Command) -> bool:
 class Account:
     """One account's connections, and what was last read there.
 
-    It is `unread` while its book cannot be read, and is to be read `again` soon also where its parts did not fit
-    together.  Its positions are `behind_since` they first lacked a fill that the book has.
+    Its token is `unchecked` while the broker has not said yet whose it is.  It is `unread` while its book cannot be
+    read, and is to be read `again` soon also where its parts did not fit together.  Its positions are `behind_since`
+    they first lacked a fill that the book has.
     """
 
     name: str
@@ -107,11 +108,17 @@ class Account:
     suspects: dict[str, datetime] = field(default_factory=dict)
     poke: asyncio.Event = field(default_factory=asyncio.Event)
     trouble: str = ""
+    unchecked: bool = False
     unread: bool = False
     again: bool = False
     lost_since: datetime | None = None
     lost_said: bool = False
     pace: Pace = field(default_factory=Pace)
+
+    @property
+    def is_own(self) -> bool:
+        """Whether what is read with its token may be taken for this account's."""
+        return not self.unchecked and (self.profile is None or self.profile.client_id == self.client_id)
 
 
 def require_own(account: Account, profile: Profile) -> None:

@@ -44,10 +44,11 @@ from copytrader.core.facts import (
     Started,
     Stopped,
     Ticked,
+    TokenRefused,
     TokenRenewed,
     Unanswered,
 )
-from copytrader.core.model import LEADER, Desk, Instrument, Order, Security
+from copytrader.core.model import LEADER, Desk, Instrument, Order, RefusalClass, Security
 from copytrader.core.state import State
 from copytrader.crash import crash_point
 from copytrader.dhan.answers import verb_of
@@ -465,6 +466,7 @@ class Copier:
         await self._wait_for([self._check_token(account) for account in self.accounts.values()])
 
     async def _check_token(self, account: Account) -> None:
+        account.unchecked = account.name != LEADER
         try:
             profile = await account.broker.profile()
         except TokenError as error:
@@ -478,10 +480,21 @@ class Copier:
         except BrokerError as error:
             self._listener.say(account, f"the token cannot be checked: {error}")
             return
-        account.profile = profile
-        require_own(account, profile)
+        finally:
+            account.unchecked = False
+        if account.profile is None:  # else it has a new token by now, which was checked
+            account.profile = profile
+            self._judge_token(account, profile)
+
+    def _judge_token(self, account: Account, profile: Profile) -> None:
+        """Refuse a token of another account; once copying has begun, hold back the account that has it, alone."""
+        if account.name == LEADER or not self._has_begun:
+            require_own(account, profile)
+        if not account.is_own:
+            whose = f"it belongs to client {profile.client_id}, not to {account.client_id}"
+            self.handle(TokenRefused(self._now(), account.name, RefusalClass.TOKEN, whose))
         # Before the start nothing may be planned, and the start forgets refusals anyway.
-        if self._failed is not None and self.is_refused(account.name):
+        elif self._failed is not None and self.is_refused(account.name):
             self.handle(TokenRenewed(self._now(), account.name))
 
     def is_refused(self, name: str) -> bool:

@@ -111,7 +111,8 @@ class Listener:
                 attempt += 1
                 if not self._is_unknown(correlation_id):
                     return
-                await self._look_up(correlation_id, account)
+                if account.is_own:
+                    await self._look_up(correlation_id, account)
         finally:
             self._resolving.discard(correlation_id)
 
@@ -202,6 +203,8 @@ class Listener:
         read in any attempt is of an order that we shall not understand later either, and counts as part of the
         position alone.
         """
+        if not account.is_own:
+            return False
         try:
             if not positions:
                 self._feed_rows(account, (await self._orders(account)).rows)

@@ -23,6 +23,7 @@ from copytrader.core.facts import (
     OrderSeen,
     Place,
     Source,
+    TokenRefused,
     Verb,
 )
 from copytrader.core.model import (
@@ -45,6 +46,7 @@ from copytrader.dhan.answers import Outcome
 from copytrader.dhan.bodies import Profile
 from copytrader.dhan.broker import BrokerError
 from copytrader.dhan.stream import LoggedIn, StreamEvent
+from copytrader.failure import Failure
 from copytrader.journal import Journal
 from copytrader.listening import wait_for
 from tests.core.play import NIFTY, D, follower, instrument, ticket
@@ -64,6 +66,8 @@ class Bench:
         self.lag = 0.0
         self.converted = 0
         self.fails = False
+        self.belongs_to = ""
+        self.ponders = 0.0
         self.filled: Callable[[], None] = lambda: None
         self._now = now
 
@@ -93,7 +97,8 @@ class Bench:
         return None
 
     async def profile(self) -> Profile:
-        raise NotImplementedError
+        await asyncio.sleep(self.ponders)
+        return Profile(self.belongs_to, None, ())
 
     def send(self, command: Command) -> Coroutine[Any, Any, Outcome]:
         if self.fails:
@@ -178,6 +183,7 @@ class Scene:
         )  # fmt: skip
         for name, broker in self.brokers.items():
             broker.filled = self.copier.accounts[name].poke.set
+            broker.belongs_to = name
         self.copier.watch(lambda event, _decisions: self.told.append(event))
 
     def now(self) -> datetime:
@@ -215,10 +221,13 @@ def played(
     async def play() -> Scene:
         scene = Scene(loop, followers or ("asha",), poll_seconds)
         before(scene)
+        await scene.copier.check_tokens()
         stop = asyncio.Event()
         running = asyncio.ensure_future(scene.copier.run(stop))
-        await scene.copier.ready.wait()
-        await story(scene)
+        ready = asyncio.ensure_future(scene.copier.ready.wait())
+        await asyncio.wait((running, ready), return_when=asyncio.FIRST_COMPLETED)
+        if not running.done():
+            await story(scene)
         stop.set()
         await running
         return scene
@@ -472,6 +481,7 @@ def test_it_is_seen_whose_orders_a_late_account_has_before_anything_is_placed_th
 
     def late(scene: Scene) -> None:
         broker = Mute(scene.now)
+        broker.belongs_to = "ben"
         scene.brokers["ben"] = scene.copier.accounts["ben"].broker = broker
         at = scene.now()
         broker.rows["F9"] = Order(
@@ -495,6 +505,35 @@ def test_it_is_seen_whose_orders_a_late_account_has_before_anything_is_placed_th
     first = next(event for event in scene.told if isinstance(event, Halted | BookRead) and event.account == "ben")
     assert isinstance(first, Halted) == of_another
     assert (list(mute[0].rows) == ["F9"]) == of_another
+
+
+def another_s_token(seconds: float) -> Callable[[Scene], None]:
+    """Ben's token is asha's, which the broker says after so long; with it, asha's book is read."""
+
+    def before(scene: Scene) -> None:
+        broker = scene.brokers["ben"]
+        broker.belongs_to, broker.ponders, broker.rows = "asha", seconds, scene.brokers["asha"].rows
+
+    return before
+
+
+async def trades_for_a_while(scene: Scene) -> None:
+    for number in range(10):
+        scene.trades(f"L{number}", Side.BUY, 150)
+        await asyncio.sleep(1)
+
+
+def test_another_account_s_token_that_is_found_out_once_copying_has_begun_holds_back_its_account_alone() -> None:
+    scene = played(trades_for_a_while, "asha", "ben", before=another_s_token(12))
+
+    assert (scene.brokers["asha"].net, scene.brokers["ben"].net) == (750, 0)
+    told = [type(event) for event in scene.told if getattr(event, "account", "") == "ben"]
+    assert told == [Connected, TokenRefused], "nothing was read with it"
+
+
+def test_another_account_s_token_that_is_found_out_before_that_ends_the_start() -> None:
+    with pytest.raises(Failure, match=r"followers\.ben.access_token belongs to client asha, not to ben"):
+        played(trades_for_a_while, "asha", "ben", before=another_s_token(8))
 
 
 def test_a_task_that_waits_can_be_stopped_in_the_moment_in_which_its_wait_ends() -> None:
