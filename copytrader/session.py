@@ -33,7 +33,7 @@ from copytrader.dhan.transport import HttpTransport
 from copytrader.failure import ExitCode, Failure
 from copytrader.journal import Journal, JournalError
 from copytrader.journal.views import DRY_RUNS
-from copytrader.lock import hold
+from copytrader.lock import LockHeld, hold
 from copytrader.logfile import kept
 from copytrader.paper import DryRun
 from copytrader.renewal import Renewal
@@ -44,6 +44,9 @@ _log = logging.getLogger(__name__)
 
 SYNC_PATIENCE = 10.0
 """Seconds for which a start waits for the instruments where it has those of another day."""
+LOCK_PATIENCE = 60.0
+"""Seconds for which `follow` waits for a short command that holds the lock."""
+_LOCK_EVERY = 0.2
 
 
 def now() -> datetime:
@@ -172,6 +175,28 @@ def locked(config: Config, purpose: str) -> Iterator[None]:
         yield
 
 
+async def _locked_in_turn(config: Config, say: Callable[[str], None]) -> contextlib.ExitStack:
+    """Take the locks for `follow`, and wait a while for a short command that has them; raise LockHeld beside another.
+
+    Whoever started it again, after a crash, would take a refusal for the last word.  A holder that is not known is
+    waited for too: it may be about to sign, or to be gone.
+    """
+    loop = asyncio.get_running_loop()
+    until, waits = loop.time() + LOCK_PATIENCE, False
+    with contextlib.ExitStack() as held:
+        while True:
+            try:
+                held.enter_context(locked(config, "follow"))
+                return held.pop_all()
+            except LockHeld as refused:
+                if refused.holder.purpose == "follow" or loop.time() >= until:
+                    raise
+                if not waits:
+                    say(f"{refused.what} is in use by {refused.holder}; waiting up to {LOCK_PATIENCE:.0f} s for it")
+                waits = True
+            await asyncio.sleep(_LOCK_EVERY)
+
+
 async def run(
     config: Config,
     options: Options,
@@ -187,7 +212,11 @@ async def run(
     config.check_for_follow()
     tokens_of = credentials(config)
     stop = stop or asyncio.Event()
-    with locked(config, "follow"), closing(Journal.open(config.journal)) as journal, kept(config.log) as write:
+    with (
+        await _locked_in_turn(config, say),
+        closing(Journal.open(config.journal)) as journal,
+        kept(config.log) as write,
+    ):
         say = _both(say, write)
         market = calendar_of(config, say)
         with closing(InstrumentStore(config.instruments_path)) as store:

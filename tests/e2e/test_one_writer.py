@@ -7,13 +7,18 @@ import shutil
 import sqlite3
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
 
+import pytest
+
+from copytrader import session, tokens
 from copytrader.config import load
 from copytrader.core.facts import Adopted, Fact, Started
 from copytrader.core.model import Desk
+from copytrader.lock import LockHeld, hold
 from copytrader.session import another_leader
 from tests.core.play import Play, follower
 from tests.e2e.judge import assert_sound, recorded
@@ -101,6 +106,57 @@ def test_of_many_that_start_at_once_one_copies(tmp_path: Path) -> None:
             assert_sound(stage)
 
     asyncio.run(scene())
+
+
+def held_by(stage: Stage, purpose: str) -> AbstractContextManager[None]:
+    """Hold the journal and its follower as another command would."""
+    return hold(stage.folder / "copytrader.db", [stage.ids["asha"]], stage.folder / "state", purpose)
+
+
+@pytest.mark.parametrize(
+    ("signature", "holder"), [(None, r"`copytrader halt`, process \d+ .*"), ("", "another process")]
+)
+def test_follow_waits_for_a_short_command_that_holds_the_lock(
+    tmp_path: Path, signature: str | None, holder: str
+) -> None:
+    """The operator halts while follow is being started again: refused, it would stay away for good.
+
+    In the moment in which the command ends, its signature is gone and the lock is not.
+    """
+
+    async def scene() -> None:
+        async with Stage(tmp_path, ("1",)) as stage:
+            with held_by(stage, "halt"):
+                if signature is not None:
+                    (tmp_path / "copytrader.db.lock").write_text(signature)
+                program = await stage.runs("follow")
+                await program.says(f"in use by {holder}; waiting up to 60 s for it", PATIENCE)
+                await asyncio.sleep(1)
+                assert len(stage.exchange.ledger) == 0, "it talked to the broker"
+            await program.says("^copying", PATIENCE)
+            assert len([line for line in program.err if "waiting" in line]) == 1
+            place(stage)
+            await stage.until(stage.orders, PATIENCE)
+
+    asyncio.run(scene())
+
+
+@pytest.mark.parametrize("purpose", ["reconcile", "follow"])
+def test_follow_waits_no_longer_than_it_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, purpose: str) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(session, "LOCK_PATIENCE", 0.3)
+    monkeypatch.setenv(tokens.STATE_DIR, str(tmp_path / "state"))
+
+    async def scene() -> None:
+        async with Stage(tmp_path, ("1",)) as stage:
+            with held_by(stage, purpose), pytest.raises(LockHeld) as refused:
+                await session.run(load(stage.config), session.Options(), said.append)
+            assert refused.value.holder.purpose == purpose
+            assert refused.value.code == 6
+
+    asyncio.run(scene())
+
+    assert len(said) == (purpose != "follow")
 
 
 def test_orders_of_a_lost_journal_stop_follow_until_they_are_adopted(tmp_path: Path) -> None:
