@@ -199,6 +199,18 @@ def test_copied_positions_are_shown_with_the_leaders(play: Play) -> None:
     assert "nothing is held from copying" in shown(Play(TEAM).state)
 
 
+def test_what_the_person_closed_by_hand_is_not_shown_as_held_from_copying() -> None:
+    play = Play()
+    play.trades("L1", 4)
+    play.trades_by_hand(-1)
+    assert "  asha +75" in shown(play.state)
+    assert "asha: holds +75 NIFTY-Dec2026-24000-PE INTRADAY from copying" in list(narrate.left_open(play.state))
+
+    play.trades_by_hand(-1)
+    assert "nothing is held from copying" in shown(play.state)
+    assert list(narrate.left_open(play.state)) == []
+
+
 def test_a_partial_fill_a_rejection_and_an_unknown_fate_are_told_apart() -> None:
     play = Play(TEAM)
     play.places("L1", ticket(quantity=300))

@@ -131,7 +131,7 @@ def _forget_position(holding: Holding) -> None:
 
 def _is_idle(holding: Holding) -> bool:
     shares = holding.shares.values()
-    return not holding.active and not holding.leader_net and not any(share.copied or share.open for share in shares)
+    return not holding.active and not holding.leader_net and not any(share.left or share.open for share in shares)
 
 
 def _outlives(state: State, order: LeaderOrder) -> bool:

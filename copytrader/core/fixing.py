@@ -45,17 +45,28 @@ def order(state: State, fact: FixOrdered) -> list[Key]:
     for number, ticket in enumerate(fact.tickets):
         key = Key(ticket.security, ticket.product)
         share = state.share(state.holding(key), fact.account)
+        if key not in after:
+            _let_go(state, key, account, share)
         role = Role.EXIT if number < fact.exits else Role.ENTRY
         fix = Fix(fact.plan_id, number, ticket, role, fact.planned_at or fact.at)
         share.fixes.append(fix)
         plan.append(fix)
-        after[key] = _moved(after.get(key, share.copied), fix)
+        after[key] = _moved(after.get(key, share.left), fix)
     for key, quantity in after.items():
         _make_due(state, key, fact.account, quantity)
     for fix in plan:
         key = Key(fix.ticket.security, fix.ticket.product)
         fix.was_due = bool(state.share(state.holding(key), fact.account).due)
     return list(dict.fromkeys([*touched, *after]))
+
+
+def _let_go(state: State, key: Key, account: Account, share: Share) -> None:
+    """What the person closed by hand, and nothing that is due makes up for, counts as copied no longer."""
+    exact = targets.exact(state, state.holding(key), account, share)
+    if exact is not None and share.by_hand:
+        counted = targets.counted(exact, share, state.instruments[key.security].lot_size)
+        share.by_hand -= abs(share.copied - counted)
+        share.copied = counted
 
 
 def _moved(held: int, fix: Fix) -> int:

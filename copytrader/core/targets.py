@@ -100,6 +100,18 @@ def _was_sized(copy: Copy | None) -> bool:
     return copy is not None and copy.opens > 0
 
 
+def counted(exact_quantity: Units, share: Share, lot_size: int) -> int:
+    """What counts as held from copying, signed: what is left, and what the person closed by hand and is due still.
+
+    That is not bought again.  What was closed by hand of a position that the leader has got out of since is gone.
+    """
+    if not share.by_hand:
+        return share.copied
+    sign = 1 if share.copied > 0 else -1
+    due_still = min(exact_quantity * sign // lot_size, -(-share.due * sign // lot_size)) * lot_size
+    return sign * max(abs(share.left), min(abs(share.copied), int(due_still)))
+
+
 def target(exact_quantity: Units, copied: int, lot_size: int, due: Units | None = None) -> int:
     """Whole lots: what is held if that is within the rounding of what is exact (or due), else rounded down."""
     for each in (exact_quantity, due):

@@ -409,6 +409,12 @@ MUTATIONS = (
         "is_covered:\n",
     ),
     Mutation(
+        "what the person closed of an earlier position is not in the way of a plan",
+        "fixing.py",
+        "            _let_go(state, key, account, share)\n",
+        "            pass\n",
+    ),
+    Mutation(
         "shares that the person sold are not sold again",
         "sightings.py",
         "        copied_position.close_by_hand(share, share.against)\n",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from copytrader.core.facts import Adopted, Level, OrderSeen, Source
+from copytrader.core.facts import Adopted, FixOrdered, Halted, Level, OrderSeen, Resumed, Source
 from copytrader.core.model import Order, OrderStatus, OrderType, Side
 from tests.core.play import D, Play, follower, ticket
 
@@ -96,3 +96,21 @@ def test_what_an_adopted_exit_has_sold_was_not_sold_by_hand() -> None:
     play.waits(5)
 
     assert play.lots() == 0
+
+
+def test_a_plan_buys_what_was_missed_after_the_person_had_closed_an_earlier_copy() -> None:
+    play = Play()
+    play.trades("IN", 4)
+    play.trades_by_hand(-2)
+    play.trades("OUT", -4)
+    play.feed(Halted(play.now))
+    play.trades("IN2", 4)
+    play.feed(Resumed(play.now))
+
+    buys = ticket(quantity=150, price="0", order_type=OrderType.MARKET)
+    play.feed(FixOrdered(play.now, "asha", "p1", (buys,), (), 0, play.now))
+    play.fills()
+
+    assert play.lots() == 2
+    play.trades("OUT2", -4)
+    assert (play.lots(), play.state.accounts["asha"].plans["p1"][0].over) == (0, False)

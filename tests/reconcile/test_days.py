@@ -280,11 +280,12 @@ def test_what_was_closed_by_hand_is_said_and_neither_sold_nor_bought_again(tmp_p
         await stage.until(lambda: stage.copied() == 75)
         await follow.stops()
         stage.exchange.leader(stage.ids["asha"]).place(*OPTION, "SELL", 75)
-        trades(stage, -150)
 
-        document = await fixed(stage)
-        assert row_of(document)["state"] == "own"
-        assert "by hand: of +75 from copying the broker shows +0" in row_of(document)["why"]
+        row = row_of(await fixed(stage))
+        assert (row["copied_quantity"], row["own_quantity"], row["state"]) == (75, -75, "own")
+        assert "by hand: of +75 from copying the broker shows +0" in row["why"]
+        trades(stage, -150)
+        assert (await fixed(stage))["rows"] == []
         assert (len(stage.orders()), net(stage)) == (1, 0)
 
     played(scene, tmp_path)

@@ -479,3 +479,52 @@ def test_plans_are_the_same_while_only_prices_and_reasons_change() -> None:
     assert not planning.same(steps, [replace(step, quantity=75) for step in steps])
     assert planning.fixes(steps, play.now) == planning.fixes(steps, play.now)
     assert planning.fixes(steps, play.now) != planning.fixes(steps, play.now + timedelta(seconds=1))
+
+
+@pytest.mark.parametrize("by_hand", [-2, -1])
+def test_what_was_bought_anew_after_a_sale_by_hand_is_in_sync_and_not_sold(by_hand: int) -> None:
+    play = Play()
+    play.trades("IN", 4)
+    play.trades_by_hand(by_hand)
+    play.trades("OUT", -4)
+    play.trades("IN2", 4)
+    assert play.lots() == 2
+
+    seen = row(play)
+
+    assert (seen.target_quantity, seen.copied_quantity, seen.own_quantity) == (150, 150, 0)
+    assert (seen.state, planned(play)) == (RowState.IN_SYNC, [])
+
+
+def test_what_was_sold_by_hand_is_not_bought_again_while_the_leader_stays() -> None:
+    play = Play()
+    play.trades("IN", 4)
+    play.trades_by_hand(-2)
+    play.trades("ADD", 4)
+    assert play.lots() == 2
+
+    seen = row(play)
+
+    assert (seen.target_quantity, seen.copied_quantity, seen.own_quantity) == (300, 300, -150)
+    assert (seen.state, planned(play)) == (RowState.OWN, [])
+    assert "-150" in seen.why
+
+
+@pytest.mark.parametrize(("turns", "missing"), [((-4, 4), 150), ((-2, 2), 75), ((4,), 150), ((-8,), -150)])
+def test_what_was_missed_after_a_sale_by_hand_is_bought_and_no_more(turns: tuple[int, ...], missing: int) -> None:
+    """While nothing is copied the leader turns round; what the person has sold stays sold."""
+    play = Play()
+    play.trades("IN", 4)
+    play.trades_by_hand(-2)
+    *copied, missed = turns
+    for number, lots in enumerate(copied):
+        play.trades(f"T{number}", lots)
+    while_halted(play, missed)
+
+    assert sum(step.quantity * step.side.sign for step in planned(play)) == missing
+    carry_out(play)
+    assert (play.positions["asha"], planned(play)) == (missing, [])
+    play.trades("OUT", -play.leader_net() // play.row.lot_size)
+    play.waits(5)
+    play.fills()
+    assert play.lots() == 0

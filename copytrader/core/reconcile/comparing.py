@@ -95,12 +95,13 @@ def _parts(evidence: Evidence, name: str, scope: Scope) -> Iterator[Part]:
         if not scope.has(name, key.security, instrument) or not _has_something(evidence, key, holding, share):
             continue
         account = evidence.state.accounts[name]
-        yield _part(evidence, Part(key, name, holding, account, share, instrument, _row(evidence, key, holding, share)))
+        row = _row(evidence, key, holding, share)
+        yield _part(evidence, Part(key, name, holding, account, share, instrument, row, share.left))
 
 
 def _has_something(evidence: Evidence, key: Key, holding: Holding, share: Share) -> bool:
     strays = (share.follower, key) in evidence.strays
-    return bool(holding.leader_net or share.copied or share.net or share.open or strays)
+    return bool(holding.leader_net or share.left or share.net or share.open or strays)
 
 
 def _row(evidence: Evidence, key: Key, holding: Holding, share: Share) -> Row:
@@ -135,7 +136,7 @@ def _part(evidence: Evidence, part: Part) -> Part:
     if target is None:
         part.row = replace(
             part.row,
-            copied_quantity=part.share.copied,
+            copied_quantity=part.copied,
             own_quantity=None if part.share.net is None else part.own,
             why="its target cannot be told: its row in the instrument master, or the capital, is not known",
         )
@@ -152,10 +153,11 @@ def _target(evidence: Evidence, part: Part) -> int | None:
         if targets.standing(holding):
             return None
         exact = 0
+    part.copied = targets.counted(exact, share, part.lot)
     due = share.due if targets.is_covered(holding, share) else None
-    target = targets.target(exact, share.copied, part.lot, due)
-    if _grows(share.copied, target) and _filtered(part, target):
-        return share.copied if share.copied * target > 0 else 0
+    target = targets.target(exact, part.copied, part.lot, due)
+    if _grows(part.copied, target) and _filtered(part, target):
+        return part.copied if part.copied * target > 0 else 0
     return target
 
 
@@ -173,7 +175,6 @@ def _filtered(part: Part, target: int) -> tuple[object, str] | None:
 
 def _judge(evidence: Evidence, part: Part, target: int) -> None:
     """Compare, and find the state of the row."""
-    share = part.share
     part.need = _need(part, target)
     part.coming, part.stuck = _under_way(evidence, part)
     state = _state(evidence, part)
@@ -182,7 +183,7 @@ def _judge(evidence: Evidence, part: Part, target: int) -> None:
     part.row = replace(
         part.row,
         target_quantity=target,
-        copied_quantity=share.copied,
+        copied_quantity=part.copied,
         own_quantity=None if part.share.net is None else part.own,
         drift_quantity=drift,
         state=state,
@@ -194,7 +195,7 @@ def _judge(evidence: Evidence, part: Part, target: int) -> None:
 
 def _need(part: Part, target: int) -> int:
     """What is to be bought (+) or sold; of what is too much, only what the broker still shows can be exited."""
-    copied = part.share.copied
+    copied = part.copied
     if copied * target >= 0 and abs(target) >= abs(copied):
         return target - copied
     sign = 1 if copied > 0 else -1
@@ -222,7 +223,7 @@ def _under_way(evidence: Evidence, part: Part) -> tuple[int, list[Slice]]:
 
 def _helps(part: Part, piece: Slice) -> bool:
     """Whether an order will trade for what the leader has traded already, not for what may come."""
-    if piece.copy is None or part.share.copied * part.need >= 0:
+    if piece.copy is None or part.copied * part.need >= 0:
         return True
     return piece.copy.leader.known.is_done or piece.copy.leader.reduced > 0
 

@@ -21,13 +21,14 @@ LOST_AFTER = timedelta(seconds=5)
 
 @dataclass(slots=True)
 class Evidence:
-    """What all parts are looked at with."""
+    """What all parts are looked at with; `ours` and `foreign` are what orders of the day have filled, signed."""
 
     state: State
     at: datetime
     readings: Mapping[str, Reading]
     reasons: Mapping[tuple[str, Key], str]
     orders: dict[Key, list[LeaderOrder]]
+    ours: dict[tuple[str, Key], int]
     foreign: dict[tuple[str, Key], int]
     strays: dict[tuple[str, Key], list[Order]]
     prices: dict[Security, Decimal]
@@ -37,7 +38,7 @@ def gathered(
     state: State, readings: Mapping[str, Reading], at: datetime, reasons: Mapping[tuple[str, Key], str]
 ) -> Evidence:
     """Sort what was read and what the state knows by what the questions ask for."""
-    evidence = Evidence(state, at, readings, reasons, {}, {}, {}, {})
+    evidence = Evidence(state, at, readings, reasons, {}, {}, {}, {}, {})
     for leader_order in state.orders.values():
         evidence.orders.setdefault(leader_order.key, []).append(leader_order)
     for reading in readings.values():
@@ -46,18 +47,17 @@ def gathered(
             if price is not None:
                 evidence.prices.setdefault(position.security, price)
         if reading.account != LEADER:
-            _sort_foreign(evidence, reading)
+            _sort_orders(evidence, reading)
     return evidence
 
 
-def _sort_foreign(evidence: Evidence, reading: Reading) -> None:
+def _sort_orders(evidence: Evidence, reading: Reading) -> None:
     for order in reading.orders:
         at = (reading.account, Key(order.ticket.security, order.ticket.product))
-        if not order.is_ours:
-            evidence.foreign[at] = evidence.foreign.get(at, 0) + order.filled_quantity * order.ticket.side.sign
-        elif order.correlation_id not in evidence.state.slices and (
-            order.filled_quantity or not order.status.is_terminal
-        ):
+        if not order.is_ours or order.correlation_id in evidence.state.slices:
+            filled = evidence.ours if order.is_ours else evidence.foreign
+            filled[at] = filled.get(at, 0) + order.filled_quantity * order.ticket.side.sign
+        elif order.filled_quantity or not order.status.is_terminal:
             evidence.strays.setdefault(at, []).append(order)
 
 
@@ -93,6 +93,7 @@ def is_lost(evidence: Evidence, piece: Slice) -> bool:
 
 def unaccounted(evidence: Evidence, part: Part) -> int:
     """What an intraday position holds beyond all orders of the day; others may come from yesterday."""
-    if part.key.product is not Product.INTRADAY:
+    if part.key.product is not Product.INTRADAY or part.share.net is None:
         return 0
-    return part.own - evidence.foreign.get((part.name, part.key), 0)
+    at = (part.name, part.key)
+    return part.share.net - evidence.ours.get(at, 0) - evidence.foreign.get(at, 0)

@@ -112,7 +112,7 @@ class Scope:
 
 @dataclass(slots=True)
 class Part:
-    """One follower's part of one holding, with everything that led to its row."""
+    """One follower's part of one holding, with everything that led to its row; `copied` is what counts as held."""
 
     key: Key
     name: str
@@ -121,6 +121,7 @@ class Part:
     share: Share
     instrument: Instrument | None
     row: Row
+    copied: int = 0
     need: int = 0
     coming: int = 0
     stuck: list[Slice] = field(default_factory=list)
@@ -132,7 +133,7 @@ class Part:
     @property
     def own(self) -> int:
         """What the follower holds beside what was copied; 0 where the broker does not show all."""
-        return 0 if self.share.net is None else self.share.net - self.share.copied
+        return 0 if self.share.net is None else self.share.net - self.copied
 
 
 @dataclass(frozen=True, slots=True)

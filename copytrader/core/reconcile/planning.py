@@ -74,7 +74,7 @@ def _steps(seen: Picture, part: Part, wishes: Wishes) -> Iterator[Step]:
     if part.coming >= abs(part.need):
         return
     sign = 1 if part.need > 0 else -1
-    exits = min(max(-part.share.copied * sign, 0), abs(part.need))
+    exits = min(max(-part.copied * sign, 0), abs(part.need))
     entries = abs(part.need) - exits
     exits -= min(part.coming, exits)
     entries = max(entries - part.coming, 0) if not exits else entries
@@ -84,7 +84,7 @@ def _steps(seen: Picture, part: Part, wishes: Wishes) -> Iterator[Step]:
         if piece not in orphans and piece.order_id:
             yield _cancel(part, piece, "it has not filled; the rest is placed anew")
     if exits:
-        yield from _cancel_resting(part, sign, abs(part.share.copied) - exits, [*orphans, *part.stuck])
+        yield from _cancel_resting(part, sign, abs(part.copied) - exits, [*orphans, *part.stuck])
         yield from _sliced(seen, part, Action.EXIT, sign, exits, wishes)
     if entries and not wishes.reduce_only:
         yield from _sliced(seen, part, Action.ENTRY, sign, entries, wishes)

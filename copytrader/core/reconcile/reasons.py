@@ -68,7 +68,7 @@ def _why_order(order: LeaderOrder, copy: Copy | None) -> str:
 
 
 def _why_own(evidence: Evidence, part: Part) -> Iterator[str]:
-    own, copied = part.own, part.share.copied
+    own, copied = part.own, part.copied
     if not own:
         return
     today = evidence.foreign.get((part.name, part.key), 0)
