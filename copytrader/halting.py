@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from copytrader import errand, narrate, session
 from copytrader.config import Config
-from copytrader.core import copied_position
+from copytrader.core import copied_position, left_out
 from copytrader.core.copies import Slice
 from copytrader.core.facts import Adopted, Alert, Ended, Fact, Filled, Halted, Level, Resumed, Role
 from copytrader.core.model import OrderStatus
@@ -52,12 +52,16 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What became of each follower; `by_follow` where a running follow did it, and not a session of our own."""
+    """What became of each follower; `by_follow` where a running follow did it, and not a session of our own.
+
+    `left_out`: what followers have whom the configuration leaves out, which a halt does not reach.
+    """
 
     followers: tuple[Outcome, ...]
     by_follow: bool = False
     code: ExitCode = ExitCode.FINE
     flatten: bool = False
+    left_out: tuple[str, ...] = ()
 
 
 async def halt(config: Config, follower: str | None, say: Say, *, flatten: bool) -> Report:
@@ -75,10 +79,10 @@ async def halt(config: Config, follower: str | None, say: Say, *, flatten: bool)
     except LockHeld as held:
         if not errand.is_follow(held):
             raise _only_recorded(held) from None
-        return await _by_follow(config, names, word, flatten=flatten)
+        return _with_left_out(*await _by_follow(config, names, word, flatten=flatten), follower)
     except Failure as failure:
         raise _only_recorded(failure) from None
-    return _report(state, names, missing, done, flatten=flatten)
+    return _with_left_out(_report(state, names, missing, done, flatten=flatten), state, follower)
 
 
 def _only_recorded(failure: Failure) -> Failure:
@@ -96,7 +100,7 @@ def _only_recorded(failure: Failure) -> Failure:
     )
 
 
-async def _by_follow(config: Config, names: Collection[str], word: int, *, flatten: bool) -> Report:
+async def _by_follow(config: Config, names: Collection[str], word: int, *, flatten: bool) -> tuple[Report, State]:
     onlooker = Onlooker(config.journal)
     if not await errand.until(lambda: onlooker.heard(word), HEARD_WITHIN):
         raise Failure(
@@ -106,7 +110,16 @@ async def _by_follow(config: Config, names: Collection[str], word: int, *, flatt
         )
     await errand.until(lambda: _is_done(onlooker.look(), names, flatten=flatten), DONE_WITHIN, every=0.2)
     state = onlooker.look()
-    return _report(state, names, {}, _done(onlooker.since(word), state), flatten=flatten, by_follow=True)
+    return _report(state, names, {}, _done(onlooker.since(word), state), flatten=flatten, by_follow=True), state
+
+
+def _with_left_out(report: Report, state: State, follower: str | None) -> Report:
+    """Add whom the halt was meant for too, and cannot reach."""
+    if follower is not None:
+        return report
+    told = tuple(f"{name} {has}" for name, has in left_out.left_out(state).items())
+    code = ExitCode.FINDINGS if told and report.code is ExitCode.FINE else report.code
+    return replace(report, left_out=told, code=code)
 
 
 def _is_done(state: State, names: Collection[str], *, flatten: bool) -> bool:

@@ -19,6 +19,7 @@ from copytrader.core.model import IST, label
 from copytrader.journal import Journal
 from copytrader.simulator import Fault, FaultKind
 from tests.e2e.stage import Stage
+from tests.reconcile.test_days import ended
 
 D = Decimal
 OPTION = ("NSE_FNO", "40001")
@@ -110,6 +111,26 @@ def test_flatten_exits_what_is_held_from_copying_and_nothing_else(tmp_path: Path
         assert [net.quantity for net in stage.exchange.nets(stage.ids["asha"]).values()] == [225]
 
     played(scene, tmp_path)
+
+
+def test_what_one_left_out_of_the_configuration_has_is_named_and_not_reached(tmp_path: Path) -> None:
+    async def scene(stage: Stage) -> None:
+        follow = await stage.follows()
+        await entered(stage)
+        await follow.stops()
+        stage.config.write_text(stage.config.read_text().replace("[followers.ravi]", "[followers.ravi]\nenabled=false"))
+
+        code, program = await ended(stage, "reconcile")
+        assert (code, program.out[-1]) == (3, "not in sync: left out of the configuration: ravi")
+        left = f"ravi holds +150 {name_of(stage)} MARGIN from copying: left out of the configuration, "
+        assert (await commands(stage, "halt", code=3))[-1].startswith(left)
+        assert (await commands(stage, "halt", "--follower", "asha"))[-1].startswith("asha: halted")
+        follow = await stage.follows()
+        assert any("ravi is left out of the configuration, and holds +150" in line for line in follow.err)
+        assert (await commands(stage, "halt", "--flatten", code=3))[-1].startswith(left)
+        assert (stage.copied("asha"), stage.copied("ravi")) == (0, 150)
+
+    played(scene, tmp_path, ("0.5", "1"))
 
 
 def test_one_follower_alone_can_be_halted_and_resumed(tmp_path: Path) -> None:

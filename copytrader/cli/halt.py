@@ -46,6 +46,8 @@ def _show(report: Report) -> None:
         render.line(f"{outcome.follower}: {_told(outcome)}")
     if any(outcome.taken_over for outcome in report.followers):
         render.notice("another copier may serve the account, or the journal was lost: make sure that no other runs")
+    for has in report.left_out:
+        render.line(f"{has}: left out of the configuration, no halt reaches it; enable it again, or close that by hand")
     for left in _left(report):
         render.notice(left)
     if not report.by_follow:

@@ -309,9 +309,10 @@ def _show_findings(report: Report) -> None:
     from copytrader import render
 
     for finding in report.picture.findings:
-        order = finding.order_id or finding.leader_order_id or finding.correlation_id or ""
+        named = finding.order_id or finding.leader_order_id or finding.correlation_id
+        order = f"order {named}: " if named else ""
         kind = finding.kind.replace("_", " ")
-        render.line(f"{_who(finding.follower, _label(finding))}: order {order}: {kind}: {finding.detail}")
+        render.line(f"{_who(finding.follower, _label(finding))}: {order}{kind}: {finding.detail}")
 
 
 def _show_done(report: Report) -> None:
@@ -342,6 +343,10 @@ def _conclude(report: Report) -> None:
         return
     wrong = Counter(_state(row) for row in picture.rows if not row.is_fine)
     told = [f"{count} {state}" for state, count in wrong.items()]
-    if picture.findings:
-        told.append(f"{len(picture.findings)} {'order' if len(picture.findings) == 1 else 'orders'}, see above")
+    left_out = {finding.follower for finding in picture.findings if finding.kind == "left_out"}
+    orders = sum(finding.kind != "left_out" for finding in picture.findings)
+    if orders:
+        told.append(f"{orders} order{'' if orders == 1 else 's'}, see above")
+    if left_out:
+        told.append(f"left out of the configuration: {', '.join(sorted(left_out))}")
     render.line(f"not in sync: {', '.join(told) or 'an account cannot be read'}")

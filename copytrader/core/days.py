@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime, time, timedelta
 from decimal import Decimal
 
-from copytrader.core import exposure, fixing
+from copytrader.core import exposure, fixing, left_out
 from copytrader.core.copies import LeaderOrder, Slice, copy_of
 from copytrader.core.facts import Ended, Level, Skip, Started, Verb
 from copytrader.core.hours import session_day
@@ -64,6 +64,17 @@ def start(state: State, event: Started, at: datetime, news: News) -> None:
         account.exhausted_said.clear()
         account.unreached, account.unreached_since, account.unreached_said = 0, None, None
     turn_day(state, at, news)
+    if state.copying:
+        _say_left_out(state, news)
+
+
+def _say_left_out(state: State, news: News) -> None:
+    for name, has in left_out.left_out(state).items():
+        text = (
+            f"{name} is left out of the configuration, and {has}: nobody looks after that; "
+            "enable it again, or close that by hand"
+        )
+        news.alert(Level.CRITICAL, text, name, f"left-out-{name}")
 
 
 def _forget_account(state: State, account: Account, news: News) -> None:

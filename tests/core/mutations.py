@@ -415,6 +415,12 @@ MUTATIONS = (
         "            pass\n",
     ),
     Mutation(
+        "what one left out of the configuration has is said",
+        "days.py",
+        "        _say_left_out(state, news)\n",
+        "        pass\n",
+    ),
+    Mutation(
         "shares that the person sold are not sold again",
         "sightings.py",
         "        copied_position.close_by_hand(share, share.against)\n",

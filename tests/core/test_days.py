@@ -5,9 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import timedelta
 
-from copytrader.core.facts import BookRead
-from copytrader.core.model import LEADER, OrderType, Side
-from tests.core.play import Play, ticket
+from copytrader.core.copies import Key
+from copytrader.core.facts import BookRead, Level
+from copytrader.core.left_out import left_out
+from copytrader.core.model import LEADER, OrderType, Product, Side
+from copytrader.core.state import Share
+from tests.core.play import NIFTY, START, D, Play, follower, instrument, ticket
 
 
 def test_what_the_first_frame_of_a_day_opened_is_closed_with_the_leader() -> None:
@@ -73,3 +76,30 @@ def test_a_row_of_yesterday_s_that_was_cancelled_stays_yesterday_s() -> None:
     play.feed(BookRead(play.now, LEADER, (row,)))
 
     assert play.decisions == []
+
+
+def test_what_a_follower_left_out_of_the_configuration_has_is_said_at_the_start() -> None:
+    play = Play(followers=(follower("asha"), follower("bala")))
+    play.trades("IN", 4)
+    play.places("STOP", ticket(Side.SELL, 300, "90", order_type=OrderType.STOP_LOSS, trigger_price=D(92)))
+    play.followers = (follower("asha"),)
+
+    play.starts()
+
+    (said,) = [each for each in play.alerts() if each.account == "bala"]
+    assert said.level is Level.CRITICAL
+    assert "bala is left out of the configuration, and holds +150 NIFTY-Dec2026-24000-PE INTRADAY" in said.text
+    assert "from copying and has 1 order open: nobody looks after that" in said.text
+
+
+def test_nothing_is_said_of_one_left_out_that_has_nothing() -> None:
+    """Of what was held for yesterday alone nothing is left today, and what has expired is gone."""
+    play = Play(followers=(follower("asha"), follower("bala")), row=instrument(expiry=START.date()))
+    play.trades("IN", 4)
+    play.followers = (follower("asha"),)
+    play.now += timedelta(days=1)
+    play.starts()
+
+    assert play.alerts() == []
+    play.state.holding(Key(NIFTY, Product.MARGIN)).shares["bala"] = Share("bala", copied=75)
+    assert left_out(play.state) == {}

@@ -34,7 +34,7 @@ from copytrader.core.model import (
     SizingMode,
 )
 from copytrader.core.reconcile import comparing, planning
-from copytrader.core.reconcile.picture import FindingKind, Picture, Reading, Row, RowState
+from copytrader.core.reconcile.picture import FindingKind, Picture, Reading, Row, RowState, Scope
 from copytrader.core.reconcile.planning import Action, Step, Wishes
 from copytrader.failure import ExitCode
 from copytrader.reconcile import Report
@@ -528,3 +528,37 @@ def test_what_was_missed_after_a_sale_by_hand_is_bought_and_no_more(turns: tuple
     play.waits(5)
     play.fills()
     assert play.lots() == 0
+
+
+def test_what_one_left_out_of_the_configuration_has_is_found_and_in_no_plan(capsys: pytest.CaptureFixture[str]) -> None:
+    play = Play(followers=(follower(), follower("bala")))
+    play.trades("IN", 4)
+    play.places("STOP", ticket(Side.SELL, 300, "90", order_type=OrderType.STOP_LOSS, trigger_price=D(92)))
+    play.followers = (follower(),)
+    play.starts()
+
+    seen = looked_at(play)
+
+    (finding,) = seen.findings
+    assert (finding.follower, finding.kind, finding.symbol) == ("bala", FindingKind.LEFT_OUT, play.row.symbol)
+    assert finding.detail == (
+        "bala holds +150 INTRADAY from copying and has 1 order open: nobody looks after that; "
+        "enable bala again, or close that by hand"
+    )
+    assert {each.follower for each in seen.rows} == {"asha"}
+    assert planning.plan(seen) == ()
+    assert not seen.in_sync
+    show(Report(seen, (), ExitCode.FINDINGS))
+    *_, line, last = capsys.readouterr().out.splitlines()
+    assert line.startswith("bala NIFTY-Dec2026-24000-PE: left out: bala holds +150 INTRADAY")
+    assert last == "not in sync: left out of the configuration: bala"
+
+
+@pytest.mark.parametrize("scope", [Scope(frozenset({"asha"})), Scope(symbol="BANKNIFTY")])
+def test_who_is_left_out_is_not_found_where_others_are_asked_for(scope: Scope) -> None:
+    play = Play(followers=(follower(), follower("bala")))
+    play.trades("IN", 4)
+    play.followers = (follower(),)
+    play.starts()
+
+    assert comparing.picture(play.state, {}, play.now, scope).findings == ()

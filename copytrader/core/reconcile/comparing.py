@@ -17,7 +17,7 @@ from copytrader.core.facts import BookRead, InstrumentRead, Started
 from copytrader.core.fold import evolve
 from copytrader.core.model import LEADER, Desk, Instrument, OrderType, Security, Side, Ticket, Units, Validity
 from copytrader.core.reconcile.evidence import Evidence, gathered, is_lost, strays_of, unaccounted, unread_of
-from copytrader.core.reconcile.findings import findings_of
+from copytrader.core.reconcile.findings import findings_of, left_out_of
 from copytrader.core.reconcile.picture import Part, Picture, Reading, Row, RowState, Scope, unread_reason
 from copytrader.core.reconcile.reasons import why
 from copytrader.core.state import Holding, Share, State
@@ -79,9 +79,10 @@ def picture(
         for name in names
         if (reading := unread_of(evidence, name)) is not None and not any(part.name == name for part in parts)
     ]
-    findings = tuple(finding for name in names for finding in findings_of(evidence, name, scope))
+    findings = [finding for name in names for finding in findings_of(evidence, name, scope)]
+    findings += left_out_of(evidence, scope)
     problems = tuple(each for each in readings.values() if each.problem and each.account in (LEADER, *names))
-    return Picture(at, state, tuple(parts), tuple(blanks), findings, problems, strays_of(evidence, names), scope)
+    return Picture(at, state, tuple(parts), tuple(blanks), tuple(findings), problems, strays_of(evidence, names), scope)
 
 
 def _blank(name: str, unread: Reading) -> Row:

@@ -1,15 +1,17 @@
 """Orders beside positions: what is wrong with single orders, though the quantities may agree.
 
 A working order of the leader without its copy, an order of ours without its leader's, terms that differ,
-an order whose outcome is not known or that the journal does not know.  Nothing here looks at a row.
+an order whose outcome is not known or that the journal does not know.  And what is left with followers
+whom the configuration leaves out.  Nothing here looks at a row.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 
-from copytrader.core import copied_position, targets
+from copytrader.core import copied_position, left_out, targets
 from copytrader.core.copies import Copy, Key, LeaderOrder, Slice
 from copytrader.core.model import Order, OrderStatus, OrderType, SkipReason, Ticket
 from copytrader.core.reconcile.evidence import Evidence, is_lost, unread_of
@@ -48,6 +50,22 @@ def findings_of(evidence: Evidence, name: str, scope: Scope) -> Iterator[Finding
             for piece in share.open.values():
                 for finding in _of_piece(evidence, piece, symbol):
                     yield replace(finding, expiry=expiry)
+
+
+def left_out_of(evidence: Evidence, scope: Scope) -> Iterator[Finding]:
+    """What followers have whom the configuration leaves out: nobody reads their books, and no plan is made for them."""
+    state = evidence.state
+    for name in left_out.left_out(state):
+        held = {key: share.left for key, share in left_out.parts(state, name)}
+        works = Counter(piece.key for piece in state.accounts[name].open.values())
+        for key in dict.fromkeys([*held, *works]):
+            instrument = state.instruments.get(key.security)
+            if scope.has(name, key.security, instrument):
+                symbol = instrument.symbol if instrument is not None else key.security.security_id
+                has = left_out.told([f"{held[key]:+} {key.product}"] if key in held else [], works[key])
+                detail = f"{name} {has}: nobody looks after that; enable {name} again, or close that by hand"
+                expiry = instrument.expiry if instrument is not None else None
+                yield Finding(name, FindingKind.LEFT_OUT, symbol, detail, expiry=expiry)
 
 
 def _stray(evidence: Evidence, name: str, key: Key, order: Order) -> Finding:

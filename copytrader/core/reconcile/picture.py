@@ -26,13 +26,14 @@ class RowState(StrEnum):
 
 
 class FindingKind(StrEnum):
-    """What can be wrong with an order, whatever the positions say."""
+    """What can be wrong with an order, whatever the positions say; or with who is left out of the configuration."""
 
     NOT_COPIED = "not_copied"
     ORPHAN = "orphan"
     TERMS_DIFFER = "terms_differ"
     UNKNOWN_OUTCOME = "unknown_outcome"
     STRAY = "stray"
+    LEFT_OUT = "left_out"
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +81,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Something that is wrong with one order."""
+    """Something that is wrong with one order, or with all that a follower has who is left out."""
 
     follower: str
     kind: FindingKind
