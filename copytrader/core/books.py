@@ -192,18 +192,24 @@ def _set_net(
         is_all = row is not None and row.whole
         share.net = net if is_all or (holdings and not share.copied) else None
         return
-    if not _trades_now(state, holding, at):
+    trades_now = _trades_now(state, holding, at)
+    if not trades_now:
         share.gone_at = None
     elif share.carried and copied_position.miss_overnight(share, net, at, READ_APART):
         state.ask_books.add(account.follower.name)
     copied_position.note_ahead(share, 0 if before is None else net - before, at)
-    if copied_position.set_follower_position(share, net):
-        news.alert(
-            Level.WARNING,
-            f"{share.follower}: holds {net} at the broker but {copied} from copying: somebody traded by hand",
-            share.follower,
-            f"own-trade-{share.follower}",
-        )
+    is_sure = share.gone_at is None and (trades_now or share.against > 0)
+    missing = copied_position.set_follower_position(share, net)
+    symbol = state.named(holding.key.security)
+    text = f"{share.follower}: {symbol}: holds {net} at the broker but {copied} from copying: somebody traded by hand"
+    _say_missing(share, text if missing and is_sure else "", f"own-trade-{share.follower}-{symbol}", news)
+
+
+def _say_missing(share: Share, text: str, key: str, news: News) -> None:
+    """Alert what is not there of a copied position, and not again until something else is to be said of it."""
+    if text and share.alerted.get(key) != text:
+        news.alert(Level.WARNING, text, share.follower, key)
+    share.alerted[key] = text
 
 
 def _trades_now(state: State, holding: Holding, at: datetime) -> bool:

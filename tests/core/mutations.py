@@ -543,7 +543,7 @@ MUTATIONS = (
     Mutation(
         "what the night does not show is not gone",
         "books.py",
-        "    if not _trades_now(state, holding, at):\n        share.gone_at = None\n    elif share",
+        "    if not trades_now:\n        share.gone_at = None\n    elif share",
         "    if share",
     ),
     Mutation(

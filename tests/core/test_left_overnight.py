@@ -65,6 +65,45 @@ def test_what_is_gone_in_the_morning_is_not_held_from_copying_any_more() -> None
     assert play.lots() == 1
 
 
+def test_what_is_gone_in_the_morning_is_said_once_when_it_is_sure() -> None:
+    play = Play()
+    trades(play, "L1", ENTRY)
+    play.now += timedelta(days=1)
+    play.feed(Started(play.now, "test", "", Desk("1000000001", play.followers, play.rules)))
+    told = []
+    for _ in range(5):
+        play.feed(BookRead(play.now, "asha", (), ()))
+        told.append(len(play.alerts()))
+        play.waits(2)
+
+    assert told == [0, 0, 1, 1, 1]
+    said = "asha: NIFTY-Dec2026-24000-PE: holds 0 at the broker but 150 from copying: somebody traded by hand"
+    assert play.alerts()[0].text == said
+
+
+def test_a_position_that_no_trade_explains_is_said_once_and_again_when_it_changes() -> None:
+    play = Play()
+    trades(play, "L1", ENTRY)
+    for net in (0, 0, 75, 75, 150, 0):
+        play.feed(BookRead(play.now, "asha", (), _position(net)))
+        play.waits(5)
+
+    assert [each.text.partition("holds ")[2].partition(" ")[0] for each in play.alerts()] == ["0", "75", "0"]
+
+
+def test_the_night_says_nothing_of_a_position_that_it_does_not_show() -> None:
+    play = Play()
+    trades(play, "L1", ENTRY)
+    play.rules = CopyRules(enforce_hours=True)
+    play.feed(Started(play.now, "test", "", Desk("1000000001", play.followers, play.rules)))
+    play.now = START.replace(hour=23)
+    for _ in range(3):
+        play.feed(BookRead(play.now, "asha", (), ()))
+        play.waits(5)
+
+    assert play.alerts() == []
+
+
 def test_what_the_person_closed_overnight_is_not_sold_out_of_the_next_entry() -> None:
     play = Play()
     trades(play, "L1", ENTRY)
