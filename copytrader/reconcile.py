@@ -203,7 +203,9 @@ async def looking(config: Config, say: Say) -> AsyncIterator[Looker]:
         await session.sync_instruments(config, store, say)
         async with session.connected(config, found) as accounts:
             await session.check_whose(accounts.values())
-            yield Looker(config, accounts, missing, store, market)
+            looker = Looker(config, accounts, missing, store, market)
+            session.refuse_renamed(looker.onlooker.look(), config.desk(market))
+            yield looker
 
 
 def _warn_of_damage(config: Config, say: Say) -> None:

@@ -21,9 +21,10 @@ from copytrader.account import Account, Broker, require_own
 from copytrader.beside import attended
 from copytrader.config import Config
 from copytrader.copier import Copier, Watcher
+from copytrader.core import days
 from copytrader.core.facts import Cancel, Fact, Level, Modify, Place, Started
 from copytrader.core.fold import recall
-from copytrader.core.model import IST, LEADER, Calendar
+from copytrader.core.model import IST, LEADER, Calendar, Desk
 from copytrader.core.state import State
 from copytrader.dhan.broker import Broker as DhanBroker
 from copytrader.dhan.broker import BrokerError
@@ -197,6 +198,19 @@ async def _locked_in_turn(config: Config, say: Callable[[str], None]) -> context
             await asyncio.sleep(_LOCK_EVERY)
 
 
+def refuse_renamed(state: State, desk: Desk) -> None:
+    """Raise where a follower bears a new name while its account has something from copying under the old one."""
+    lines = []
+    for new, old, has in days.renamed(state, desk, now()):
+        close = f"copytrader halt --flatten --follower {old}"
+        lines += [
+            f"{new} has the account of {old}, which {has}",
+            f"name it {old} again; to rename it, close that first ({close}), and do it on the day after",
+        ]
+    if lines:
+        raise Failure(*lines, code=ExitCode.SAFETY)
+
+
 async def run(
     config: Config,
     options: Options,
@@ -227,6 +241,7 @@ async def run(
                 copier = _copier(config, options, journal, facts, store, accounts, market)
                 if another := another_leader(config, facts, copier.state):
                     raise Failure(*another, code=ExitCode.SAFETY)
+                refuse_renamed(copier.state, copier.desk)
                 missing = _missing_instruments(copier, store)
                 if options.dry_run and journal.words():
                     say("an operator's word, such as a halt, waits for the next live follow: a dry run takes none")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from datetime import datetime, time, timedelta
 from decimal import Decimal
 
@@ -9,7 +10,7 @@ from copytrader.core import exposure, fixing, left_out
 from copytrader.core.copies import LeaderOrder, Slice, copy_of
 from copytrader.core.facts import Ended, Level, Skip, Started, Verb
 from copytrader.core.hours import session_day
-from copytrader.core.model import IST, LEADER, OrderStatus, Product, SkipReason, Ticket, day_of
+from copytrader.core.model import IST, LEADER, Desk, OrderStatus, Product, SkipReason, Ticket, day_of
 from copytrader.core.news import News
 from copytrader.core.outcomes import close_piece
 from copytrader.core.state import Account, Holding, State
@@ -90,6 +91,24 @@ def _forget_account(state: State, account: Account, news: News) -> None:
     if held:
         text = f"{name} is another account now; what client {account.follower.client_id} holds or has open from copying"
         news.alert(Level.CRITICAL, f"{text} is looked after no longer", name, f"account-{name}")
+
+
+def renamed(state: State, desk: Desk, at: datetime) -> list[tuple[str, str, str]]:
+    """Find followers whose accounts are known by another name, under which they still have something from copying.
+
+    The name that is to be, the one that was, and what it has; the state stays as it is.
+    """
+    names = [
+        (follower.name, name)
+        for follower in desk.followers
+        for name, account in state.accounts.items()
+        if account.follower.client_id == follower.client_id and name != follower.name
+    ]
+    if not names:
+        return []
+    today: State = pickle.loads(pickle.dumps(state, pickle.HIGHEST_PROTOCOL))  # noqa: S301 - our own, copied quickly
+    turn_day(today, at, News())
+    return [(new, old, has) for new, old in names if (has := left_out.what(today, old))]
 
 
 def turn_day(state: State, at: datetime, news: News) -> None:

@@ -8,6 +8,7 @@ from decimal import Decimal
 
 import pytest
 
+from copytrader.core.days import renamed
 from copytrader.core.facts import BookRead, Level, Started
 from copytrader.core.model import (
     LEADER,
@@ -284,6 +285,24 @@ def test_a_follower_that_is_another_account_now_has_nothing_from_copying() -> No
 
     assert play.lots() == 2
     assert any(each.level is Level.CRITICAL and "another account" in each.text for each in play.alerts())
+
+
+def test_an_account_that_bears_a_new_name_is_found_while_it_has_something_under_the_old_one() -> None:
+    play = Play()
+    desk = Desk("1000000001", (replace(play.followers[0], name="anna"),), play.rules)
+    assert renamed(play.state, desk, play.now) == []
+    trades(play, "L1", ENTRY)
+    trades(play, "L2", ticket(Side.BUY, 300, "0", order_type=OrderType.MARKET))
+    play.places("L3", ticket(Side.BUY, 300, "90"), placed_at=play.now)
+
+    held = "holds +150 NIFTY-Dec2026-24000-PE MARGIN, +150 NIFTY-Dec2026-24000-PE INTRADAY from copying"
+    assert renamed(play.state, desk, play.now) == [("anna", "asha", f"{held} and has 1 order open")]
+    tomorrow = play.now + timedelta(days=1)
+    carried = "holds +150 NIFTY-Dec2026-24000-PE MARGIN from copying"
+    assert renamed(play.state, desk, tomorrow) == [("anna", "asha", carried)]
+    assert len(play.state.accounts["asha"].open) == 1
+    same = Desk("1000000001", (*play.followers, follower("bala")), play.rules)
+    assert renamed(play.state, same, tomorrow) == []
 
 
 @pytest.mark.parametrize(("hour", "is_said"), [(15, True), (16, False)])

@@ -27,7 +27,7 @@ from copytrader.core.state import State
 from copytrader.journal import Journal
 from copytrader.simulator.model import Carried
 from tests.e2e.stage import Stage
-from tests.reconcile.test_days import OPTION, fixed, net, picture, played, row_of, trades
+from tests.reconcile.test_days import OPTION, ended, fixed, net, picture, played, row_of, trades
 
 D = Decimal
 
@@ -106,5 +106,25 @@ def test_what_the_leader_held_before_there_was_a_journal_is_not_copied(tmp_path:
         row = row_of(document)
         assert (code, row["target_quantity"], row["copied_quantity"], row["own_quantity"]) == (0, 0, 0, 75)
         assert row["state"] == "own"
+
+    played(scene, tmp_path)
+
+
+def test_a_follower_that_holds_something_keeps_its_name(tmp_path: Path) -> None:
+    async def scene(stage: Stage) -> None:
+        yesterday(stage, 4)
+        named = stage.config.read_text()
+        stage.config.write_text(named.replace("[followers.asha", "[followers.anna"))
+
+        for command in (["follow", "--plain"], ["reconcile"], ["reconcile", "--fix", "--yes"]):
+            code, program = await ended(stage, *command)
+            assert (code, program.out) == (6, []), program.err
+            assert "anna has the account of asha, which holds +150 " in program.err[-2]
+            assert "name it asha again; to rename it, close that first " in program.err[-1]
+        assert (net(stage), stage.orders()) == (150, [])
+
+        stage.config.write_text(named)
+        await ended(stage, "halt", "--flatten", "--follower", "asha")
+        assert net(stage) == 0
 
     played(scene, tmp_path)
