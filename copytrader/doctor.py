@@ -23,6 +23,7 @@ from copytrader import calendar, errand, login, session, tokens
 from copytrader.alerts import by_apprise, named
 from copytrader.beside import CLOSE
 from copytrader.config import Config, ConfigError, load
+from copytrader.core import days, left_out
 from copytrader.core.engine import recall
 from copytrader.core.hours import session_day
 from copytrader.core.model import IST, LEADER, Calendar, Order
@@ -170,7 +171,10 @@ def _journal(config: Config) -> Iterator[Check]:
             if another := session.another_leader(config, facts, state):
                 yield fail("leader of the journal", *another)
             yield from _left(state, len(journal.outbox()))
+            renamed = days.renamed(state, config.desk(Calendar()), session.now())
+            yield from (_renamed(*each) for each in renamed)
             yield _halt(errand.halted(config, state, [event for _, event in journal.words()]))
+            yield from _left_out(state, {old for _, old, _ in renamed})
     except JournalError as error:
         yield fail("journal", str(error), "see docs/journal.md")
 
@@ -191,6 +195,19 @@ def _left(state: State, unanswered: int) -> Iterator[Check]:
     if left:
         more = f"; and {len(left) - 3} more" if len(left) > 3 else ""
         yield ok("left from before", "; ".join(left[:3]) + more)
+
+
+def _renamed(new: str, old: str, has: str) -> Check:
+    remedy = f"name it {old} again: `copytrader follow` does not start"
+    return fail("names", f"{new} has the account of {old}, which {has}", remedy)
+
+
+def _left_out(state: State, renamed: Collection[str]) -> Iterator[Check]:
+    """Who has something from copying, and is served no longer."""
+    for name, has in left_out.left_out(state).items():
+        if name not in renamed:
+            remedy = f"nobody looks after that: enable {name} again, or close that by hand"
+            yield warn("left out", f"{name} {has}", remedy)
 
 
 def _halt(halted: Collection[str]) -> Check:

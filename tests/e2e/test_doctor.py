@@ -291,6 +291,31 @@ def test_what_the_last_session_left_is_told(tmp_path: Path) -> None:
     asyncio.run(test())
 
 
+@pytest.mark.parametrize(
+    ("before", "after", "check", "status"),
+    [
+        ("[followers.ravi]", "[followers.ravi]\nenabled = false", "left out", Status.WARN),
+        ("[followers.ravi", "[followers.mira", "names", Status.FAIL),
+    ],
+)
+def test_what_is_held_by_a_name_that_is_served_no_longer_is_told(
+    tmp_path: Path, before: str, after: str, check: str, status: Status
+) -> None:
+    async def test() -> None:
+        async with Stage(tmp_path, ("0.5", "0.5")) as stage:
+            follow = await stage.follows()
+            stage.leader.place("NSE_FNO", "40001", "BUY", 150)
+            await stage.until(lambda: stage.copied("ravi") == 75)
+            await follow.stops()
+            stage.config.write_text(stage.config.read_text().replace(before, after))
+
+            found = await examined(stage)
+            assert (found[check].status, "holds +75 " in found[check].detail) == (status, True)
+            assert ("left out" in found) is (check == "left out")
+
+    asyncio.run(test())
+
+
 def test_a_journal_that_was_altered_is_found(tmp_path: Path) -> None:
     async def test() -> None:
         async with Stage(tmp_path) as stage:
