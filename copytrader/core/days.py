@@ -83,7 +83,7 @@ def _forget_account(state: State, account: Account, news: News) -> None:
     name, held = account.follower.name, len(account.open)
     for holding in state.holdings.values():
         share = holding.shares.pop(name, None)
-        held += bool(share is not None and share.copied)
+        held += bool(share is not None and share.left)
     for order in state.orders.values():
         order.copies.pop(name, None)
     state.slices = {key: each for key, each in state.slices.items() if each.follower != name}

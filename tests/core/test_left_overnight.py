@@ -287,6 +287,17 @@ def test_a_follower_that_is_another_account_now_has_nothing_from_copying() -> No
     assert any(each.level is Level.CRITICAL and "another account" in each.text for each in play.alerts())
 
 
+def test_nothing_is_said_of_another_account_where_the_person_has_closed_all_by_hand() -> None:
+    play = Play()
+    play.trades("L1", 4)
+    play.trades_by_hand(-2)
+    play.followers = (follower(client_id="2099999999"),)
+    play.orders.clear()
+    play.starts()
+
+    assert play.alerts() == []
+
+
 def test_an_account_that_bears_a_new_name_is_found_while_it_has_something_under_the_old_one() -> None:
     play = Play()
     desk = Desk("1000000001", (replace(play.followers[0], name="anna"),), play.rules)
