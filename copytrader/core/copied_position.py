@@ -22,8 +22,8 @@ def fill_follower(share: Share, sign: int, quantity: int, price: Decimal, closes
 
     News of two orders may change places: an exit that closes more than is held proves that an entry has filled.
     """
-    if share.copied * sign < 0 and not closes:
-        _retire(share, quantity - abs(share.left))
+    if share.copied * sign < 0:
+        _retire(share, quantity - closes, closes)
     before = share.copied
     reduces = min(quantity, abs(before)) if before * sign < 0 else 0
     realized = ZERO
@@ -45,11 +45,11 @@ def fill_follower(share: Share, sign: int, quantity: int, price: Decimal, closes
     return realized
 
 
-def _retire(share: Share, beyond: int) -> None:
+def _retire(share: Share, opens: int, closes: int) -> None:
     """Let go what the person has closed by hand: an entry that fills beyond what is left opens on the other side."""
-    gone = min(share.by_hand, max(beyond, 0))
-    share.copied -= gone if share.copied > 0 else -gone
-    share.by_hand -= gone
+    if share.by_hand and opens > max(abs(share.left) - closes, 0):
+        share.copied -= share.by_hand if share.copied > 0 else -share.by_hand
+        share.by_hand = 0
 
 
 def _overtaken(share: Share, sign: int, quantity: int, beyond: int) -> int:

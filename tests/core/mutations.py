@@ -1282,8 +1282,22 @@ MUTATIONS = (
     Mutation(
         "an entry after the person has closed the copy opens anew",
         "copied_position.py",
-        "        _retire(share, quantity - abs(share.left))\n",
+        "        _retire(share, quantity - closes, closes)\n",
         "        pass\n",
+    ),
+    Mutation(
+        "all that the person has closed is gone once something opens on the other side",
+        "copied_position.py",
+        "        share.copied -= share.by_hand if share.copied > 0 else -share.by_hand\n        share.by_hand = 0\n",
+        "        gone = min(share.by_hand, opens)\n"
+        "        share.copied -= gone if share.copied > 0 else -gone\n"
+        "        share.by_hand -= gone\n",
+    ),
+    Mutation(
+        "an order through zero opens though the person has closed a part",
+        "copied_position.py",
+        "opens > max(abs(share.left) - closes, 0):\n",
+        "opens > abs(share.left):\n",
     ),
     Mutation(
         "of the leader's orders the one that was placed first comes first",

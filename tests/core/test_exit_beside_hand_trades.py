@@ -67,6 +67,25 @@ def test_what_is_entered_after_the_person_has_closed_the_copy_is_got_out_of(turn
     assert (play.leader_net(), play.lots()) == (0, 0)
 
 
+@pytest.mark.parametrize("turns", [(-8, -2), (-10,)], ids=["out, then round", "through zero"])
+@pytest.mark.parametrize("by_hand", [-4, -2])
+def test_a_smaller_position_on_the_other_side_is_got_out_of_after_the_person_has_closed_more(
+    by_hand: int, turns: tuple[int, ...]
+) -> None:
+    play = Play()
+    play.trades("IN", 8)
+    play.trades_by_hand(by_hand)
+    for number, lots in enumerate(turns):
+        play.trades(f"TURN{number}", lots)
+        play.waits(1)
+    assert play.lots() == -1
+
+    play.trades("OUT", 2)
+    play.waits(5)
+    play.fills()
+    assert (play.leader_net(), play.lots()) == (0, 0)
+
+
 def test_an_exit_covers_of_an_entry_what_is_left_of_it_after_a_position_that_stayed() -> None:
     """The person's own short prevented the exit of what was copied; the entry on the other side closes that first."""
     play = Play()
