@@ -177,7 +177,8 @@ def _is_settled(state: State, order: LeaderOrder) -> bool:
             return False
         if copy.skip is None and not copy.was_sent:
             return False
-        if order.only_exits and copy.skip is None and copy.to_try_again and _holds(state, order, copy):
+        waits = copy.skip is None or copy.skip.reason is SkipReason.TOKEN
+        if order.only_exits and waits and copy.to_try_again and _holds(state, order, copy):
             return False
         judged = copy.opens <= order.opened <= max(copy.opens, copy.judged_opened)
         if (copy.units or copy.exact) and not judged and (order.known.is_dead or order.opened > copy.opens):

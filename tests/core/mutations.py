@@ -1530,7 +1530,7 @@ MUTATIONS = (
     Mutation(
         "an exit of which a slice never left is not over",
         "fold.py",
-        "        if order.only_exits and copy.skip is None and copy.to_try_again and _holds(state, order, copy):\n",
+        "        if order.only_exits and waits and copy.to_try_again and _holds(state, order, copy):\n",
         "        if False:\n",
     ),
     Mutation(
@@ -1544,5 +1544,11 @@ MUTATIONS = (
         "exposure.py",
         "            holding.before += sign * opens\n",
         "            pass\n",
+    ),
+    Mutation(
+        "an exit refused for its token waits for the new one",
+        "fold.py",
+        "        waits = copy.skip is None or copy.skip.reason is SkipReason.TOKEN\n",
+        "        waits = copy.skip is None\n",
     ),
 )

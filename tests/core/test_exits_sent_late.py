@@ -14,6 +14,7 @@ from copytrader.core.facts import (
     NotSent,
     OrderSeen,
     Place,
+    Refused,
     Role,
     Source,
     Throttled,
@@ -315,3 +316,21 @@ def test_a_slice_of_an_exit_that_never_left_goes_again(
     assert play.lots() == 0
     assert sold(play) == 12
     assert not any(isinstance(each, Place) and each.sweep for each in play.decisions)
+
+
+@pytest.mark.parametrize("late_exits", LateExits)
+def test_an_exit_that_was_refused_for_the_token_goes_once_that_is_renewed(late_exits: LateExits) -> None:
+    """The refusal is what told that the token is dead; the exit was heard of at once."""
+    play = Play(rules=replace(SKIPS, late_exits=late_exits))
+    play.trades("IN", 4)
+    play.answer = lambda command: Refused(
+        play.now, "asha", command.correlation_id, Verb.PLACE, RefusalClass.TOKEN, "DH-901", "expired"
+    )
+    play.trades("OUT", -4, fills=False)
+    play.answer = None
+    play.waits(30)
+    play.feed(TokenRenewed(play.now, "asha"))
+    settles(play)
+
+    assert play.lots() == 0
+    assert sold(play) == 2

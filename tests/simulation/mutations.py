@@ -150,7 +150,7 @@ RULES = (
     Rule(
         "the shortest limit is kept as well",
         "core",
-        "        if second <= _RESERVE_SECOND[rank]:\n            return False\n",
+        "        if self.left(at)[0] <= _RESERVE_SECOND[rank]:\n            return False\n",
         "",
     ),
     Rule(
