@@ -307,7 +307,9 @@ def _resize(scene: Scene, order: LeaderOrder, copy: Copy) -> None:
         return
     opens = scene.parts(order).opens
     grown = copy.judged_ticket is not order.known.ticket or order.opened > max(copy.opens, copy.judged_opened)
-    if opens == copy.opens or (opens > copy.opens and order.known.is_done and not grown):
+    if opens == copy.opens and not _may_take_a_lot(scene, order, opens):
+        return
+    if opens > copy.opens and order.known.is_done and not grown:
         return
     sized = _resized(scene, order, copy, opens)
     if sized is None:
@@ -322,6 +324,14 @@ def _resize(scene: Scene, order: LeaderOrder, copy: Copy) -> None:
             scene.desk.decide(_as_before(scene, order, copy))
             return
     _size(scene, order, copy, sized)
+
+
+def _may_take_a_lot(scene: Scene, order: LeaderOrder, opens: int) -> bool:
+    """Whether orders that were cancelled, or made smaller, have given back a whole lot: one that works takes it up."""
+    share, known = scene.share, order.known
+    if share.carry < 1 or share.carry_side is not known.ticket.side or not opens or known.is_done:
+        return False
+    return scene.account.follower.sizing.mode in (SizingMode.RATIO, SizingMode.CAPITAL)
 
 
 def _as_before(scene: Scene, order: LeaderOrder, copy: Copy) -> Sized:

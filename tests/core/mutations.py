@@ -880,8 +880,8 @@ MUTATIONS = (
     Mutation(
         "an opening part comes back when the position behind it goes",
         "judging.py",
-        "(opens > copy.opens and order.known.is_done and not grown)",
-        "(opens > copy.opens and not grown)",
+        "    if opens > copy.opens and order.known.is_done and not grown:\n",
+        "    if opens > copy.opens and not grown:\n",
     ),
     Mutation(
         "an opening part of a fixed size comes back too",
@@ -1550,5 +1550,11 @@ MUTATIONS = (
         "fold.py",
         "        waits = copy.skip is None or copy.skip.reason is SkipReason.TOKEN\n",
         "        waits = copy.skip is None\n",
+    ),
+    Mutation(
+        "a lot that was given back goes to an order that works",
+        "judging.py",
+        "    if opens == copy.opens and not _may_take_a_lot(scene, order, opens):\n",
+        "    if opens == copy.opens:\n",
     ),
 )

@@ -122,3 +122,15 @@ def test_what_opens_nothing_any_more_gives_its_part_of_a_lot_back_before_others_
     play.places("C", sale, status=OrderStatus.TRADED, filled_quantity=150, average_price=D(98))
 
     assert [each.ticket.quantity for each in play.of() if each.is_open] == [75]
+
+
+def test_an_order_that_works_takes_up_the_lot_that_a_cancelled_one_gave_back() -> None:
+    """At a half: what has filled and what works come to two lots of the leader's, so to one."""
+    play = Play()
+    enters(play, "A")
+    play.places("B", ticket(quantity=75, price="90"))
+    play.places("C", ticket(quantity=75, price="91"))
+    play.cancels("B")
+    play.waits(5)
+
+    assert [(each.ticket.quantity, each.ticket.price) for each in play.of() if each.is_open] == [(75, D(91))]
