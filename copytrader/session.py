@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import logging
 import signal
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator
 from contextlib import asynccontextmanager, closing, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -237,9 +237,8 @@ async def run(
             late = await begin_sync(config, store, say)
             async with connected(config, tokens_of) as accounts:
                 dry = DryRun(accounts, now) if options.dry_run else None
-                facts = _facts(journal)
-                copier = _copier(config, options, journal, facts, store, accounts, market)
-                if another := another_leader(config, facts, copier.state):
+                copier = _copier(config, options, journal, store, accounts, market)
+                if another := another_leader(config, _facts(journal, {Started.__name__}), copier.state):
                     raise Failure(*another, code=ExitCode.SAFETY)
                 refuse_renamed(copier.state, copier.desk)
                 missing = _missing_instruments(copier, store)
@@ -332,7 +331,6 @@ def _copier(
     config: Config,
     options: Options,
     journal: Journal,
-    facts: Sequence[tuple[Fact, datetime]],
     store: InstrumentStore,
     accounts: dict[str, Account],
     market: Calendar,
@@ -340,7 +338,7 @@ def _copier(
     unanswered = [(row.seq, row.fact) for row in journal.outbox()]
     return Copier(
         journal=journal,
-        facts=facts,
+        facts=_facts(journal),
         desk=config.desk(market),
         accounts=accounts,
         instrument=store.get,
@@ -354,8 +352,8 @@ def _copier(
     )
 
 
-def _facts(journal: Journal) -> list[tuple[Fact, datetime]]:
-    return [(row.fact, row.time) for row in journal.facts()]
+def _facts(journal: Journal, kinds: Collection[str] | None = None) -> list[tuple[Fact, datetime]]:
+    return [(row.fact, row.time) for row in journal.facts(kinds=kinds)]
 
 
 def _recorded(journal: Journal) -> State | None:
