@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from copytrader.core.copied_position import due_in
 from copytrader.core.copies import Copy, LeaderOrder
 from copytrader.core.exposure import DELIVERED, Parts, behind_leader, is_immediate, is_stop
 from copytrader.core.model import Side, Units
@@ -47,9 +48,7 @@ def exit_total(
     held = max(position + behind - claimed, 0)
     cover = cover if divided.coming else 0
     if copy.was_sent and order.known.is_filled:
-        was_swept = share.swept_at is not None and order.filled_at is not None and share.swept_at >= order.filled_at
-        again = 0 if was_swept else copy.to_try_again
-        total = min(_asked_to_close(copy) + again, held + cover)
+        total = min(_asked_to_close(copy) + _to_send_again(order, share, copy, claimed, lot_size), held + cover)
     elif order.known.is_filled:
         total = _closed_then(order, copy, position - claimed, lot_size)
     elif divided.base + divided.coming == 0:
@@ -78,6 +77,17 @@ def _closed_then(order: LeaderOrder, copy: Copy, held: int, lot_size: int) -> in
     held = max(min(held, copy.held), 0)
     part = nearest_lots(held * (1 - order.kept), lot_size) if order.kept else held
     return min(max(part, copy.to_try_again), held)
+
+
+def _to_send_again(order: LeaderOrder, share: Share, copy: Copy, claimed: int, lot_size: int) -> int:
+    """What of a sent exit never left: no more than is held beyond what is due, and nothing once a sweep has gone."""
+    if not copy.to_try_again:
+        return 0
+    if share.swept_at is not None and order.filled_at is not None and share.swept_at >= order.filled_at:
+        return 0
+    sign = -order.known.ticket.side.sign
+    too_much = share.left * sign - due_in(share, sign) - copy.may_close - claimed
+    return min(copy.to_try_again, nearest_lots(max(too_much, 0), lot_size))
 
 
 def _asked_to_close(copy: Copy) -> int:

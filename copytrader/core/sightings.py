@@ -258,7 +258,7 @@ def _take_on(state: State, account: Account, piece: Slice, news: News) -> None:
     known = piece.known
     if piece.ended is not OrderStatus.REJECTED or known is None:
         return
-    if not known.filled_quantity and (known.is_dead or not known.working):
+    if known.filled_quantity <= piece.filled and (known.is_dead or not known.working):
         return
     piece.ended, piece.void, piece.cancelling = None, False, piece.copy is None
     _reopen(state, account, piece)

@@ -1524,8 +1524,8 @@ MUTATIONS = (
     Mutation(
         "a slice of an exit that never left goes again",
         "exits.py",
-        "        again = 0 if was_swept else copy.to_try_again\n",
-        "        again = 0\n",
+        "    if not copy.to_try_again:\n",
+        "    if copy.slices:\n",
     ),
     Mutation(
         "an exit of which a slice never left is not over",
@@ -1556,5 +1556,17 @@ MUTATIONS = (
         "judging.py",
         "    if opens == copy.opens and not _may_take_a_lot(scene, order, opens):\n",
         "    if opens == copy.opens:\n",
+    ),
+    Mutation(
+        "a slice that never left is sent for no more than is held too much",
+        "exits.py",
+        "    return min(copy.to_try_again, nearest_lots(max(too_much, 0), lot_size))\n",
+        "    return copy.to_try_again\n",
+    ),
+    Mutation(
+        "an order that was rejected after a part had filled stays over",
+        "sightings.py",
+        "    if known.filled_quantity <= piece.filled and",
+        "    if not known.filled_quantity and",
     ),
 )

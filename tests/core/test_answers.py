@@ -1819,3 +1819,18 @@ def test_an_order_that_was_refused_and_is_seen_so_stays_so() -> None:
     play.waits(10)
 
     assert not any("is there" in each.text for each in play.alerts())
+
+
+def test_an_order_that_was_rejected_after_a_part_had_filled_stays_over() -> None:
+    """Whatever is told of it later: only what nobody has counted yet brings an order back."""
+    play = Play()
+    play.places("L1", ticket(quantity=300))
+    (held,) = play.of()
+    play.fills_follower(held, 75)
+    play.drain()
+    play.rejects(held)
+    play.feed(OrderSeen(play.now, "asha", replace(held.seen(), last_price=D(101)), Source.BOOK))
+    play.waits(5)
+
+    assert not any("is there" in each.text for each in play.alerts())
+    assert play.lots() == 1

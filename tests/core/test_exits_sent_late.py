@@ -334,3 +334,32 @@ def test_an_exit_that_was_refused_for_the_token_goes_once_that_is_renewed(late_e
 
     assert play.lots() == 0
     assert sold(play) == 2
+
+
+def test_a_slice_that_never_left_is_not_sent_for_what_the_leader_has_taken_back() -> None:
+    """The leader makes the exit smaller before the slice goes again, and it fills."""
+    play = Play(followers=(follower(ratio="3"),), row=instrument(freeze_quantity=301))
+    play.trades("IN", 4)
+    turn = iter(range(100))
+
+    def answer(command: Command) -> Event | None:
+        if isinstance(command, Place) and next(turn) == 2:
+            return NotSent(play.now, "asha", command.correlation_id, Verb.PLACE, "lost")
+        return None
+
+    play.answer = answer
+    play.places("OUT", ticket(Side.SELL, 300, "105"))
+    order = play.leader["OUT"]
+    smaller = replace(order, ticket=replace(order.ticket, quantity=75), status=OrderStatus.TRADED, filled_quantity=75)
+    play.leader["OUT"] = smaller
+    play.feed(
+        OrderSeen(play.now, LEADER, replace(smaller, status=OrderStatus.MODIFIED, filled_quantity=0), Source.BOOK)
+    )
+    play.feed(OrderSeen(play.now, LEADER, smaller, Source.STREAM))
+    play.waits(3)
+    play.fills()
+    play.waits(10)
+    play.fills()
+
+    assert play.leader_net() == 225
+    assert play.lots() == 9
