@@ -287,8 +287,9 @@ class LeaderOrder:
     `reduced` and `opened` split what filled, `kept` is the part of the leader's position that was left by what
     reduced it, `standing` what of `opened` the leader has not closed again; `filled_at` is when it was heard that it
     had filled, which it had at `traded_at` by the broker's clock; `turned_at` is when it had closed all that there
-    was. `only_exits` once it was seen as an exit and nothing else, which it stays. `missed`: it was placed before
-    this run began, and over when the leader's book was first read.
+    was. `only_exits` once it was seen as an exit and nothing else; it stays one unless it grows beyond
+    `classified_quantity`, what it had when it was judged (0: not judged yet), and opens something. `missed`: it was
+    placed before this run began, and over when the leader's book was first read.
     """
 
     known: Known
@@ -301,7 +302,7 @@ class LeaderOrder:
     opened: int = 0
     standing: Units = 0
     only_exits: bool = False
-    classified: bool = False
+    classified_quantity: int = 0
     missed: bool = False
     filled_at: datetime | None = None
     traded_at: datetime | None = None

@@ -123,11 +123,11 @@ def _leaving(holding: Holding, order: LeaderOrder) -> int:
 
 
 def classify(holding: Holding, order: LeaderOrder) -> None:
-    """Decide once whether an order does nothing but close; from then on it never opens anything."""
-    if order.classified or holding.leader_net is None or not (order.known.working and order.known.has_terms):
+    """Decide once whether an order does nothing but close; what it opens then is copied only if it has grown."""
+    if order.classified_quantity or holding.leader_net is None or not (order.known.working and order.known.has_terms):
         return
     divided = parts(holding, order)
-    order.classified = True
+    order.classified_quantity = order.known.ticket.quantity
     order.only_exits = only_sells(order) or (divided.opens == 0 and divided.closes > 0)
 
 

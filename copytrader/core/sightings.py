@@ -107,7 +107,7 @@ def _fill_leader(
     if begins:
         room.note_held(holding, order, coming, lot_of(state, holding))
     if order.only_exits and order.opened > opened:
-        _say_opened(order, news)
+        _note_opened(order, news)
     if known.average_price:
         holding.last_price = known.average_price
     news.notes.append(
@@ -115,8 +115,11 @@ def _fill_leader(
     )
 
 
-def _say_opened(order: LeaderOrder, news: News) -> None:
-    """What was an exit when it came has grown beyond the leader's position: only what it closes is copied."""
+def _note_opened(order: LeaderOrder, news: News) -> None:
+    """An exit has opened something: one that has grown is more than an exit, another came before its entry."""
+    if order.known.ticket.quantity > order.classified_quantity:
+        order.only_exits = False
+        return
     text = f"the leader's order {order.known.order_id} was an exit, and has opened {order.opened} on the other side"
     for name in order.copies:
         news.alert(Level.WARNING, f"{name}: {text}: that part is not copied", name, f"opened-{order.known.order_id}")

@@ -597,8 +597,20 @@ MUTATIONS = (
     Mutation(
         "what an exit opens is said",
         "sightings.py",
-        "        _say_opened(order, news)\n",
+        "        _note_opened(order, news)\n",
         "        pass\n",
+    ),
+    Mutation(
+        "an exit that has grown opens what the leader's does",
+        "sightings.py",
+        "        order.only_exits = False\n",
+        "        pass\n",
+    ),
+    Mutation(
+        "an exit that has not grown never opens",
+        "sightings.py",
+        "    if order.known.ticket.quantity > order.classified_quantity:\n",
+        "    if order.known.ticket.quantity:\n",
     ),
     Mutation(
         "a copy that may not grow keeps its size",

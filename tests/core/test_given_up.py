@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from copytrader.core.facts import Accepted, Halted, Level, Modify, OrderSeen, Place, Resumed, Source, Verb
 from copytrader.core.model import LEADER, Limits, Order, OrderStatus, RefusalClass, Side, Sizing, SizingMode
 from tests.core.play import D, Play, follower, ticket
@@ -43,17 +45,52 @@ def test_a_market_exit_whose_new_price_is_refused_is_said_as_critical() -> None:
     assert len([each for each in play.alerts() if each.level is Level.CRITICAL and "still rests" in each.text]) == 1
 
 
-def test_what_an_exit_opens_beyond_the_leader_s_position_is_said() -> None:
+@pytest.mark.parametrize("copy_fills_first", [False, True])
+def test_an_exit_that_has_grown_opens_what_the_leader_s_does(copy_fills_first: bool) -> None:
     play = Play()
     play.trades("L1", 4)
     play.places("L2", ticket(Side.SELL, 300, "110"))
     play.modifies("L2", quantity=600)
+    assert sum(each.ticket.quantity for each in play.of() if each.is_open) == 150
+    if copy_fills_first:
+        play.fills()
+    play.leader_fills("L2", 450)
+    play.fills()
     play.leader_fills("L2")
     play.fills()
     play.waits(10)
 
+    assert (play.leader_net(), play.lots()) == (-300, -2)
+    assert not play.alerts()
+
+
+def test_an_exit_made_larger_before_the_entry_that_it_is_for_stays_an_exit() -> None:
+    play = Play()
+    play.trades("L1", 4)
+    play.places("L2", ticket(Side.SELL, 300, "110"))
+    play.modifies("L2", quantity=600)
+    play.places("L3", ticket(Side.BUY, 300, "95"))
+    play.leader_fills("L3")
+    entry = play.of()[-1]
+    play.fills_follower(entry, entry.ticket.quantity)
+    play.drain()
+    assert play.lots() == 4
+    play.leader_fills("L2")
+    play.fills()
+    play.waits(10)
+
+    assert (play.leader_net(), play.lots()) == (0, 0)
+
+
+def test_what_an_exit_opens_before_its_entry_has_filled_is_said() -> None:
+    play = Play()
+    play.places("L1", ticket(Side.BUY, 300, "95"))
+    play.places("L2", ticket(Side.SELL, 300, "110"))
+    play.leader_fills("L2")
+    play.waits(10)
+
     assert (play.leader_net(), play.lots()) == (-300, 0)
-    assert ["has opened 300 on the other side" in each.text for each in play.alerts()] == [True]
+    assert "has opened 300 on the other side" in play.alerts()[0].text
 
 
 def test_a_copy_that_may_not_grow_is_placed_anew_after_24_modifications_nevertheless() -> None:
