@@ -46,23 +46,24 @@ class Line(NamedTuple):
 class _Seen:
     line: Line
     since: float
+    gravest: Level
     again: int = 0
 
 
 @dataclass(slots=True)
 class Folding:
-    """Lets an alert through once, and at the end of five minutes how often it came again."""
+    """Lets an alert through once, again when it has become more serious, and after five minutes how often it came."""
 
     seen: dict[str, _Seen] = field(default_factory=dict)
 
     def take(self, line: Line, now: float) -> list[Line]:
         """Return what to send for one more alert: its line, or nothing yet."""
         before = self.seen.get(line.key)
-        if before is not None and now - before.since < FOLD_SECONDS:
+        if before is not None and now - before.since < FOLD_SECONDS and not _is_graver(line.level, before.gravest):
             before.again, before.line = before.again + 1, line
             return []
         told = [_again(before)] if before is not None and before.again else []
-        self.seen[line.key] = _Seen(line, now)
+        self.seen[line.key] = _Seen(line, now, line.level)
         return [*told, line]
 
     def due(self, now: float) -> list[Line]:
@@ -73,7 +74,7 @@ class Folding:
             each = self.seen.pop(key)
             if each.again:
                 told.append(_again(each))
-                self.seen[key] = _Seen(each.line, now)
+                self.seen[key] = _Seen(each.line, now, each.line.level)
         return told
 
     def rest(self) -> list[Line]:
@@ -85,6 +86,11 @@ class Folding:
     @property
     def next_due(self) -> float | None:
         return min((each.since + FOLD_SECONDS for each in self.seen.values()), default=None)
+
+
+def _is_graver(level: Level, other: Level) -> bool:
+    levels = list(Level)
+    return levels.index(level) > levels.index(other)
 
 
 def _again(each: _Seen) -> Line:

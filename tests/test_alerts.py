@@ -78,6 +78,14 @@ def test_an_alert_that_repeats_is_told_once_and_counted() -> None:
     assert texts(folding.due(2 * FOLD_SECONDS + 1)) == []
 
 
+def test_an_alert_that_has_become_more_serious_is_told_at_once() -> None:
+    folding = Folding()
+    folding.take(Line("x", "it may be", Level.WARNING), 0)
+
+    assert texts(folding.take(Line("x", "it is", Level.CRITICAL), 1)) == ["it is"]
+    assert texts(folding.take(Line("x", "it may be", Level.WARNING), 2)) == []
+
+
 def test_an_alert_that_goes_on_is_told_every_five_minutes() -> None:
     folding = Folding()
     seconds = range(0, 901, 10)

@@ -13,6 +13,7 @@ from copytrader.core.outcomes import (
     block,
     close_piece,
     end_piece,
+    in_words,
     note_refusal,
     refuse_modification,
     take_back,
@@ -224,5 +225,6 @@ def give_up(state: State, event: NotFound, at: datetime, news: News) -> None:
     close_piece(state, account, piece, OrderStatus.REJECTED)
     detail = f"sent at {piece.placed_at:%H:%M:%S}, not answered, and not found since; it is not sent again"
     news.notes.append(Skip(piece.follower, piece.leader_order_id, SkipReason.ABSENT, detail, piece.correlation_id))
-    news.alert(Level.CRITICAL, f"{piece.follower}: an order was {detail}", piece.follower, f"absent-{piece.follower}")
+    text = f"{piece.follower}: {in_words(state, piece)} was {detail}"
+    news.alert(Level.CRITICAL, text, piece.follower, f"absent-{piece.correlation_id}")
     news.touch(piece.key, piece.follower)

@@ -167,8 +167,8 @@ def note_refusal(state: State, account: Account, piece: Slice, refusal: RefusalC
     _note_form(state, piece, refusal)
     news.notes.append(Skip(name, piece.leader_order_id, reason, message, piece.correlation_id, refusal))
     is_exit = piece.role is Role.EXIT
-    what = f"{piece.asked.side} {piece.asked.quantity} {state.named(piece.key.security)}"
-    text = f"{name}: {'exit' if is_exit else 'entry'} {what} refused by the broker: {message or 'it does not say why'}"
+    what = f"{'exit' if is_exit else 'entry'} {in_words(state, piece)}"
+    text = f"{name}: {what} refused by the broker: {message or 'it does not say why'}"
     matter = f"refused-{refusal}-{piece.key}" if is_exit else f"refused-{refusal}"
     news.alert(Level.CRITICAL if is_exit else Level.WARNING, text, name, matter)
 
@@ -191,6 +191,11 @@ def refuse_modification(piece: Slice, message: str, news: News) -> None:
         piece.follower,
         f"modify-{piece.correlation_id}",
     )
+
+
+def in_words(state: State, piece: Slice) -> str:
+    """Say to a person what was ordered: BUY 75 NIFTY-Dec2026-24000-PE."""
+    return f"{piece.asked.side} {piece.asked.quantity} {state.named(piece.key.security)}"
 
 
 def take_back(piece: Slice) -> None:

@@ -158,6 +158,8 @@ def test_an_order_that_never_arrived_is_given_up_after_two_minutes_and_not_sent_
 
     assert [each.reason for each in play.skips()] == ["ABSENT"]
     assert len(places(play)) == 1
+    (alert,) = play.alerts()
+    assert "asha: BUY 75 NIFTY-Dec2026-24000-PE was sent at" in alert.text
 
 
 def test_one_reading_that_does_not_know_it_proves_nothing_however_late() -> None:
