@@ -99,7 +99,7 @@ class Copier:
         self,
         *,
         journal: Journal,
-        facts: Sequence[tuple[Fact, datetime]] | State,
+        facts: Iterable[tuple[Fact, datetime]] | State,
         desk: Desk,
         accounts: Mapping[str, Account],
         instrument: Callable[[Security], Instrument | None],

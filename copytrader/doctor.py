@@ -25,6 +25,7 @@ from copytrader.beside import CLOSE
 from copytrader.config import Config, ConfigError, load
 from copytrader.core import days, left_out
 from copytrader.core.engine import recall
+from copytrader.core.facts import Started
 from copytrader.core.hours import session_day
 from copytrader.core.model import IST, LEADER, Calendar, Order
 from copytrader.core.reconcile.comparing import with_books
@@ -75,6 +76,9 @@ def fail(check: str, detail: str, remedy: str, *, is_access: bool = False) -> Ch
     return Check(check, Status.FAIL, detail, remedy, is_access)
 
 
+MANY_FACTS = 300_000
+SECONDS_A_FACT = 40e-6
+"""What the start of `follow` takes for each fact of the journal, measured with a million."""
 _NO_HOURS = ok("calendar", 'not asked: copy.market_hours is "off"')
 
 
@@ -145,6 +149,14 @@ def _lock(config: Config) -> tuple[Check, bool]:
         return fail("lock", detail, f"{remedy}: `follow` does not start without it"), False
 
 
+def _long_start(journal: Journal) -> Iterator[Check]:
+    """Warn of a journal that holds so many facts that `follow` is long in rebuilding its state from them."""
+    _, ((count,),) = journal.query("SELECT count(*) FROM facts")
+    if count > MANY_FACTS:
+        detail = f"{count:,} facts are kept: `copytrader follow` takes about {count * SECONDS_A_FACT:.0f} s to begin"
+        yield warn("length of the journal", detail, "copytrader audit prune --before DAY, while follow is stopped")
+
+
 def _journal(config: Config) -> Iterator[Check]:
     folder = config.journal.parent
     if not folder.is_dir():
@@ -166,9 +178,9 @@ def _journal(config: Config) -> Iterator[Check]:
                 yield fail("journal", f"{where}{first.what}", "keep the file, restore a backup, see docs/journal.md")
                 return
             yield ok("journal", f"{journal.last_seq:,} facts, the file is sound and the chain is whole")
-            facts = [(row.fact, row.time) for row in journal.facts()]
-            state = recall(facts)
-            if another := session.another_leader(config, facts, state):
+            yield from _long_start(journal)
+            state = recall(journal.happened())
+            if another := session.another_leader(config, journal.happened(kinds={Started.__name__}), state):
                 yield fail("leader of the journal", *another)
             yield from _left(state, len(journal.outbox()))
             renamed = days.renamed(state, config.desk(Calendar()), session.now())

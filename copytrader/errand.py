@@ -206,7 +206,7 @@ async def short_session(
         async with session.connected(config, credentials) as accounts:
             copier = Copier(
                 journal=journal,
-                facts=[(row.fact, row.time) for row in journal.facts()],
+                facts=journal.happened(),
                 desk=config.desk(market),
                 accounts=accounts,
                 instrument=store.get,

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import logging
 import signal
-from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager, closing, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -238,7 +238,7 @@ async def run(
             async with connected(config, tokens_of) as accounts:
                 dry = DryRun(accounts, now) if options.dry_run else None
                 copier = _copier(config, options, journal, store, accounts, market)
-                if another := another_leader(config, _facts(journal, {Started.__name__}), copier.state):
+                if another := another_leader(config, journal.happened(kinds={Started.__name__}), copier.state):
                     raise Failure(*another, code=ExitCode.SAFETY)
                 refuse_renamed(copier.state, copier.desk)
                 missing = _missing_instruments(copier, store)
@@ -338,7 +338,7 @@ def _copier(
     unanswered = [(row.seq, row.fact) for row in journal.outbox()]
     return Copier(
         journal=journal,
-        facts=_facts(journal),
+        facts=journal.happened(),
         desk=config.desk(market),
         accounts=accounts,
         instrument=store.get,
@@ -352,14 +352,10 @@ def _copier(
     )
 
 
-def _facts(journal: Journal, kinds: Collection[str] | None = None) -> list[tuple[Fact, datetime]]:
-    return [(row.fact, row.time) for row in journal.facts(kinds=kinds)]
-
-
 def _recorded(journal: Journal) -> State | None:
     """Return what the journal knows, None where it cannot be read either."""
     try:
-        return recall(_facts(journal))
+        return recall(journal.happened())
     except JournalError:
         return None
 

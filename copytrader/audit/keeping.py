@@ -159,8 +159,8 @@ def _require_independence(journal: Journal, through: int) -> None:
             f"fact {crossing} answers an older one: these days cannot be moved yet; name an earlier date",
             code=ExitCode.SAFETY,
         )
-    whole = _standing(recall((row.fact, row.time) for row in journal.facts()))
-    rest = _standing(recall((row.fact, row.time) for row in journal.facts(through)))
+    whole = _standing(recall(journal.happened()))
+    rest = _standing(recall(journal.happened(through)))
     needed = sorted(set(whole.items()) ^ set(rest.items()))
     if needed:
         what = ", ".join(dict.fromkeys(key for key, _ in needed))

@@ -169,7 +169,7 @@ def _held(settings: Config) -> dict[Security, list[str]]:
     if not settings.journal.exists():
         return {}
     with Journal.open(settings.journal, read_only=True) as journal:
-        state = recall([(row.fact, row.time) for row in journal.facts()])
+        state = recall(journal.happened())
     held: dict[Security, list[str]] = {}
     for key, holding in state.holdings.items():
         for name, share in holding.shares.items():

@@ -15,7 +15,7 @@ import json
 import sqlite3
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import closing, suppress
-from datetime import date
+from datetime import date, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, cast
@@ -114,6 +114,10 @@ class Journal:
     def events(self, since_seq: int = 0) -> Iterator[Row]:
         """Yield the events alone: what a replay is fed with."""
         return self.facts(since_seq, EVENT_KINDS)
+
+    def happened(self, since_seq: int = 0, kinds: Collection[str] | None = None) -> Iterator[tuple[Fact, datetime]]:
+        """Yield the facts after `since_seq` with their times, one after the other: what a state is rebuilt from."""
+        return ((row.fact, row.time) for row in self.facts(since_seq, kinds))
 
     def row(self, seq: int) -> Row | None:
         return next(iter(self._page([seq])), None)

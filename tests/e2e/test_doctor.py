@@ -441,6 +441,27 @@ def test_an_empty_journal_is_warned_of(write_config: Callable[..., Path]) -> Non
     assert found.detail == f"{config.journal} is empty: `copytrader follow` begins it anew"
 
 
+def test_a_journal_from_which_it_takes_long_to_begin_is_warned_of(
+    write_config: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = load(write_config())
+    with Journal.open(config.journal) as journal:
+        for _ in range(3):
+            journal.record(Halted(datetime.now(IST), "asha"))
+    assert "length of the journal" not in [check.check for check in doctor._journal(config)]
+    monkeypatch.setattr(doctor, "MANY_FACTS", 2)
+    monkeypatch.setattr(doctor, "SECONDS_A_FACT", 4)
+
+    (found,) = [check for check in doctor._journal(config) if check.check == "length of the journal"]
+
+    assert (found.status, found.detail) == (
+        Status.WARN,
+        "3 facts are kept: `copytrader follow` takes about 12 s to begin",
+    )
+    assert found.status is Status.WARN
+    assert "audit prune" in found.remedy
+
+
 def test_little_room_is_warned_of(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     usage = shutil.disk_usage(tmp_path)
     for free, status in ((50 * 2**20, Status.FAIL), (500 * 2**20, Status.WARN), (2**31, Status.OK)):
