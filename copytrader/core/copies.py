@@ -162,7 +162,7 @@ class Copy:
 
     `lots` (and `units`, the same in units) is what it opens, None until that was judged; `due` what the
     follower is due by it now, as far as the leader has opened and not closed again; `gone` what of its units the leader
-    had closed again before it was sized; `held` what the follower had when the leader's exit traded first; `swept` what
+    had closed again before it was sized; `reduced` what of its fills was to close when they came; `held` what the follower had when the leader's exit traded first; `swept` what
     of its fills a sweep closed because the leader's order had become smaller than they were.
     """
 
@@ -175,6 +175,7 @@ class Copy:
     gone: int = 0
     held: int = 0
     swept: int = 0
+    reduced: int = 0
     due: Units = 0
     covers: Units = 0
     exact: Decimal = ZERO
@@ -248,13 +249,18 @@ class Copy:
 
     @property
     def _opened(self) -> int:
-        """What was filled beyond what its orders are to close together: whichever fills first closes."""
-        opened, closes = -self.swept, 0
-        for piece in self.slices:
-            opened += piece.filled
-            closing = piece.asked.quantity - piece.opens
-            closes += closing if piece.ended is None else min(closing, piece.filled)
-        return opened - closes
+        return self.filled - self.reduced - self.swept
+
+    def count(self, piece: Slice, quantity: int) -> None:
+        """Decide what a fill did, before it is added: whichever fills first closes what the orders are to close together.
+
+        What opened then has opened, whatever orders come to close later.
+        """
+        closes = -self.reduced
+        for each in self.slices:
+            closing = each.asked.quantity - each.opens
+            closes += closing if each.ended is None or each is piece else min(closing, each.filled)
+        self.reduced += min(max(closes, 0), quantity)
 
     @property
     def waiting(self) -> int:

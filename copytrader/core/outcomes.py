@@ -23,6 +23,8 @@ def fill_piece(state: State, account: Account, piece: Slice, at: datetime, news:
         return
     new = known.filled_quantity - piece.filled
     closes = min(max(_meant_to_close(piece, known.filled_quantity) - piece.filled, 0), new)
+    if piece.copy is not None:
+        piece.copy.count(piece, new)
     piece.filled = known.filled_quantity
     holding = state.holding(piece.key)
     share = state.share(holding, piece.follower)

@@ -1428,8 +1428,8 @@ MUTATIONS = (
     Mutation(
         "what a sweep has closed is not counted as opened",
         "copies.py",
-        "        opened, closes = -self.swept, 0\n",
-        "        opened, closes = 0, 0\n",
+        "        return self.filled - self.reduced - self.swept\n",
+        "        return self.filled - self.reduced\n",
     ),
     Mutation(
         "exits that close at once are sized before those that rest",
@@ -1512,8 +1512,16 @@ MUTATIONS = (
     Mutation(
         "whichever order of a copy fills first closes",
         "copies.py",
-        "        return opened - closes\n",
-        "        return sum(piece.opened for piece in self.slices) - self.swept\n",
+        "            closes += closing if each.ended is None or each is piece else min(closing, each.filled)\n",
+        "            closes += min(closing, each.filled + quantity) if each is piece else min(closing, each.filled)\n",
+    ),
+    Mutation(
+        "what an order of a copy has opened stays opened, whatever comes to close later",
+        "copies.py",
+        "        return self.filled - self.reduced - self.swept\n",
+        "        closes = [(p, p.asked.quantity - p.opens) for p in self.slices]\n"
+        "        closed = sum(c if p.ended is None else min(c, p.filled) for p, c in closes)\n"
+        "        return self.filled - closed - self.swept\n",
     ),
     Mutation(
         "what an order of a copy has opened before another closed is not closed twice",

@@ -126,3 +126,28 @@ def test_the_slices_of_an_order_through_zero_may_fill_in_any_order(
     assert play.leader_net() == -300
     assert play.lots() == -8
     assert len(play.of()) == 2 + 4
+
+
+@pytest.mark.parametrize("ratio", ["1", "2"])
+def test_the_rest_of_an_entry_that_comes_to_close_is_placed_once(ratio: str) -> None:
+    """What it has opened stays opened: otherwise its rest would be placed and cancelled for ever."""
+    play = Play(followers=(follower(ratio=ratio),))
+    play.places("BID", ticket(Side.BUY, 150, "98"))
+    play.leader_fills("BID", 75)
+    (bid,) = play.of()
+    play.fills_follower(bid, bid.ticket.quantity // 2)
+    play.drain()
+    for name, lots in (("ADD", 2), ("TURN", -6)):
+        play.trades(name, lots, fills=False)
+        play.fills_follower(play.of()[-1], play.of()[-1].ticket.quantity)
+        play.drain()
+    for _ in range(100):
+        play.waits(0.1)
+
+    assert play.lots() == -3 * int(ratio)
+    assert len(play.of()) <= 4
+    assert sum(each.ticket.quantity - each.filled for each in play.of() if each.is_open) == 75 * int(ratio)
+
+    play.leader_fills("BID")
+    play.fills()
+    assert play.lots() == -2 * int(ratio)
