@@ -135,6 +135,11 @@ class Slice:
         return min(self.remaining, self.opens)
 
     @property
+    def claims(self) -> int:
+        """What of the copy's opening part is its own: all that it was to open, but for what is asked for again."""
+        return self.opened if self.ended is not None and self.consumed < self.asked.quantity else self.opens
+
+    @property
     def largest(self) -> int:
         """The largest quantity that it may have at the broker while a modification is under way."""
         possible = [self.asked, *(terms.ticket for terms in self.maybe)]
@@ -160,10 +165,11 @@ class Slice:
 class Copy:
     """What one follower has for one leader order.
 
-    `lots` (and `units`, the same in units) is what it opens, None until that was judged; `due` what the
-    follower is due by it now, as far as the leader has opened and not closed again; `gone` what of its units the leader
-    had closed again before it was sized; `reduced` what of its fills was to close when they came; `held` what the follower had when the leader's exit traded first; `swept` what
-    of its fills a sweep closed because the leader's order had become smaller than they were.
+    `lots` (and `units`, the same in units) is what it opens, None until that was judged; `due` what the follower is
+    due by it now, as far as the leader has opened and not closed again; `gone` what of its units the leader had
+    closed again before it was sized; `reduced` what of its fills was to close when they came; `held` what the
+    follower had when the leader's exit traded first; `swept` what of its fills a sweep closed because the leader's
+    order had become smaller than they were.
     """
 
     leader: LeaderOrder
@@ -252,7 +258,7 @@ class Copy:
         return self.filled - self.reduced - self.swept
 
     def count(self, piece: Slice, quantity: int) -> None:
-        """Decide what a fill did, before it is added: whichever fills first closes what the orders are to close together.
+        """Decide what a fill did, before it is added: whichever comes first closes what the orders are to close.
 
         What opened then has opened, whatever orders come to close later.
         """
@@ -267,7 +273,7 @@ class Copy:
         """What of its size was not asked for yet, and still may be."""
         if not self.units or self.skip is not None or self.closed is not None or self.leader.known.is_dead:
             return 0
-        return max(self.units - self.gone - sum(piece.opens for piece in self.slices if not piece.void), 0)
+        return max(self.units - self.gone - sum(piece.claims for piece in self.slices), 0)
 
     @property
     def may_open(self) -> int:

@@ -369,8 +369,14 @@ MUTATIONS = (
     Mutation(
         "entries that wait for their turn count for the limits",
         "copies.py",
-        "        return max(self.units - self.gone - sum(piece.opens for piece in self.slices if not piece.void), 0)\n",
+        "        return max(self.units - self.gone - sum(piece.claims for piece in self.slices), 0)\n",
         "        return 0\n",
+    ),
+    Mutation(
+        "entries that were cancelled and come again count for the limits",
+        "copies.py",
+        "        return self.opened if self.ended is not None and self.consumed < self.asked.quantity else self.opens\n",
+        "        return 0 if self.void else self.opens\n",
     ),
     Mutation(
         "an order through zero opens nothing that an entry may not",

@@ -194,3 +194,18 @@ def test_a_growth_that_was_refused_is_judged_once_and_the_order_is_let_go() -> N
 
     assert play.decisions[before:] == []
     assert not any(holding.active for holding in play.state.holdings.values())
+
+
+def test_entries_that_were_cancelled_and_come_again_together_count_for_the_limits() -> None:
+    play = limited(max_position_lots=4, max_order_lots=3)
+    for number in range(4):
+        play.places(f"BID{number}", ticket(Side.BUY, 75, str(98 - number)))
+        play.waits(1)
+    play.trades("SHORT", -4, fills=False)
+    play.waits(2)
+    assert not [each for each in play.of() if each.is_open]
+
+    play.trades("TURN", 7, fills=False)
+    play.waits(3)
+
+    assert sum(each.ticket.quantity for each in play.of() if each.is_open) == 4 * 75
