@@ -213,12 +213,22 @@ def _take_back(state: State, account: Account, piece: Slice, verb: Verb) -> None
         piece.modifications -= 1
 
 
+def _say_lost(state: State, piece: Slice, news: News) -> None:
+    """Say that an exit may not be there: what it was to close is held until that is certain."""
+    until = piece.placed_at + ABSENT_AFTER
+    text = f"{piece.follower}: the exit {in_words(state, piece)} was not answered, and is not found: "
+    text += f"it is looked for until {until:%H:%M:%S}, and what it was to close stays open"
+    news.alert(Level.CRITICAL, text, piece.follower, f"lost-{piece.correlation_id}")
+
+
 def give_up(state: State, event: NotFound, at: datetime, news: News) -> None:
     piece = state.slices.get(event.correlation_id)
     if piece is None or not piece.unknown or piece.order_id:
         return
     piece.not_found += 1
     if at - piece.placed_at < ABSENT_AFTER or piece.not_found < 2:
+        if piece.role is Role.EXIT and piece.not_found == 2:
+            _say_lost(state, piece, news)
         return
     piece.absent = True
     account = state.accounts[piece.follower]

@@ -1,7 +1,8 @@
 """What hangs on no leader order: sweeps, which close what the leader's position no longer justifies, and strays.
 
 A sweep is the last resort: it goes when the follower has held too much for a while, no exit is about to close it,
-and no answer is awaited on that side.  It closes no more than is held, and is given up after three refusals.
+and no answer is awaited on that side; what orders may close that nobody knows to be there is left to them.  It closes
+no more than is held, and is given up after three refusals.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from copytrader.core import copied_position, exits, room, sizing
 from copytrader.core.budget import Rank
 from copytrader.core.copied_position import side_of
 from copytrader.core.copies import Slice
+from copytrader.core.exposure import is_immediate
 from copytrader.core.facts import Cancel, Command, Level, Modify, Place, Role
 from copytrader.core.model import ZERO, LateExits, OrderType, Product, Side, Ticket, Validity
 from copytrader.core.names import correlation_id
@@ -31,6 +33,7 @@ from copytrader.core.scene import (
     say_taken,
     want_cancel,
 )
+from copytrader.core.state import Share
 
 _SWEEP_WAIT = timedelta(seconds=1)
 _SWEEP_PAUSES = (timedelta(0), timedelta(seconds=5), timedelta(seconds=60))
@@ -147,14 +150,15 @@ def _sweepable(scene: Scene) -> int:
     if quantity <= 0 or scene.account.blocked is not None:
         return 0
     side = side_of(share.copied)
-    if any(
-        is_unsettled(piece) or _is_larger(scene, piece) for piece in share.open.values() if piece.asked.side is side
-    ):
+    on_side = [piece for piece in share.open.values() if piece.asked.side is side]
+    if any(not _is_lost(piece) and (is_unsettled(piece) or _is_larger(scene, piece)) for piece in on_side):
         return 0
     if rules_of(scene.state).late_exits is LateExits.SKIP and not share.flatten:
         _say(scene, f"holds {share.left} though the leader is out, and late exits are off")
         return 0
-    quantity = min(quantity, abs(share.left) - exits.being_closed(scene.holding, share, side))
+    closing = exits.being_closed(scene.holding, share, side)
+    unseen = sum(_may_close_unseen(share, piece) for piece in on_side if _is_lost(piece))
+    quantity = min(quantity, abs(share.left) - closing - unseen)
     if share.net is not None and scene.holding.key.product not in (Product.CNC, Product.MTF):
         at_broker = max(share.net * (1 if share.copied > 0 else -1), 0)
         if at_broker < quantity:
@@ -163,6 +167,20 @@ def _sweepable(scene: Scene) -> int:
     if quantity <= 0 or not _is_proved(scene) or not _sweep_is_due(scene):
         return 0
     return quantity
+
+
+def _is_lost(piece: Slice) -> bool:
+    """Whether its placing was not answered: nobody knows whether it is there, for two minutes at most."""
+    return piece.unknown and not piece.order_id
+
+
+def _may_close_unseen(share: Share, piece: Slice) -> int:
+    """What a lost order may close, where `exits.being_closed` does not count it."""
+    if any(piece is sweep for sweep in share.sweeps):
+        return 0
+    leader = piece.copy.leader if piece.copy is not None else None
+    is_counted = leader is not None and not leader.known.is_dead and (leader.known.is_filled or is_immediate(leader))
+    return 0 if is_counted else piece.largest - piece.filled
 
 
 def _is_larger(scene: Scene, piece: Slice) -> bool:

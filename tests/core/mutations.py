@@ -147,8 +147,8 @@ MUTATIONS = (
     Mutation(
         "a sweep waits while an answer is awaited on its side",
         "sweeps.py",
-        "        is_unsettled(piece) or _is_larger(scene, piece) for",
-        "        _is_larger(scene, piece) for",
+        " and (is_unsettled(piece) or _is_larger(scene, piece)) for",
+        " and _is_larger(scene, piece) for",
     ),
     Mutation(
         "an entry is given up when the leader gets out before it filled",
@@ -265,10 +265,28 @@ MUTATIONS = (
         "        if wanted is None:\n            return want_cancel(",
     ),
     Mutation(
+        "an exit without an answer holds up no more than it may close",
+        "sweeps.py",
+        "    if any(not _is_lost(piece) and (",
+        "    if any((",
+    ),
+    Mutation(
+        "what an exit without an answer may close is left to it",
+        "sweeps.py",
+        "abs(share.left) - closing - unseen)",
+        "abs(share.left) - closing)",
+    ),
+    Mutation(
+        "an exit that is not found is said before it is given up",
+        "answers.py",
+        "            _say_lost(state, piece, news)\n",
+        "            pass\n",
+    ),
+    Mutation(
         "a sweep waits until the order beside it is seen to be smaller",
         "sweeps.py",
-        "        is_unsettled(piece) or _is_larger(scene, piece) for",
-        "        is_unsettled(piece) for",
+        " and (is_unsettled(piece) or _is_larger(scene, piece)) for",
+        " and is_unsettled(piece) for",
     ),
     Mutation(
         "what the broker made of a market order is no change by hand",

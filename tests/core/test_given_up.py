@@ -5,9 +5,19 @@ from __future__ import annotations
 import pytest
 
 from copytrader.core.facts import Accepted, Halted, Level, Modify, OrderSeen, Place, Resumed, Source, Verb
-from copytrader.core.model import LEADER, Limits, Order, OrderStatus, RefusalClass, Side, Sizing, SizingMode
+from copytrader.core.model import (
+    LEADER,
+    Limits,
+    Order,
+    OrderStatus,
+    OrderType,
+    RefusalClass,
+    Side,
+    Sizing,
+    SizingMode,
+)
 from tests.core.play import D, Play, follower, ticket
-from tests.core.test_answers import lose, refused, unanswered
+from tests.core.test_answers import lose, places, refused, unanswered
 
 
 def test_exits_are_swept_again_after_the_person_closed_what_once_failed() -> None:
@@ -213,3 +223,56 @@ def test_an_entry_that_is_not_copied_since_copying_is_halted_takes_nothing_from_
 
     assert play.lots() == 1
     assert [each.reason for each in play.skips() if each.leader_order_id == "L2"] == ["HALTED"]
+
+
+@pytest.mark.parametrize("arrived", [False, True])
+def test_an_exit_without_an_answer_holds_up_no_more_than_it_may_close(arrived: bool) -> None:
+    """The leader takes a part of its profit, and the answer to the follower's exit is lost; then it gets out."""
+    play = Play(followers=(follower(ratio="1"),))
+    play.trades("L1", 8)
+    play.answer = unanswered(play, Place)
+    play.trades("L2", -1)
+    lost = places(play)[-1]
+    play.waits(2)
+    play.answer = refused(play, RefusalClass.OTHER, Place)
+    play.trades("L3", -7)
+    play.answer = None
+    for _ in range(4):
+        play.waits(1)
+        play.fills()
+    assert play.lots() == 1
+
+    if arrived:
+        held = play.takes(lost)
+        play.feed(OrderSeen(play.now, "asha", held.seen(), Source.BOOK))
+    else:
+        lose(play)
+        assert any(
+            "exit SELL 75 NIFTY-Dec2026-24000-PE was not answered, and is not found" in a.text for a in play.alerts()
+        )
+    play.waits(2)
+    play.fills()
+
+    assert play.lots() == 0
+    assert all(each.ticket.quantity <= 525 for each in play.of()[1:])
+
+
+@pytest.mark.parametrize("cancelled", [False, True])
+def test_what_a_stop_without_an_answer_may_close_is_left_to_it(cancelled: bool) -> None:
+    play = Play(followers=(follower(ratio="1"),))
+    play.trades("L1", 8)
+    play.answer = unanswered(play, Place)
+    play.places("L2", ticket(Side.SELL, 225, "89", trigger_price=D(90), order_type=OrderType.STOP_LOSS))
+    play.answer = refused(play, RefusalClass.OTHER, Place)
+    play.trades("L3", -8)
+    if cancelled:
+        play.cancels("L2")
+    play.answer = None
+    for _ in range(4):
+        play.waits(1)
+        play.fills()
+
+    assert play.lots() == 3
+    lose(play)
+    play.fills()
+    assert play.lots() == 0
