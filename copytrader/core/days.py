@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 from datetime import datetime, time, timedelta
 from decimal import Decimal
 
@@ -106,7 +105,7 @@ def renamed(state: State, desk: Desk, at: datetime) -> list[tuple[str, str, str]
     ]
     if not names:
         return []
-    today: State = pickle.loads(pickle.dumps(state, pickle.HIGHEST_PROTOCOL))  # noqa: S301 - our own, copied quickly
+    today = state.copy()
     turn_day(today, at, News())
     return [(new, old, has) for new, old in names if (has := left_out.what(today, old))]
 
