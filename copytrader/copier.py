@@ -26,7 +26,6 @@ from copytrader.core.books import OPENING
 from copytrader.core.engine import recall, step
 from copytrader.core.facts import (
     Adopted,
-    Alert,
     BookRead,
     Cancel,
     Command,
@@ -553,9 +552,3 @@ def _orders_of(event: Event) -> Sequence[Order]:
     if isinstance(event, OrderSeen):
         return (event.order,)
     return event.orders if isinstance(event, BookRead | Adopted) else ()
-
-
-def alerts(decisions: Sequence[Decision], least: Level = Level.INFO) -> list[Alert]:
-    """Pick the alerts of at least a level."""
-    order = list(Level)
-    return [each for each in decisions if isinstance(each, Alert) and order.index(each.level) >= order.index(least)]
