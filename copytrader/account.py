@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Awaitable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -10,11 +11,12 @@ from typing import Protocol
 
 from copytrader.core.budget import PER_SECOND
 from copytrader.core.facts import Cancel, Command, Place, Role
-from copytrader.core.model import LEADER, Funds, Order, Position
+from copytrader.core.model import Funds, Order, Position
 from copytrader.dhan.answers import Outcome
 from copytrader.dhan.bodies import Profile
 from copytrader.dhan.stream import StreamEvent
-from copytrader.failure import ExitCode, Failure
+
+_log = logging.getLogger(__name__)
 
 _ANSWERED_COUNTS, _UNANSWERED_COUNTS = timedelta(seconds=1.02), timedelta(seconds=2)
 
@@ -120,12 +122,8 @@ class Account:
         """Whether what is read with its token may be taken for this account's."""
         return not self.unchecked and (self.profile is None or self.profile.client_id == self.client_id)
 
-
-def require_own(account: Account, profile: Profile) -> None:
-    """Raise Failure where a token is another account's: what is read with it would be taken for this account's."""
-    if profile.client_id != account.client_id:
-        where = "leader" if account.name == LEADER else f"followers.{account.name}"
-        raise Failure(
-            f"{where}.access_token belongs to client {profile.client_id}, not to {account.client_id}",
-            code=ExitCode.TOKEN,
-        )
+    def say(self, text: str) -> None:
+        """Warn of what troubles it, once until that changes."""
+        if self.trouble != text:
+            self.trouble = text
+            _log.warning("%s: %s", self.name, text)

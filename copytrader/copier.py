@@ -3,7 +3,8 @@
 Everything that happens enters by `Copier.handle`: the engine decides, the journal records the
 event and its decisions in one durable commit, and only then do the commands leave, each
 in a task of its own whose answer comes in by the same door.  What comes from the accounts
-is heard in `listening`, what leaves goes by `sending`.
+is heard in `listening`, what leaves goes by `sending`; whose accounts and orders they
+are is seen to in `identity`.
 
 This module decides nothing about orders.  The clock, the brokers and the streams come in
 from outside, so that a simulation with a virtual clock runs the same code.
@@ -20,7 +21,7 @@ from datetime import datetime, timedelta
 from typing import Any, Protocol
 
 from copytrader import reach, readings
-from copytrader.account import Account, require_own
+from copytrader.account import Account
 from copytrader.core import hours
 from copytrader.core.books import OPENING
 from copytrader.core.engine import recall, step
@@ -32,28 +33,23 @@ from copytrader.core.facts import (
     Decision,
     Event,
     Fact,
-    Halted,
     InstrumentRead,
     Level,
     Modify,
     Noticed,
     OrderSeen,
     Place,
-    Source,
     Started,
     Stopped,
     Ticked,
-    TokenRefused,
-    TokenRenewed,
     Unanswered,
 )
-from copytrader.core.model import LEADER, Desk, Instrument, Order, RefusalClass, Security
+from copytrader.core.model import LEADER, Desk, Instrument, Order, Security
 from copytrader.core.state import State
 from copytrader.crash import crash_point
 from copytrader.dhan.answers import verb_of
-from copytrader.dhan.bodies import Profile
-from copytrader.dhan.broker import BrokerError, TokenError
-from copytrader.failure import ExitCode, Failure
+from copytrader.failure import Failure
+from copytrader.identity import Identity
 from copytrader.listening import Listener, wait_for
 from copytrader.sending import Send, Sender
 
@@ -122,12 +118,12 @@ class Copier:
         self._version = version
         self._digest = config_digest
         self._dry_run = dry_run
-        self._adopt = adopt
         self._copying = copying
         self._unanswered = unanswered
         self._watch: Watcher = _nobody
+        self.identity = Identity(self.accounts, now, self, adopt=adopt, copying=copying)
         self._sender = Sender(self.accounts, now, self)
-        self._listener = Listener(self.accounts, now, self, poll_seconds)
+        self._listener = Listener(self.accounts, now, self, self.identity, poll_seconds)
         self._rearm = asyncio.Event()
         self._tasks: set[asyncio.Future[None]] = set()
         self._learned: set[Security] = set()
@@ -152,14 +148,14 @@ class Copier:
         Raises JournalError when nothing could be recorded; then nothing is sent either, and
         the copier must not go on, because its state is ahead of its journal.
         """
-        return self._take([(event, cause)], word)[0]
+        return self.handle_all([(event, cause)], word)[0]
 
     def take(self, happened: Sequence[tuple[Event, int | None]]) -> None:
         """Take in what the sender heard, with one commit for all of it; nothing where the copier is broken."""
         if not self.is_broken:
-            self._take(happened)
+            self.handle_all(happened)
 
-    def _take(
+    def handle_all(
         self, happened: Sequence[tuple[Event, int | None]], word: int | None = None
     ) -> list[tuple[Decision, ...]]:
         """Take events in, in order, with one durable commit for all of them."""
@@ -261,6 +257,11 @@ class Copier:
             self._failed.set_exception(error)
 
     @property
+    def is_running(self) -> bool:
+        """Whether the run has begun, and its start is taken in or about to be."""
+        return self._failed is not None
+
+    @property
     def is_broken(self) -> bool:
         return self._failed is not None and self._failed.done()
 
@@ -290,7 +291,7 @@ class Copier:
                 said = reach.watch(
                     account,
                     now,
-                    is_minded=self._in_hours(now) and not self.is_refused(account.name),
+                    is_minded=self._in_hours(now) and not self.identity.is_refused(account.name),
                     is_ready=readings.is_ready(self.state, account),
                     is_polled=bool(self._poll_seconds),
                 )
@@ -374,7 +375,7 @@ class Copier:
         for account in self.accounts.values():
             self.start(self._listener.listen(account))
         followers = [account for name, account in self.accounts.items() if name != LEADER]
-        await self._wait_for([self._begin(account) for account in followers])
+        await self.wait_a_while([self._begin(account) for account in followers])
         self.start(self._tick())
         self.start(self._hear())
         if LEADER in self.accounts:
@@ -402,7 +403,7 @@ class Copier:
                 return
             leader.catching_up = True
 
-    async def _wait_for(self, work: Iterable[Awaitable[None]]) -> None:
+    async def wait_a_while(self, work: Iterable[Awaitable[None]]) -> None:
         """Wait for what is to be done with each account, but not long: who does not answer holds nobody else up."""
         tasks = [self._keep(each) for each in work]
         if not tasks:
@@ -416,113 +417,10 @@ class Copier:
     async def _begin(self, account: Account) -> None:
         """Read a follower's book, again and again until it can be read or is refused; then go on."""
         attempt = 0
-        while not await self._listener.refresh(account, positions=True) and not self.is_refused(account.name):
+        while not await self._listener.refresh(account, positions=True) and not self.identity.is_refused(account.name):
             attempt += 1
             await asyncio.sleep(min(0.5 * attempt, _PATIENCE))
         self.start(self._listener.poll(account))
-
-    def meet(self, name: str, rows: Sequence[Order]) -> None:
-        """Before a follower's book is taken in for the first time, see whose orders are in it.
-
-        Orders with our prefix that the journal does not know are of another copier, or the journal was lost.
-        """
-        unknown = readings.unknown_of_ours(self.state, name, rows)
-        if unknown:
-            self._take([(OrderSeen(self._now(), name, row, Source.BOOK), None) for row in unknown])
-        known = self.state.accounts.get(name)
-        strays = tuple(row for row in rows if known is not None and row.order_id in known.strays)
-        if strays and self._adopt:
-            self.handle(Adopted(self._now(), name, strays))
-        elif strays:
-            self._refuse(name, strays)
-
-    def _refuse(self, name: str, strays: Sequence[Order]) -> None:
-        """Begin nothing beside another copier; once copying has begun, or where it is halted, hold back it alone."""
-        what = f"orders of a copier that this journal does not know: {', '.join(row.order_id for row in strays)}"
-        is_halted = self.state.accounts[name].halted
-        if not (self._has_begun or (self._copying and is_halted)):
-            raise Failure(
-                f"{name} has {what}",
-                "another copier may serve this account, or the journal was lost: "
-                "make sure that no other runs, then start with --adopt",
-                code=ExitCode.SAFETY,
-            )
-        if not is_halted:
-            self.handle(Halted(self._now(), name, detail=what))
-        text = (
-            f"{name}: {what}: it is halted, and the others are copied to; make sure that no other copier serves it, "
-            f"then run `copytrader reconcile --adopt` and `copytrader resume --follower {name}`"
-        )
-        self.notice(Level.CRITICAL, text, name, f"another-{name}")
-
-    @property
-    def _has_begun(self) -> bool:
-        """Whether something may have been copied in this run."""
-        return self._copying and self.state.leader_ready
-
-    async def check_tokens(self) -> None:
-        """Hold each token against its account; raise where it is another's, or the leader's is refused."""
-        await self._wait_for([self._check_token(account) for account in self.accounts.values()])
-
-    async def _check_token(self, account: Account) -> None:
-        account.unchecked = account.name != LEADER
-        try:
-            profile = await account.broker.profile()
-        except TokenError as error:
-            if account.name == LEADER:
-                raise Failure(
-                    f"leader.access_token is not accepted: {error.cause}",
-                    "get today's with: copytrader login leader",
-                    code=ExitCode.TOKEN,
-                ) from None
-            return  # the first reading of its book is refused too, and blocks the account
-        except BrokerError as error:
-            self._listener.say(account, f"the token cannot be checked: {error}")
-            return
-        finally:
-            account.unchecked = False
-        if account.profile is None:  # else it has a new token by now, which was checked
-            account.profile = profile
-            self._judge_token(account, profile)
-
-    def _judge_token(self, account: Account, profile: Profile) -> None:
-        """Refuse a token of another account; once copying has begun, hold back the account that has it, alone."""
-        if account.name == LEADER or not self._has_begun:
-            require_own(account, profile)
-        if not account.is_own:
-            whose = f"it belongs to client {profile.client_id}, not to {account.client_id}"
-            self.handle(TokenRefused(self._now(), account.name, RefusalClass.TOKEN, whose))
-        # Before the start nothing may be planned, and the start forgets refusals anyway.
-        elif self._failed is not None and self.is_refused(account.name):
-            self.handle(TokenRenewed(self._now(), account.name))
-
-    def is_refused(self, name: str) -> bool:
-        """Whether the broker refused the account's token or address, and nothing better is known since."""
-        if name == LEADER:
-            return self.state.leader_blocked
-        known = self.state.accounts.get(name)
-        return known is not None and known.blocked is not None
-
-    async def recheck(self, name: str) -> None:
-        """Ask the broker again what it thinks of an account's token."""
-        account = self.accounts[name]
-        try:
-            account.profile = await account.broker.profile()
-        except BrokerError as error:
-            self._listener.note_trouble(account, error)
-
-    def renewed(self, name: str, profile: Profile) -> None:
-        """Go on with an account's new token, which was checked: read its book, log its stream in again."""
-        account = self.accounts[name]
-        account.profile = profile
-        self.handle(TokenRenewed(self._now(), name))
-        account.stream.force_reconnect("a new access token")
-        account.poke.set()
-
-    def mended(self, name: str) -> None:
-        """Go on with an account that the broker refused and now accepts as it is."""
-        self.handle(TokenRenewed(self._now(), name))
-        self.accounts[name].poke.set()
 
     async def _end(self, work: asyncio.Task[None], stopped: asyncio.Task[bool]) -> None:
         """Stop listening, wait a little for answers on their way, and write down that we stopped."""

@@ -220,7 +220,7 @@ async def short_session(
                     (row.seq, fact) for row in journal.outbox() if isinstance(fact := row.fact, Place | Modify | Cancel)
                 ],
             )
-            await copier.check_tokens()
+            await copier.identity.check_tokens()
             async with _running(copier, journal) as errand:
                 yield errand
 

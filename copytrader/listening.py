@@ -8,8 +8,7 @@ decided here.
 from __future__ import annotations
 
 import asyncio
-import logging
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import NamedTuple, Protocol
@@ -26,7 +25,6 @@ from copytrader.core.facts import (
     NotFound,
     OrderSeen,
     Source,
-    TokenRefused,
 )
 from copytrader.core.model import LEADER, Funds, Order, Position
 from copytrader.core.state import State
@@ -35,8 +33,7 @@ from copytrader.dhan.broker import BrokerError, TokenError
 from copytrader.dhan.fields import FrameError
 from copytrader.dhan.frames import NotAnOrder, read_frame
 from copytrader.dhan.stream import Frame, LoggedIn, Lost
-
-_log = logging.getLogger(__name__)
+from copytrader.identity import Identity
 
 SILENT_AFTER = timedelta(seconds=5)
 LOOK_UP_PAUSES = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0)
@@ -62,12 +59,6 @@ class Door(Protocol):
 
     def start(self, work: Awaitable[None]) -> None: ...
 
-    def meet(self, name: str, rows: Sequence[Order]) -> None:
-        """Hear what a follower's book has before it is taken in for the first time."""
-
-    def is_refused(self, name: str) -> bool:
-        """Whether the broker refused the account's token or address."""
-
 
 class _Book(NamedTuple):
     """An order book as it was read, with a line for each row that could not be."""
@@ -80,11 +71,17 @@ class Listener:
     """Listens to the accounts, and reads their books."""
 
     def __init__(
-        self, accounts: Mapping[str, Account], now: Callable[[], datetime], door: Door, poll_seconds: float
+        self,
+        accounts: Mapping[str, Account],
+        now: Callable[[], datetime],
+        door: Door,
+        identity: Identity,
+        poll_seconds: float,
     ) -> None:
         self._accounts = accounts
         self._now = now
         self._door = door
+        self._identity = identity
         self._poll_seconds = poll_seconds
         self._resolving: set[str] = set()
 
@@ -130,7 +127,7 @@ class Listener:
                 return
             book = await self._orders(account)
         except BrokerError as error:
-            self.note_trouble(account, error)
+            self._identity.note_trouble(account, error)
             return
         self._feed_rows(account, book.rows)
         is_there = bool(book.problems) or any(row.correlation_id == correlation_id for row in book.rows)
@@ -145,18 +142,8 @@ class Listener:
         account.last_book = self._now()
         account.trouble = ""
         for problem in problems:
-            self.say(account, f"a row of the order book cannot be read: {problem}")
+            account.say(f"a row of the order book cannot be read: {problem}")
         return _Book(rows, problems)
-
-    def say(self, account: Account, text: str) -> None:
-        if account.trouble != text:
-            account.trouble = text
-            _log.warning("%s: %s", account.name, text)
-
-    def note_trouble(self, account: Account, error: BrokerError) -> None:
-        if isinstance(error, TokenError) and not self._door.is_refused(account.name):
-            self._door.handle(TokenRefused(self._now(), account.name, error.refusal, error.cause))
-        self.say(account, f"cannot be read: {error}")
 
     def _feed_rows(
         self,
@@ -182,7 +169,7 @@ class Listener:
         if not (changed or positions is not None or funds is not None or awaited):
             return
         if first and account.name != LEADER:
-            self._door.meet(account.name, rows)
+            self._identity.meet(account.name, rows)
         before = readings.known(self._state, changed)
         self._door.handle(BookRead(self._now(), account.name, changed, positions, funds, holdings))
         if account.name == LEADER and not first:
@@ -225,9 +212,9 @@ class Listener:
             if readings.is_ready(self._state, account):
                 self._feed_rows(account, after.rows)
             else:
-                self.say(account, f"nothing is copied yet: {readings.misfit(self._state, account, after.rows)}")
+                account.say(f"nothing is copied yet: {readings.misfit(self._state, account, after.rows)}")
         except BrokerError as error:
-            self.note_trouble(account, error)
+            self._identity.note_trouble(account, error)
         return False
 
     async def _funds(self, account: Account) -> Funds | None:
@@ -243,7 +230,7 @@ class Listener:
         except TokenError:
             raise
         except BrokerError as error:
-            self.say(account, f"funds cannot be read: {error}")
+            account.say(f"funds cannot be read: {error}")
             return None
 
     async def poll(self, account: Account) -> None:
@@ -278,7 +265,7 @@ class Listener:
             return
         account.suspects.clear()
         text = f"the book shows order {silent[0]}, the stream did not"
-        self.say(account, text)
+        account.say(text)
         account.stream.force_reconnect(text)
 
     # --- Streams ------------------------------------------------------------------------
@@ -302,7 +289,7 @@ class Listener:
                     if account.connected:
                         self._door.handle(Disconnected(self._now(), account.name, detail))
                     else:
-                        self.say(account, f"the order stream: {detail}")
+                        account.say(f"the order stream: {detail}")
                     account.connected = False
 
     async def catch_up(self, account: Account) -> None:

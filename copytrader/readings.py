@@ -130,16 +130,6 @@ def _lack_a_fill(rows: Sequence[Order], positions: Sequence[Position], now: date
     return False
 
 
-def unknown_of_ours(state: State, name: str, rows: Sequence[Order]) -> list[Order]:
-    """Return the orders that bear our prefix, and that the journal does not know to be this follower's."""
-    return [row for row in rows if row.is_ours and not _is_known(state, name, row)]
-
-
-def _is_known(state: State, name: str, row: Order) -> bool:
-    piece = state.by_order_id.get((name, row.order_id)) or state.slices.get(row.correlation_id)
-    return piece is not None and piece.follower == name
-
-
 def misfit(state: State, account: Account, rows: Sequence[Order]) -> str:
     """Say why a reading is of no use, as far as the book shows it."""
     filled = {row.order_id: row.filled_quantity for row in rows}

@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager, closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import date
 
-from copytrader import errand, session
+from copytrader import errand, identity, session
 from copytrader.account import Account
 from copytrader.config import Config
 from copytrader.core import fixing
@@ -202,7 +202,7 @@ async def looking(config: Config, say: Say) -> AsyncIterator[Looker]:
         market = session.calendar_of(config, say)
         await session.sync_instruments(config, store, say)
         async with session.connected(config, found) as accounts:
-            await session.check_whose(accounts.values())
+            await identity.check_whose(accounts.values())
             looker = Looker(config, accounts, missing, store, market)
             session.refuse_renamed(looker.onlooker.look(), config.desk(market))
             yield looker

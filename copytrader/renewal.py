@@ -85,7 +85,7 @@ class Renewal:
         if version != each.version or (each.look_again is not None and now >= each.look_again):
             each.version, each.look_again = version, None
             await self._take(each)
-        if not self._mind_end(each) or self._copier.is_refused(each.name):
+        if not self._mind_end(each) or self._copier.identity.is_refused(each.name):
             await self._ask_again(each)
 
     # --- A new token ----------------------------------------------------------------------
@@ -114,7 +114,7 @@ class Renewal:
         self._credentials[each.name].replace(token)
         each.warned, each.not_before, each.mends = None, None, 0
         self._said.clear()
-        self._copier.renewed(each.name, profile)
+        self._copier.identity.renewed(each.name, profile)
         until = self._ends(each)
         words = f", valid until {until:%a %d %b %H:%M}" if until else ""
         self._notice(Level.INFO, each, "renewed", f"a new access token is in use{words}")
@@ -183,11 +183,11 @@ class Renewal:
         if each.not_before is not None and now < each.not_before:
             return
         each.not_before = now + min(AGAIN * 2**each.mends, LONGEST)
-        if not self._copier.is_refused(each.name):
-            await self._copier.recheck(each.name)
+        if not self._copier.identity.is_refused(each.name):
+            await self._copier.identity.recheck(each.name)
         elif text := await self._may_go_on(each):
             each.mends += 1
-            self._copier.mended(each.name)
+            self._copier.identity.mended(each.name)
             self._notice(Level.INFO, each, "mended", text)
 
     async def _may_go_on(self, each: _Kept) -> str:

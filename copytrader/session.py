@@ -11,13 +11,13 @@ import contextlib
 import logging
 import signal
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
-from contextlib import asynccontextmanager, closing, contextmanager, suppress
+from contextlib import asynccontextmanager, closing, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 
 from copytrader import __version__, calendar, narrate, tokens
-from copytrader.account import Account, Broker, require_own
+from copytrader.account import Account, Broker
 from copytrader.beside import attended
 from copytrader.config import Config
 from copytrader.copier import Copier, Watcher
@@ -27,7 +27,6 @@ from copytrader.core.fold import recall
 from copytrader.core.model import IST, LEADER, Calendar, Desk
 from copytrader.core.state import State
 from copytrader.dhan.broker import Broker as DhanBroker
-from copytrader.dhan.broker import BrokerError
 from copytrader.dhan.master import InstrumentStore, MasterError
 from copytrader.dhan.stream import OrderStream
 from copytrader.dhan.transport import HttpTransport
@@ -103,16 +102,6 @@ async def connected(config: Config, tokens_of: dict[str, Credential]) -> AsyncIt
             broker: Broker = DhanBroker(section.client_id, transport, now)
             accounts[name] = Account(name, section.client_id, broker, stream)
         yield accounts
-
-
-async def check_whose(accounts: Iterable[Account]) -> None:
-    """Hold each token against the account whose books are to be read with it; who cannot be asked is read anyway."""
-
-    async def check(account: Account) -> None:
-        with suppress(BrokerError):
-            require_own(account, await account.broker.profile())
-
-    await asyncio.gather(*map(check, accounts))
 
 
 async def sync_instruments(
@@ -248,7 +237,7 @@ async def run(
                 if dry is not None:
                     watcher = dry.watching(copier, watcher)
                 with attended(config, copier, _tally(journal, dry_run=options.dry_run), say, write, watcher) as work:
-                    await copier.check_tokens()
+                    await copier.identity.check_tokens()
                     announcing = asyncio.ensure_future(_announce(config, options, copier, say, missing))
                     with _signals(stop):
                         try:

@@ -221,7 +221,7 @@ def played(
     async def play() -> Scene:
         scene = Scene(loop, followers or ("asha",), poll_seconds)
         before(scene)
-        await scene.copier.check_tokens()
+        await scene.copier.identity.check_tokens()
         stop = asyncio.Event()
         running = asyncio.ensure_future(scene.copier.run(stop))
         ready = asyncio.ensure_future(scene.copier.ready.wait())

@@ -317,7 +317,7 @@ def _books(config: Path | None) -> list[Book]:
     """Read every account's order book and trade book."""
     import asyncio
 
-    from copytrader import session
+    from copytrader import identity, session
     from copytrader.audit.verify import Book
     from copytrader.config import load
     from copytrader.dhan.broker import Broker, BrokerError
@@ -327,7 +327,7 @@ def _books(config: Path | None) -> list[Book]:
     async def read() -> list[Book]:
         books = []
         async with session.connected(settings, session.credentials(settings)) as accounts:
-            await session.check_whose(accounts.values())
+            await identity.check_whose(accounts.values())
             for name, account in accounts.items():
                 assert isinstance(account.broker, Broker)
                 try:

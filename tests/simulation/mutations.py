@@ -101,8 +101,8 @@ RULES = (
     Rule(
         "a look-up that failed does not say that there is no order",
         "listening.py",
-        "            self.note_trouble(account, error)\n            return\n        self._feed_rows(account, book.rows)",
-        "            self.note_trouble(account, error)\n            book = _Book((), ())\n        self._feed_rows(account, book.rows)",
+        "            self._identity.note_trouble(account, error)\n            return\n        self._feed_rows(account, book.rows)",
+        "            self._identity.note_trouble(account, error)\n            book = _Book((), ())\n        self._feed_rows(account, book.rows)",
     ),
     Rule(
         "a book that could not be read is not empty, nor a position flat",

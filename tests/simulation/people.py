@@ -305,7 +305,7 @@ class People:
         changed = [name for name, known in self._world.client_ids.items() if self._is_new(process, known)]
         process.tokens.update(self._world.tokens)
         for name in self._world.client_ids:
-            if name in changed or (process.copier.is_refused(name) and not self._dead_tokens):
+            if name in changed or (process.copier.identity.is_refused(name) and not self._dead_tokens):
                 self._world.loop.call_soon(process.copier.start, _renew(process, name))
 
     def _is_new(self, process: Process, client_id: str) -> bool:
@@ -374,7 +374,7 @@ async def _renew(process: Process, name: str) -> None:
             await asyncio.sleep(2)
             continue
         if process.copier.ready.is_set() and process.alive:
-            process.copier.renewed(name, profile)
+            process.copier.identity.renewed(name, profile)
         return
 
 

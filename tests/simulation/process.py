@@ -120,7 +120,7 @@ class Process:
         return Account(name, client_id, broker, line)
 
     async def _run(self) -> None:
-        await self.copier.check_tokens()
+        await self.copier.identity.check_tokens()
         await self.copier.run(self.stop)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
