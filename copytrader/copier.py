@@ -3,8 +3,8 @@
 Everything that happens enters by `Copier.handle`: the engine decides, the journal records the
 event and its decisions in one durable commit, and only then do the commands leave, each
 in a task of its own whose answer comes in by the same door.  What comes from the accounts
-is heard in `listening`, what leaves goes by `sending`; whose accounts and orders they
-are is seen to in `identity`.
+is heard in `listening`, what leaves goes by `sending`; `identity` sees to whose accounts and
+orders they are, `instruments` to what the master says of what they are about.
 
 This module decides nothing about orders.  The clock, the brokers and the streams come in
 from outside, so that a simulation with a virtual clock runs the same code.
@@ -26,30 +26,27 @@ from copytrader.core import hours
 from copytrader.core.books import OPENING
 from copytrader.core.engine import recall, step
 from copytrader.core.facts import (
-    Adopted,
-    BookRead,
     Cancel,
     Command,
     Decision,
     Event,
     Fact,
-    InstrumentRead,
     Level,
     Modify,
     Noticed,
-    OrderSeen,
     Place,
     Started,
     Stopped,
     Ticked,
     Unanswered,
 )
-from copytrader.core.model import LEADER, Desk, Instrument, Order, Security
+from copytrader.core.model import LEADER, Desk, Instrument, Security
 from copytrader.core.state import State
 from copytrader.crash import crash_point
 from copytrader.dhan.answers import verb_of
 from copytrader.failure import Failure
 from copytrader.identity import Identity
+from copytrader.instruments import Instruments
 from copytrader.listening import Listener, wait_for
 from copytrader.sending import Send, Sender
 
@@ -111,8 +108,9 @@ class Copier:
         self.accounts = dict(accounts)
         self.desk = desk
         self.ready = asyncio.Event()
+        self.instruments = Instruments(instrument, now, self)
+        self.identity = Identity(self.accounts, now, self, adopt=adopt, copying=copying)
         self._journal = journal
-        self._instrument = instrument
         self._now = now
         self._poll_seconds = poll_seconds
         self._version = version
@@ -121,12 +119,10 @@ class Copier:
         self._copying = copying
         self._unanswered = unanswered
         self._watch: Watcher = _nobody
-        self.identity = Identity(self.accounts, now, self, adopt=adopt, copying=copying)
         self._sender = Sender(self.accounts, now, self)
         self._listener = Listener(self.accounts, now, self, self.identity, poll_seconds)
         self._rearm = asyncio.Event()
         self._tasks: set[asyncio.Future[None]] = set()
-        self._learned: set[Security] = set()
         self._failed: asyncio.Future[None] | None = None
         self._untold: list[tuple[Event, tuple[Decision, ...]]] = []
         self._commits, self._committed_at = 0, now()
@@ -161,7 +157,7 @@ class Copier:
         """Take events in, in order, with one durable commit for all of them."""
         steps = []
         for event, cause in happened:
-            self._learn_instruments(event)
+            self.instruments.learn_from(event)
             self.state, decisions = step(self.state, event)
             crash_point("decided", event, *decisions)
             steps.append((event, decisions, cause))
@@ -188,39 +184,6 @@ class Copier:
             self._follow_up()
         self._rearm.set()
         return [decisions for _, decisions, _ in steps]
-
-    def _learn_instruments(self, event: Event) -> None:
-        """Record the master's row for each instrument that an event brings up for the first time in this process."""
-        for order in _orders_of(event):
-            security = order.ticket.security
-            if security not in self._learned:
-                self._learn(security, event.at)
-
-    def _learn(self, security: Security, at: datetime) -> None:
-        found = self._instrument(security)
-        if found is None:
-            return
-        self._learned.add(security)
-        if found != self.state.instruments.get(security):
-            self.handle(InstrumentRead(at, found))
-
-    def know_anew(self) -> None:
-        """Take in that the master was read: instruments are looked up again, and those of what is held at once."""
-        self._learned.clear()
-        self._learn_holdings()
-
-    def _learn_holdings(self) -> None:
-        """Read the instruments of copied positions anew, and alert where one's sizes are not what they were."""
-        for key, holding in list(self.state.holdings.items()):
-            held = {name: share.left for name, share in holding.shares.items() if share.left}
-            before = self.state.instruments.get(key.security)
-            if not held or before is None:
-                continue
-            self._learn(key.security, self._now())
-            who = ", ".join(f"{name} holds {left:+}" for name, left in held.items())
-            for what, old, new in _resized(before, self.state.instruments[key.security]):
-                text = f"{before.label}: the {what} was {old} and is {new}; {who} from copying"
-                self.notice(Level.WARNING, text, key=f"resized-{before.symbol}-{what}")
 
     async def _follow_up_soon(self) -> None:
         self._follow_up()
@@ -354,7 +317,7 @@ class Copier:
             verb = verb_of(command)
             detail = "the process ended before an answer came"
             self.handle(Unanswered(self._now(), command.account, command.correlation_id, verb, detail), seq)
-        self._learn_holdings()
+        self.instruments.learn_holdings()
         self._take_words()
         for each in beside:
             self.start(each())
@@ -434,19 +397,3 @@ class Copier:
             self._tell()
         else:
             self.handle(Stopped(self._now()))
-
-
-def _resized(before: Instrument, now: Instrument) -> list[tuple[str, object, object]]:
-    """What of an instrument's sizes is not what it was."""
-    sizes = (
-        ("lot size", before.lot_size, now.lot_size),
-        ("tick", before.tick_size, now.tick_size),
-        ("freeze quantity", before.freeze_quantity, now.freeze_quantity),
-    )
-    return [(what, old, new) for what, old, new in sizes if old != new]
-
-
-def _orders_of(event: Event) -> Sequence[Order]:
-    if isinstance(event, OrderSeen):
-        return (event.order,)
-    return event.orders if isinstance(event, BookRead | Adopted) else ()

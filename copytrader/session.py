@@ -255,7 +255,7 @@ async def run(
 
 async def _know_anew(copier: Copier, sync: asyncio.Task[None]) -> None:
     await sync
-    copier.know_anew()
+    copier.instruments.know_anew()
 
 
 def another_leader(config: Config, facts: Iterable[tuple[Fact, datetime]], state: State) -> tuple[str, ...]:
