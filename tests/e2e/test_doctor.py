@@ -21,7 +21,8 @@ from copytrader.config import load
 from copytrader.core.facts import Halted
 from copytrader.core.model import IST
 from copytrader.dhan.bodies import Profile
-from copytrader.doctor import Check, Status
+from copytrader.doctor import Check, Status, accounts, journal, machine, market, together
+from copytrader.doctor.accounts import Found
 from copytrader.journal import Journal
 from copytrader.simulator import Fault, FaultKind, token_of
 from tests.e2e.stage import D, Stage
@@ -233,7 +234,7 @@ def test_a_login_to_the_order_updates_that_is_refused_is_found(tmp_path: Path) -
 
 
 def test_a_broker_that_does_not_answer_costs_bounded_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor, "PATIENCE", 0.5)
+    monkeypatch.setattr(accounts, "PATIENCE", 0.5)
 
     async def test() -> None:
         async with Stage(tmp_path) as stage:
@@ -374,9 +375,9 @@ def test_an_underlying_of_a_filter_that_no_instrument_has_is_warned_of(tmp_path:
 def test_segments_that_a_follower_lacks_are_named(tmp_path: Path) -> None:
     async def test() -> None:
         async with Stage(tmp_path) as stage:
-            leader = doctor._Account("leader", profile=Profile("1", None, ("Equity", "Derivative")))
-            asha = doctor._Account("asha", profile=Profile("2", None, ("Equity",)))
-            (found,) = doctor._segments(load(stage.config), [leader, asha])
+            leader = Found("leader", profile=Profile("1", None, ("Equity", "Derivative")))
+            asha = Found("asha", profile=Profile("2", None, ("Equity",)))
+            (found,) = together._segments(load(stage.config), [leader, asha])
             assert found.status is Status.WARN
             assert found.detail == "Derivative not enabled: such orders will be refused"
 
@@ -387,21 +388,21 @@ def test_segments_that_a_follower_lacks_are_named(tmp_path: Path) -> None:
     ("seconds", "status"), [(0.4, Status.OK), (-1.5, Status.OK), (3, Status.WARN), (-7, Status.FAIL), (40, Status.FAIL)]
 )
 def test_a_clock_that_is_off_is_found(seconds: float, status: Status) -> None:
-    accounts = [doctor._Account("asha", clock_offset=timedelta(seconds=seconds)), doctor._Account("ravi")]
-    (found,) = doctor._clock(accounts)
+    accounts = [Found("asha", clock_offset=timedelta(seconds=seconds)), Found("ravi")]
+    (found,) = together._clock(accounts)
     assert found.status is status
     assert ("ahead" in found.detail) == (status is not Status.OK and seconds > 0)
 
 
 def test_followers_that_leave_by_one_address_are_warned_of() -> None:
-    accounts = [doctor._Account(name, detected="198.51.100.4") for name in ("asha", "ravi")]
-    (found,) = doctor._shared_addresses([*accounts, doctor._Account("mira", detected="198.51.100.5")])
+    accounts = [Found(name, detected="198.51.100.4") for name in ("asha", "ravi")]
+    (found,) = together._shared_addresses([*accounts, Found("mira", detected="198.51.100.5")])
     assert found.detail == "asha, ravi all leave by 198.51.100.4"
 
 
 def test_holidays_nobody_knows_are_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(login, "now", lambda: datetime(2097, 5, 6, 9, 0, tzinfo=IST))
-    found = doctor._calendar(None)
+    found = market.holidays(None)
     assert (found.status, found.detail) == (Status.FAIL, "the holidays of 2097 are not known: entries are held back")
 
 
@@ -425,7 +426,7 @@ def test_a_day_without_trading_is_warned_of(
     own.write_text("[[closed]]\ndate = 2026-11-26\n")
     monkeypatch.setattr(login, "now", lambda: datetime(2026, 11, day, 9, 0, tzinfo=IST))
 
-    found = doctor._calendar(own)
+    found = market.holidays(own)
 
     assert (found.status, found.detail) == (Status.WARN if remedy else Status.OK, detail)
     assert found.remedy.startswith(remedy)
@@ -435,7 +436,7 @@ def test_an_empty_journal_is_warned_of(write_config: Callable[..., Path]) -> Non
     config = load(write_config())
     config.journal.touch()
 
-    (found,) = doctor._journal(config)
+    (found,) = journal.look(config)
 
     assert (found.status, found.remedy) == (Status.WARN, "restore a backup if it held anything")
     assert found.detail == f"{config.journal} is empty: `copytrader follow` begins it anew"
@@ -445,14 +446,14 @@ def test_a_journal_from_which_it_takes_long_to_begin_is_warned_of(
     write_config: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = load(write_config())
-    with Journal.open(config.journal) as journal:
+    with Journal.open(config.journal) as opened:
         for _ in range(3):
-            journal.record(Halted(datetime.now(IST), "asha"))
-    assert "length of the journal" not in [check.check for check in doctor._journal(config)]
-    monkeypatch.setattr(doctor, "MANY_FACTS", 2)
-    monkeypatch.setattr(doctor, "SECONDS_A_FACT", 4)
+            opened.record(Halted(datetime.now(IST), "asha"))
+    assert "length of the journal" not in [check.check for check in journal.look(config)]
+    monkeypatch.setattr(journal, "MANY_FACTS", 2)
+    monkeypatch.setattr(journal, "SECONDS_A_FACT", 4)
 
-    (found,) = [check for check in doctor._journal(config) if check.check == "length of the journal"]
+    (found,) = [check for check in journal.look(config) if check.check == "length of the journal"]
 
     assert (found.status, found.detail) == (
         Status.WARN,
@@ -466,7 +467,7 @@ def test_little_room_is_warned_of(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
     usage = shutil.disk_usage(tmp_path)
     for free, status in ((50 * 2**20, Status.FAIL), (500 * 2**20, Status.WARN), (2**31, Status.OK)):
         monkeypatch.setattr(shutil, "disk_usage", lambda _path, free=free: usage._replace(free=free))
-        assert doctor._disk(tmp_path / "not" / "there").status is status
+        assert machine.disk(tmp_path / "not" / "there").status is status
 
 
 def test_it_works_before_anything_is_configured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
