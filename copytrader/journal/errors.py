@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from types import TracebackType
 
 from copytrader.failure import Failure
 
@@ -32,3 +33,35 @@ def explained(where: str, error: sqlite3.Error) -> JournalError:
         if name.startswith(prefix):
             return JournalError(f"{where}: {meaning} ({said})")
     return JournalError(f"{where}: {said}")
+
+
+class Errors:
+    """A context that turns what SQLite says into one line for the user."""
+
+    def __init__(self, where: str) -> None:
+        self._where = where
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if isinstance(error, sqlite3.IntegrityError):
+            raise JournalError(f"{self._where}: {_conflict(error)}; nothing was recorded") from error
+        if isinstance(error, sqlite3.Error):
+            raise explained(self._where, error) from error
+        if isinstance(error, OverflowError):
+            raise JournalError(f"{self._where}: it has no number as large as one that was asked for") from error
+        if isinstance(error, OSError):
+            raise JournalError(
+                f"{error.filename or self._where}: {error.strerror}; check the path and its permissions"
+            ) from error
+
+
+def _conflict(error: sqlite3.IntegrityError) -> str:
+    if error.sqlite_errorname == "SQLITE_CONSTRAINT_PRIMARYKEY":
+        return "another process has written to it; stop one of the two"
+    if error.sqlite_errorname == "SQLITE_CONSTRAINT_FOREIGNKEY":
+        return "the cause of a fact is not in it"
+    return str(error)

@@ -12,20 +12,11 @@ from contextlib import closing
 from datetime import datetime
 from pathlib import Path
 
-from copytrader.journal import chain, files, schema
+from copytrader.journal import files, opening, proving, schema
 from copytrader.journal.errors import JournalError, explained
 from copytrader.journal.rows import timestamp
 
 _KEPT = "facts_are_kept"
-
-
-def base(connection: sqlite3.Connection) -> tuple[int, str]:
-    """Return the last fact that was moved into an archive and its hash; (0, "") where none was."""
-    there = connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'pruned'").fetchone()
-    if there is None:
-        return 0, chain.GENESIS
-    found = connection.execute("SELECT through, hash FROM pruned ORDER BY through DESC LIMIT 1").fetchone()
-    return found or (0, chain.GENESIS)
 
 
 def prune(journal: Path, through: int, archive: Path, at: datetime) -> None:
@@ -53,13 +44,13 @@ def _has_left(journal: Path, through: int) -> bool:
     """Tell whether the facts up to `through` are, or may be, out of the journal: then the archive alone has them."""
     try:
         with closing(_connect(journal.resolve())) as connection:
-            return base(connection)[0] >= through
+            return proving.base(connection)[0] >= through
     except sqlite3.Error:
         return True
 
 
 def _connect(path: Path) -> sqlite3.Connection:
-    connection = sqlite3.connect(f"{path.as_uri()}?mode=rw", uri=True, isolation_level=None)
+    connection = opening.connect(path, "rw")
     schema.settle(connection)
     # Answers point to the commands that they answer: within what goes and within what stays, not across.
     connection.execute("PRAGMA foreign_keys = OFF")
@@ -76,19 +67,11 @@ def _keep_only(archive: Path, through: int) -> str:
         connection.execute(trigger)
         connection.execute("COMMIT")
         connection.execute("VACUUM")
-        since, previous = base(connection)
-        rows = connection.execute(_LINKS, (since,))
-        finding = next(iter(chain.check(((row[:9], row[9], row[10]) for row in rows), previous, since)), None)
+        finding = proving.broken(connection)
         last = connection.execute("SELECT seq, hash FROM facts ORDER BY seq DESC LIMIT 1").fetchone()
         if finding is not None or last is None or last[0] != through or schema.damage(connection) is not None:
             raise JournalError(f"{archive}: the archive does not prove itself; nothing was removed from the journal")
         return str(last[1])
-
-
-_LINKS = """
-SELECT seq, cause, at, kind, follower, leader_order_id, order_id, correlation_id, reason, body, hash
-FROM facts WHERE seq > ? ORDER BY seq
-"""
 
 
 def _remove(connection: sqlite3.Connection, through: int, digest: str, at: datetime, archive: str) -> None:

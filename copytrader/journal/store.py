@@ -22,10 +22,11 @@ from typing import Any, Self, cast
 
 from copytrader.core.facts import Decision, Event, Fact
 from copytrader.crash import crash_point
-from copytrader.journal import chain, files, pruning, schema
+from copytrader.journal import chain, files, opening, proving, schema
 from copytrader.journal.chain import Columns, Finding
 from copytrader.journal.codec import EVENT_KINDS, CodecError, decode, encode
-from copytrader.journal.errors import JournalError, explained
+from copytrader.journal.errors import Errors, JournalError
+from copytrader.journal.opening import connect, refuse_foreign
 from copytrader.journal.rows import COLUMNS, INSERT, Row, day_bounds, names, timestamp
 
 Step = tuple[Event, Sequence[Decision], int | None]
@@ -40,12 +41,6 @@ _SEQS = "SELECT seq FROM facts WHERE "
 _LEADER_ORDER = (
     "SELECT leader_order_id FROM facts WHERE correlation_id = ? AND leader_order_id IS NOT NULL ORDER BY seq LIMIT 1"
 )
-_READING = frozenset({sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_FUNCTION, sqlite3.SQLITE_RECURSIVE})
-_REACHING_OUT = frozenset({"load_extension", "readfile", "writefile", "edit", "fts3_tokenizer", "zipfile", "lsdir"})
-_READING_PRAGMAS = frozenset(
-    {"quick_check", "integrity_check", "table_info", "table_xinfo", "index_list", "index_info"}
-)
-_BARE_PRAGMAS = frozenset({"application_id", "user_version", "data_version"})
 
 
 class Journal:
@@ -56,7 +51,7 @@ class Journal:
         self._connection = connection
         self._tail: tuple[int, str] | None = tail
         self._where = _MEMORY if path is None else str(path)
-        self._errors = _Errors(self._where)
+        self._errors = Errors(self._where)
 
     @classmethod
     def open(cls, path: Path | str, *, read_only: bool = False) -> Self:
@@ -66,7 +61,7 @@ class Journal:
         """
         if str(path) == _MEMORY:
             return cls._in_memory()
-        with _Errors(str(path)):
+        with Errors(str(path)):
             return cls._reading(Path(path)) if read_only else cls._writing(Path(path))
 
     def record(
@@ -146,13 +141,7 @@ class Journal:
         Facts cut off at the end leave a chain that is whole: only a digest noted elsewhere shows that.
         """
         with self._errors:
-            damage = schema.damage(self._connection)
-            if damage:
-                return [Finding(None, f"the file is damaged: {damage}")]
-            findings = [Finding(None, f"{name} is missing") for name in schema.missing_objects(self._connection)]
-            since = max(since, pruning.base(self._connection)[0])
-            findings += chain.check(_links(self._connection, since), _hash_of(self._connection, since), since)
-            return findings + [self._unknown(digest) for digest in digests if not self._knows(digest)]
+            return proving.findings(self._connection, since, digests)
 
     def digest(self, day: date) -> str | None:
         """Return the hash of the day's last fact, which vouches for every fact up to it; None for a day without."""
@@ -170,9 +159,9 @@ class Journal:
             raise JournalError("a journal in memory cannot be backed up")
         real = files.for_backup(target)
         unfinished = files.unfinished(real)
-        with _Errors(str(real)):
+        with Errors(str(real)):
             try:
-                with closing(_connect(self.path, "ro")) as source, closing(_connect(unfinished, "rw")) as copy:
+                with closing(connect(self.path, "ro")) as source, closing(connect(unfinished, "rw")) as copy:
                     source.backup(copy)
                     copy.execute("PRAGMA journal_mode = DELETE").fetchall()
                 files.finish(unfinished, real)
@@ -203,12 +192,12 @@ class Journal:
     @staticmethod
     def leave_word(path: Path | str, event: Event) -> int:
         """Leave an operator's word for whoever writes the journal, now or at its next start; return the word's id."""
-        with _Errors(str(path)):
+        with Errors(str(path)):
             real = files.for_reading(Path(path))
-            with closing(_connect(real, "rw")) as connection:
+            with closing(connect(real, "rw")) as connection:
                 schema.settle(connection)
                 connection.execute("PRAGMA synchronous = FULL")
-                _refuse_foreign(connection, real)
+                refuse_foreign(connection, real)
                 cursor = connection.execute(
                     "INSERT INTO inbox (at, kind, body) VALUES (?, ?, ?)",
                     (timestamp(event.at), type(event).__name__, encode(event)),
@@ -236,28 +225,13 @@ class Journal:
     @classmethod
     def _reading(cls, path: Path) -> Self:
         real = files.for_reading(path)
-        connection = _for_reading(real)
-        try:
-            _refuse_foreign(connection, real)
-            schema.show(connection)
-            connection.execute("PRAGMA query_only = ON")
-            # SQLite declares json_each at its first use, which the authorizer would take for a CREATE TABLE.
-            connection.execute("SELECT 1 FROM json_each('[]')").fetchall()
-            connection.set_authorizer(_only_reading)
-            return cls(connection, real, (0, chain.GENESIS))
-        except (sqlite3.Error, JournalError):
-            connection.close()
-            raise
+        return cls(opening.for_reading(real), real, (0, chain.GENESIS))
 
     @classmethod
     def _writing(cls, path: Path) -> Self:
         real = files.for_writing(path)
-        _inspect(real)
-        connection = _connect(real, "rw")
+        connection = opening.for_writing(real)
         try:
-            schema.settle(connection)
-            schema.make_durable(connection)
-            schema.prepare(connection)
             return cls(connection, real, _last(connection))
         except sqlite3.Error:
             connection.close()
@@ -345,125 +319,6 @@ class Journal:
             found = self._connection.execute(_THESE, (json.dumps(seqs),))
             return [Row._make(row) for row in found]
 
-    def _knows(self, digest: str) -> bool:
-        return self._connection.execute("SELECT 1 FROM facts WHERE hash = ?", (digest,)).fetchone() is not None
-
-    def _unknown(self, digest: str) -> Finding:
-        return Finding(None, f"no fact has the digest {digest}: facts were cut off or written anew")
-
-
-class _Errors:
-    """A context that turns what SQLite says into one line for the user."""
-
-    def __init__(self, where: str) -> None:
-        self._where = where
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if isinstance(error, sqlite3.IntegrityError):
-            raise JournalError(f"{self._where}: {_conflict(error)}; nothing was recorded") from error
-        if isinstance(error, sqlite3.Error):
-            raise explained(self._where, error) from error
-        if isinstance(error, OverflowError):
-            raise JournalError(f"{self._where}: it has no number as large as one that was asked for") from error
-        if isinstance(error, OSError):
-            raise JournalError(
-                f"{error.filename or self._where}: {error.strerror}; check the path and its permissions"
-            ) from error
-
-
-def _conflict(error: sqlite3.IntegrityError) -> str:
-    if error.sqlite_errorname == "SQLITE_CONSTRAINT_PRIMARYKEY":
-        return "another process has written to it; stop one of the two"
-    if error.sqlite_errorname == "SQLITE_CONSTRAINT_FOREIGNKEY":
-        return "the cause of a fact is not in it"
-    return str(error)
-
-
-def _connect(path: Path, mode: str) -> sqlite3.Connection:
-    """Open an existing database; the file's name is quoted, so that no `?mode=` in it is obeyed."""
-    return sqlite3.connect(f"{path.as_uri()}?mode={mode}", uri=True, isolation_level=None)
-
-
-def _for_reading(path: Path) -> sqlite3.Connection:
-    """Open a journal that is not written to here.
-
-    Beside a journal SQLite makes files even to read it.  Where it cannot, as on a disk that may only be read, and
-    a `-wal` holds nothing that is not in the file yet, the file alone is everything.
-    """
-    connection = _connect(path, "ro")
-    try:
-        schema.settle(connection)
-        schema.pragma(connection, "application_id")
-    except sqlite3.OperationalError as error:
-        connection.close()
-        if error.sqlite_errorname != "SQLITE_CANTOPEN" or files.has_wal(path):
-            raise
-        connection = sqlite3.connect(f"{path.as_uri()}?immutable=1", uri=True, isolation_level=None)
-        schema.settle(connection)
-    return connection
-
-
-def _refuse_foreign(connection: sqlite3.Connection, path: Path) -> None:
-    objection = schema.objections(connection)
-    if objection:
-        raise JournalError(f"{path}: {objection}")
-
-
-def _inspect(path: Path) -> None:
-    """Refuse a file that must not be written to, before any connection that could alter it is made.
-
-    A connection that may write would, when it closes, move a WAL into the database even if
-    the WAL belongs to another one; a reading connection never does.
-    """
-    with closing(_connect(path, "ro")) as connection:
-        schema.settle(connection)
-        if schema.is_empty(connection):
-            return
-        _refuse_foreign(connection, path)
-        damage = schema.damage(connection) or _foreign_wal(connection, path) or _broken_chain(connection)
-    if damage:
-        raise JournalError(f"{path} is damaged: {damage}; move it and its -wal away and restore a backup")
-
-
-def _foreign_wal(connection: sqlite3.Connection, path: Path) -> str | None:
-    """Compare the first fact with what the file says without its WAL: a fact never changes, so they must agree.
-
-    The file alone may be between two checkpoints and not readable: then it tells nothing.
-    """
-    with suppress(sqlite3.Error), closing(sqlite3.connect(f"{path.as_uri()}?immutable=1", uri=True)) as alone:
-        bare = alone.execute("SELECT hash FROM facts WHERE seq = 1").fetchone()
-        pruned = pruning.base(connection)[0] > 0
-        if bare is not None and not pruned and bare[0] != _hash_of(connection, 1):
-            return "the -wal file beside it belongs to another database"
-    return None
-
-
-def _broken_chain(connection: sqlite3.Connection) -> str | None:
-    missing = schema.missing_objects(connection)
-    if missing:
-        return f"{missing[0]} is missing"
-    since, previous = pruning.base(connection)
-    finding = next(iter(chain.check(_links(connection, since), previous, since)), None)
-    return finding.what if finding else None
-
-
-def _links(connection: sqlite3.Connection, since: int) -> Iterator[chain.Link]:
-    for row in connection.execute(COLUMNS + "FROM facts WHERE seq > ? ORDER BY seq", (since,)):
-        yield row[:9], row[9], row[10]
-
-
-def _hash_of(connection: sqlite3.Connection, seq: int) -> str:
-    through, digest = pruning.base(connection)
-    if seq == through:
-        return digest
-    found = connection.execute("SELECT hash FROM facts WHERE seq = ?", (seq,)).fetchone()
-    return found[0] if found else chain.GENESIS
-
 
 def _last(connection: sqlite3.Connection) -> tuple[int, str]:
     found = connection.execute("SELECT seq, hash FROM facts ORDER BY seq DESC LIMIT 1").fetchone()
@@ -477,17 +332,3 @@ def _event(kind: str, body: str, where: str) -> Event:
         return cast(Event, decode(kind, body))
     except CodecError as error:
         raise JournalError(f"{where} cannot be read: {error}") from error
-
-
-def _only_reading(
-    action: int, first: str | None, second: str | None, _database: str | None, _trigger: str | None
-) -> int:
-    """Allow SELECT and looking at the schema, and nothing else: not ATTACH, not a setting, no way to another file."""
-    if action == sqlite3.SQLITE_FUNCTION and str(second).lower() in _REACHING_OUT:
-        return sqlite3.SQLITE_DENY
-    if action in _READING:
-        return sqlite3.SQLITE_OK
-    if action == sqlite3.SQLITE_PRAGMA:
-        reading = first in _READING_PRAGMAS or (first in _BARE_PRAGMAS and second is None)
-        return sqlite3.SQLITE_OK if reading else sqlite3.SQLITE_DENY
-    return sqlite3.SQLITE_DENY
