@@ -9,51 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 from copytrader.audit import positions, words
+from copytrader.audit.links import Link, followers_of, links_of, paper_of, placed_on_paper, read, sightings_of, whose
 from copytrader.audit.remedies import remedy_of
+from copytrader.audit.steps import Step, leader_steps, steps_of
 from copytrader.audit.words import Instruments
-from copytrader.core.facts import (
-    Accepted,
-    BookRead,
-    Cancel,
-    Divided,
-    Ended,
-    Fact,
-    Filled,
-    Modify,
-    NotSent,
-    OrderSeen,
-    Place,
-    Refused,
-    Sending,
-    Sized,
-    Skip,
-    Source,
-    Started,
-    Throttled,
-    Unanswered,
-    Verb,
-)
-from copytrader.core.model import LEADER, Follower, Order, OrderStatus, Security, SizingMode, Ticket
-from copytrader.journal import Journal, Row
-from copytrader.journal.rows import COLUMNS, timestamp
-from copytrader.journal.views import DRY_RUNS, on_paper
-
-_BOOKS_OF = timedelta(days=7)
-_ANSWERS = (Accepted, Refused, Throttled, Unanswered, NotSent)
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """One link: the fact's place, the fact it follows from, and what kind of thing it was."""
-
-    seq: int
-    cause: int | None
-    at: str
-    what: str
-    text: str
+from copytrader.core.facts import Accepted, Ended, Fact, Filled, OrderSeen, Place, Sized, Skip, Source, Started
+from copytrader.core.model import Follower, Order, OrderStatus, Security, SizingMode, Ticket
+from copytrader.journal import Journal
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,38 +48,25 @@ class Explanation:
     left_out: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class _Link:
-    """A fact with its place, and the dry run that it is of: the place of its `Started`; 0 for a live one."""
-
-    row: Row
-    fact: Fact
-    paper: int
-
-    @property
-    def seq(self) -> int:
-        return self.row.seq
-
-
 def explain(journal: Journal, order: str) -> Explanation | None:
     """Explain an order by the leader's id, a follower's id or our correlation id; None where nobody knows it."""
-    leader_order_id, follower = _whose(journal, order)
+    leader_order_id, follower = whose(journal, order)
     if leader_order_id is None:
         return _own(journal, order)
     known = words.Instruments(journal)
-    recorded = _links(journal, leader_order_id)
-    paper = _paper([link for link in recorded if not follower or link.row.follower == follower], order)
+    recorded = links_of(journal, leader_order_id)
+    paper = paper_of([link for link in recorded if not follower or link.row.follower == follower], order)
     links = [link for link in recorded if link.paper == paper]
-    sightings = list(_sightings(journal, leader_order_id, links))
-    names = [follower] if follower else _followers(links)
+    sightings = list(sightings_of(journal, leader_order_id, links))
+    names = [follower] if follower else followers_of(links)
     chains = tuple(_chain(journal, name, links, sightings, known) for name in names)
     return Explanation(
         leader_order_id,
         _terms(sightings, links, known),
-        _leader_steps(links, sightings, known),
+        leader_steps(links, sightings, known),
         chains,
         paper > 0,
-        tuple(dict.fromkeys(_placed_on_paper(recorded, paper, follower))),
+        tuple(dict.fromkeys(placed_on_paper(recorded, paper, follower))),
     )
 
 
@@ -147,25 +99,9 @@ def _told(steps: Sequence[Step]) -> Iterator[str]:
         yield f"  {step.at[11:23]}  #{step.seq}{cause}  {step.what:<9} {step.text}"
 
 
-def _whose(journal: Journal, order: str) -> tuple[str | None, str | None]:
-    """Find the leader's order behind an id, and the follower if the id is one of a follower's order."""
-    sql = "SELECT 1 FROM facts WHERE leader_order_id = ? LIMIT 1"
-    if journal.query(sql, [order])[1]:
-        return order, None
-    for column in ("correlation_id", "order_id"):
-        sql = (
-            f"SELECT leader_order_id, follower FROM facts WHERE {column} = ? "  # noqa: S608  # own names
-            "AND leader_order_id IS NOT NULL ORDER BY seq LIMIT 1"
-        )
-        found = journal.query(sql, [order])[1]
-        if found:
-            return str(found[0][0]), found[0][1]
-    return (order if _books(journal, order) else None), None
-
-
 def _own(journal: Journal, order: str) -> Explanation | None:
     """Tell what was seen of a follower's order that is no copy; nothing was decided about it."""
-    links = list(_read(journal, "order_id = ? OR correlation_id = ?", [order, order]))
+    links = list(read(journal, "order_id = ? OR correlation_id = ?", [order, order]))
     if not links:
         return None
     known = words.Instruments(journal)
@@ -176,70 +112,13 @@ def _own(journal: Journal, order: str) -> Explanation | None:
         "it bears our name, and nothing was decided on it" if bears_our_name else "an order of its own, not a copy"
     )
     chains = []
-    for name in _followers(links):
+    for name in followers_of(links):
         theirs = [link for link in links if link.row.follower == name]
-        chains.append(Chain(name, verdict, (), tuple(_steps(theirs, known))))
+        chains.append(Chain(name, verdict, (), tuple(steps_of(theirs, known))))
     return Explanation("", terms, (), tuple(chains), dry_run=min(link.paper for link in links) > 0)
 
 
-def _links(journal: Journal, leader_order_id: str) -> list[_Link]:
-    """Return what was recorded about an order, of which an answer without the order's id is found by its cause."""
-    return list(_read(journal, "leader_order_id = ?", [leader_order_id]))
-
-
-def _read(journal: Journal, condition: str, parameters: Sequence[object]) -> Iterator[_Link]:
-    sql = f"WITH {DRY_RUNS} {COLUMNS}, {on_paper('facts')} FROM facts WHERE {condition} ORDER BY seq"
-    for *columns, paper in journal.query(sql, parameters)[1]:
-        row = Row._make(columns)
-        yield _Link(row, row.fact, paper)
-
-
-def _paper(links: Sequence[_Link], order: str) -> int:
-    """Tell what to explain: the dry run that has an order of this id, else what is live, else the last dry run."""
-    named = [link.paper for link in links if link.row.follower and link.row.order_id == order]
-    papers = named or [link.paper for link in links if link.row.follower] or [link.paper for link in links]
-    return max(papers) if papers and min(papers) > 0 else 0
-
-
-def _placed_on_paper(links: Sequence[_Link], paper: int, follower: str | None) -> Iterator[str]:
-    """Name the orders of the dry runs that are not explained."""
-    for link in links:
-        mine = follower is None or link.row.follower == follower
-        if link.paper not in (0, paper) and mine and isinstance(link.fact, Accepted) and link.fact.verb is Verb.PLACE:
-            yield link.fact.order_id
-
-
-def _sightings(journal: Journal, leader_order_id: str, links: Sequence[_Link]) -> Iterator[tuple[_Link, Order]]:
-    """Yield each time that the leader's order was seen, on the stream and in the books that led to decisions."""
-    causes = {link.row.cause for link in links if link.row.cause is not None} - {link.seq for link in links}
-    found = [link for link in links if isinstance(link.fact, OrderSeen)]
-    for seq in causes:
-        found += _read(journal, "seq = ?", [seq])
-    if not any(isinstance(link.fact, OrderSeen) for link in found):
-        found += _books(journal, leader_order_id)
-    for link in sorted({link.seq: link for link in found}.values(), key=lambda each: each.seq):
-        for order in _orders(link.fact):
-            if order.order_id == leader_order_id:
-                yield link, order
-
-
-def _books(journal: Journal, leader_order_id: str) -> list[_Link]:
-    """Find an order that only the leader's books of the last days show: nothing was decided on it."""
-    newest = journal.query("SELECT max(at) FROM facts")[1][0][0]
-    if newest is None:
-        return []
-    condition = "kind = 'BookRead' AND at >= ? AND follower IS NULL AND instr(body, '\"order_id\":\"' || ? || '\"') > 0"
-    since = timestamp(datetime.fromisoformat(newest) - _BOOKS_OF)
-    return list(_read(journal, condition, [since, leader_order_id]))
-
-
-def _orders(fact: Fact) -> Sequence[Order]:
-    if isinstance(fact, OrderSeen):
-        return (fact.order,) if fact.account == LEADER else ()
-    return fact.orders if isinstance(fact, BookRead) and fact.account == LEADER else ()
-
-
-def _terms(sightings: Sequence[tuple[_Link, Order]], links: Sequence[_Link], known: Instruments) -> str:
+def _terms(sightings: Sequence[tuple[Link, Order]], links: Sequence[Link], known: Instruments) -> str:
     if sightings:
         telling = [order for link, order in sightings if _has_terms(link.fact, order)]
         return words.terms((telling or [sightings[0][1]])[-1].ticket, known)
@@ -253,31 +132,11 @@ def _has_terms(fact: Fact, order: Order) -> bool:
     return told or not isinstance(fact, OrderSeen) or fact.source is not Source.STREAM
 
 
-def _leader_steps(
-    links: Sequence[_Link], sightings: Sequence[tuple[_Link, Order]], known: Instruments
-) -> tuple[Step, ...]:
-    steps = {}
-    for link, order in sightings:
-        source = link.fact.source.lower() if isinstance(link.fact, OrderSeen) else "book"
-        text = f"{order.status} by {source}: {words.terms(order.ticket, known)}"
-        if order.filled_quantity:
-            text += f", {order.filled_quantity} filled at {order.average_price}"
-        steps[link.seq] = _step(link, "seen", f"{text} ({order.note})" if order.note else text)
-    for link in links:
-        if isinstance(link.fact, Filled) and link.fact.account == LEADER:
-            steps[link.seq] = _step(link, "filled", words.tell(link.fact, known))
-    return tuple(steps[seq] for seq in sorted(steps))
-
-
-def _followers(links: Sequence[_Link]) -> list[str]:
-    return list(dict.fromkeys(link.row.follower for link in links if link.row.follower))
-
-
 def _chain(
     journal: Journal,
     name: str,
-    links: Sequence[_Link],
-    sightings: Sequence[tuple[_Link, Order]],
+    links: Sequence[Link],
+    sightings: Sequence[tuple[Link, Order]],
     known: Instruments,
 ) -> Chain:
     own = [link for link in links if link.row.follower == name]
@@ -285,25 +144,25 @@ def _chain(
     follower = _follower(journal, name, first.seq) if first is not None else None
     ticket = _ticket(own, sightings)
     inputs = tuple(_inputs(journal, first, name, follower, ticket, known)) if first is not None else ()
-    steps = tuple(_steps(own, known))
+    steps = tuple(steps_of(own, known))
     skips = [link.fact for link in own if isinstance(link.fact, Skip)]
     placed = [link for link in own if isinstance(link.fact, Place)]
     remedy = remedy_of(skips[-1], follower, ticket, known) if skips and not _is_copied(own) else ""
     return Chain(name, _verdict(journal, own, placed, skips), inputs, steps, remedy)
 
 
-def _ticket(own: Sequence[_Link], sightings: Sequence[tuple[_Link, Order]]) -> Ticket | None:
+def _ticket(own: Sequence[Link], sightings: Sequence[tuple[Link, Order]]) -> Ticket | None:
     if sightings:
         return sightings[0][1].ticket
     return next((link.fact.ticket for link in own if isinstance(link.fact, Place)), None)
 
 
-def _is_copied(own: Sequence[_Link]) -> bool:
+def _is_copied(own: Sequence[Link]) -> bool:
     """Whether some order of ours reached the broker."""
     return any(isinstance(link.fact, Accepted | Filled | Ended) for link in own)
 
 
-def _verdict(journal: Journal, own: Sequence[_Link], placed: Sequence[_Link], skips: Sequence[Skip]) -> str:
+def _verdict(journal: Journal, own: Sequence[Link], placed: Sequence[Link], skips: Sequence[Skip]) -> str:
     if skips and not _is_copied(own):
         return words.not_copied(skips[-1])
     if not placed:
@@ -322,21 +181,21 @@ def _verdict(journal: Journal, own: Sequence[_Link], placed: Sequence[_Link], sk
     return f"{said}; then {skips[-1].reason}: {skips[-1].detail}" if skips else said
 
 
-def _units(journal: Journal, placed: _Link) -> int:
+def _units(journal: Journal, placed: Link) -> int:
     """Return the quantity in force of an order: that of the last change which the broker took."""
     return int(journal.query("SELECT quantity FROM copies WHERE seq = ?", [placed.seq])[1][0][0])
 
 
 def _follower(journal: Journal, name: str, seq: int) -> Follower | None:
     """Return the follower's rules in force when a fact was recorded."""
-    for link in _read(journal, "seq = (SELECT max(seq) FROM facts WHERE kind = 'Started' AND seq < ?)", [seq]):
+    for link in read(journal, "seq = (SELECT max(seq) FROM facts WHERE kind = 'Started' AND seq < ?)", [seq]):
         if isinstance(link.fact, Started):
             return next((each for each in link.fact.desk.followers if each.name == name), None)
     return None
 
 
 def _inputs(
-    journal: Journal, first: _Link, name: str, follower: Follower | None, ticket: Ticket | None, known: Instruments
+    journal: Journal, first: Link, name: str, follower: Follower | None, ticket: Ticket | None, known: Instruments
 ) -> Iterator[str]:
     """Say with which numbers the rules were applied."""
     if follower is not None:
@@ -367,114 +226,8 @@ def _sizing(follower: Follower) -> str:
             return f"ratio {rule.ratio}"
 
 
-def _copied(journal: Journal, name: str, security: Security, before: _Link) -> int:
+def _copied(journal: Journal, name: str, security: Security, before: Link) -> int:
     """Return what a follower held from copying when a fact was recorded."""
     moment = before.row.time
     rows = positions.fills(journal, name, {security}, moment, moment + timedelta(microseconds=1), before.paper)
     return sum(row["quantity"] * (1 if row["side"] == "BUY" else -1) for row in rows if row["seq"] < before.seq)
-
-
-def _steps(own: Sequence[_Link], known: Instruments) -> Iterator[Step]:
-    commands = {link.seq: link for link in own if isinstance(link.fact, Place | Modify | Cancel)}
-    in_force: dict[str, Ticket] = {}
-    for link in own:
-        fact = link.fact
-        match fact:
-            case Sized():
-                yield _step(link, "rule", _sized(fact))
-            case Skip():
-                yield _step(link, "decision", words.not_copied(fact))
-            case Place():
-                yield _step(link, "decision", f"{fact.role.lower()}, {words.tell(fact, known)}")
-                yield _step(link, "request", _request(fact.ticket))
-                in_force[fact.correlation_id] = fact.ticket
-            case Modify():
-                changes = _changes(in_force.get(fact.correlation_id), fact.ticket)
-                yield _step(link, "decision", f"{words.tell(fact, known)}{changes}")
-            case Divided():
-                yield _step(link, "rule", words.tell(fact, known))
-            case Cancel():
-                yield _step(link, "decision", words.tell(fact, known))
-            case Filled():
-                yield _step(link, "filled", words.tell(fact, known) + _compared(fact))
-            case Ended():
-                yield _step(link, "ended", words.tell(fact, known))
-            case OrderSeen():
-                yield _step(link, "seen", words.tell(fact, known))
-            case _ if isinstance(fact, _ANSWERS):
-                yield _step(link, "answer", words.tell(fact, known) + _took(link, commands))
-                answered = commands.get(link.row.cause or 0)
-                if isinstance(fact, Accepted) and answered is not None and isinstance(answered.fact, Modify):
-                    in_force[fact.correlation_id] = answered.fact.ticket
-            case _:
-                yield _step(link, "event", words.tell(fact, known))
-
-
-def _step(link: _Link, what: str, text: str) -> Step:
-    return Step(link.row.seq, link.row.cause, link.row.at, what, text)
-
-
-def _sized(fact: Sized) -> str:
-    said = f"the order opens {fact.opens} units: {fact.exact} lots exactly, {fact.lots} lots due, carry {fact.carry}"
-    return f"{said} on {fact.carry_side} ({fact.detail})" if fact.detail else f"{said} on {fact.carry_side}"
-
-
-def _changes(before: Ticket | None, after: Ticket) -> str:
-    """Say which terms a modification changes, from what to what."""
-    if before is None:
-        return ""
-    names = ("order_type", "validity", "quantity", "price", "trigger_price", "disclosed_quantity")
-    told = [
-        f"{name.replace('_', ' ')} from {getattr(before, name)} to {getattr(after, name)}"
-        for name in names
-        if getattr(before, name) != getattr(after, name)
-    ]
-    return f": {', '.join(told)}" if told else ""
-
-
-def _request(ticket: Ticket) -> str:
-    """Say what the placement asked for, field by field."""
-    fields: dict[str, object] = {
-        "segment": ticket.security.exchange_segment,
-        "security": ticket.security.security_id,
-        "side": ticket.side,
-        "product": ticket.product,
-        "type": ticket.order_type,
-        "validity": ticket.validity,
-        "quantity": ticket.quantity,
-        "price": ticket.price,
-    }
-    if ticket.trigger_price:
-        fields["trigger"] = ticket.trigger_price
-    if ticket.disclosed_quantity:
-        fields["disclosed"] = ticket.disclosed_quantity
-    if ticket.after_market:
-        fields["after market"] = ticket.amo_time or "yes"
-    return ", ".join(f"{name} {value}" for name, value in fields.items())
-
-
-def _took(link: _Link, commands: dict[int, _Link]) -> str:
-    """Say how long an answer took, stage by stage where that was recorded."""
-    command = commands.get(link.row.cause or 0)
-    if command is None:
-        return ""
-    whole = _milliseconds(command.row.time, link.row.time)
-    times: Sending | None = getattr(link.fact, "times", None)
-    if times is None:
-        return f", {whole} after its event"
-    return (
-        f", {whole} after its event (decided {_milliseconds(command.row.time, times.decided)}, durable "
-        f"{_milliseconds(times.decided, times.durable)}, sent {_milliseconds(times.durable, times.sent)}, answered "
-        f"{_milliseconds(times.sent, link.row.time)})"
-    )
-
-
-def _milliseconds(since: datetime, until: datetime) -> str:
-    return f"{(until - since).total_seconds() * 1000:.1f} ms"
-
-
-def _compared(fact: Filled) -> str:
-    if not fact.leader_price:
-        return ""
-    difference = fact.average_price - fact.leader_price
-    return f", {difference:+} against the leader" if difference else ", the leader's price"
