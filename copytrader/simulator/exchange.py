@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from functools import partial
 
-from copytrader.simulator import checks, portfolio, rest, wire
+from copytrader.simulator import checks, matching, portfolio, rest, wire
 from copytrader.simulator.agenda import Agenda
 from copytrader.simulator.faults import Fault, Faults, Response, Treatment
 from copytrader.simulator.ledger import Ledger, Violation
@@ -41,8 +41,6 @@ from copytrader.simulator.model import (
 )
 from copytrader.simulator.streams import Break, Envelope, Streams, envelope_of
 from copytrader.simulator.trader import AppTrader
-
-_PROTECTION = {"BUY": Decimal("1.01"), "SELL": Decimal("0.99")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,7 +236,7 @@ class Exchange:
             instrument,
             placement.side,
             placement.product,
-            self._protected(placement.terms, placement.side, instrument),
+            matching.protected(placement.terms, placement.side, instrument, self.last_price(instrument)),
             now,
             now,
             now,
@@ -294,7 +292,7 @@ class Exchange:
     def submit_modification(self, order: BookOrder, terms: Terms, reject: str) -> None:
         order.modifications += 1
         order.reject_next_modification = reject
-        terms = self._protected(terms, order.side, order.instrument)
+        terms = matching.protected(terms, order.side, order.instrument, self.last_price(order.instrument))
         self.agenda.later(self.settings.transit_seconds, partial(self._land_modification, order, terms))
 
     def modify(self, order_id: str, terms: Terms) -> None:
@@ -480,16 +478,6 @@ class Exchange:
             return ""
         return f"RMS:{order.order_id}:You have insufficient funds. Please add Rs.{missing:.2f} to trade."
 
-    def _protected(self, terms: Terms, side: str, instrument: Instrument) -> Terms:
-        """An API MARKET order becomes a limit 1 % beyond the last price, cut down to the tick."""
-        last = self.last_price(instrument)
-        if terms.order_type != "MARKET" or not last:
-            return terms
-        price = instrument.cut_to_tick(last * _PROTECTION[side])
-        if instrument.upper_limit:
-            price = min(price, instrument.upper_limit)
-        return replace(terms, order_type="LIMIT", price=max(price, instrument.lower_limit), trigger_price=ZERO)
-
     def _average_at_once(self, order: BookOrder) -> Decimal | None:
         at_once = self._fills_at(order, arriving=True) if not order.waits_for_trigger else None
         return at_once if self.settings.average_on_pending and order.source == "P" else None
@@ -499,33 +487,17 @@ class Exchange:
             return
         if self.accounts[order.client_id].fill_policy != "cross":
             return
-        if order.waits_for_trigger and self._is_triggered(order):
+        if order.waits_for_trigger and matching.is_triggered(order, self.last_price(order.instrument)):
             self.trigger(order.order_id)
             arriving = True
         price = self._fills_at(order, arriving=arriving)
         if price is not None:
             self.fill(order.order_id, None, price)
 
-    def _is_triggered(self, order: BookOrder) -> bool:
-        last, trigger = self.last_price(order.instrument), order.terms.trigger_price
-        return bool(last) and (last >= trigger if order.side == "BUY" else last <= trigger)
-
     def _fills_at(self, order: BookOrder, *, arriving: bool) -> Decimal | None:
-        """The price at which the order trades now, None when it rests.
-
-        An arriving order takes the last price; a resting one is taken at its own.
-        """
-        last, limit = self.last_price(order.instrument), order.terms.price
-        if not last or order.waits_for_trigger or order.after_market:
-            return None
         if self.accounts[order.client_id].fill_policy != "cross":
             return None
-        if order.terms.order_type in ("MARKET", "STOP_LOSS_MARKET"):
-            return last
-        crosses = limit >= last if order.side == "BUY" else limit <= last
-        if not crosses:
-            return None
-        return last if arriving else limit
+        return matching.fills_at(order, self.last_price(order.instrument), arriving=arriving)
 
 
 def _is_later(moment: datetime | None, now: datetime) -> bool:
