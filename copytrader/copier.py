@@ -124,6 +124,7 @@ class Copier:
         self._rearm = asyncio.Event()
         self._tasks: set[asyncio.Future[None]] = set()
         self._failed: asyncio.Future[None] | None = None
+        self._unrecorded: Exception | None = None
         self._untold: list[tuple[Event, tuple[Decision, ...]]] = []
         self._commits, self._committed_at = 0, now()
 
@@ -154,16 +155,25 @@ class Copier:
     def handle_all(
         self, happened: Sequence[tuple[Event, int | None]], word: int | None = None
     ) -> list[tuple[Decision, ...]]:
-        """Take events in, in order, with one durable commit for all of them."""
+        """Take events in, in order, with one durable commit for all of them.
+
+        Once that has failed nothing is taken in any more: another task may be at the door already.
+        """
+        if self._unrecorded is not None:
+            raise self._unrecorded
         steps = []
-        for event, cause in happened:
-            self.instruments.learn_from(event)
-            self.state, decisions = step(self.state, event)
-            crash_point("decided", event, *decisions)
-            steps.append((event, decisions, cause))
-        decided = self._now()
-        alone = len(steps) == 1
-        seqs = [self._journal.record(*steps[0], word=word)] if alone else self._journal.record_many(steps)
+        try:
+            for event, cause in happened:
+                self.instruments.learn_from(event)
+                self.state, decisions = step(self.state, event)
+                crash_point("decided", event, *decisions)
+                steps.append((event, decisions, cause))
+            decided = self._now()
+            alone = len(steps) == 1
+            seqs = [self._journal.record(*steps[0], word=word)] if alone else self._journal.record_many(steps)
+        except Exception as error:
+            self._unrecorded = error
+            raise
         durable = self._now()
         self._commits, self._committed_at = self._commits + 1, durable
         sends = list[Send]()

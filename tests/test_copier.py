@@ -47,7 +47,7 @@ from copytrader.dhan.bodies import Profile
 from copytrader.dhan.broker import BrokerError
 from copytrader.dhan.stream import LoggedIn, StreamEvent
 from copytrader.failure import Failure
-from copytrader.journal import Journal
+from copytrader.journal import Journal, JournalError
 from copytrader.listening import wait_for
 from tests.core.play import NIFTY, D, follower, instrument, ticket
 from tests.simulation.loop import VirtualLoop
@@ -547,3 +547,28 @@ def test_a_task_that_waits_can_be_stopped_in_the_moment_in_which_its_wait_ends()
         return waiting.cancelled()
 
     assert asyncio.run(story())
+
+
+def test_nothing_is_taken_in_after_an_event_could_not_be_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The disk is full for a moment: the state knows an event that the journal does not, and must not go on."""
+    refused: list[str] = []
+
+    async def story(scene: Scene) -> None:
+        record = Journal.record
+
+        def fails_once(*given: Any, **named: Any) -> tuple[int, ...]:
+            monkeypatch.setattr(Journal, "record", record)
+            raise JournalError("the disk is full")
+
+        monkeypatch.setattr(Journal, "record", fails_once)
+        for name in ("L1", "L2"):
+            try:
+                scene.trades(name, Side.BUY, 75)
+            except JournalError:
+                refused.append(name)
+        assert not scene.brokers["asha"].rows
+
+    with pytest.raises(JournalError, match="the disk is full"):
+        played(story)
+
+    assert refused == ["L1", "L2"]
