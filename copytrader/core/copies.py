@@ -257,16 +257,18 @@ class Copy:
     def _opened(self) -> int:
         return self.filled - self.reduced - self.swept
 
-    def count(self, piece: Slice, quantity: int) -> None:
+    def count(self, piece: Slice, quantity: int) -> int:
         """Decide what a fill did, before it is added: whichever comes first closes what the orders are to close.
 
-        What opened then has opened, whatever orders come to close later.
+        Returns what of it opens: that has opened, whatever orders come to close later.
         """
         closes = -self.reduced
         for each in self.slices:
             closing = each.asked.quantity - each.opens
             closes += closing if each.ended is None or each is piece else min(closing, each.filled)
-        self.reduced += min(max(closes, 0), quantity)
+        closes = min(max(closes, 0), quantity)
+        self.reduced += closes
+        return quantity - closes
 
     @property
     def waiting(self) -> int:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 
 from copytrader.core import copied_position
 from copytrader.core.copies import Copy, LeaderOrder, Slice
 from copytrader.core.facts import Ended, Filled, Level, Role, Skip
-from copytrader.core.model import LEADER, OrderStatus, OrderType, RefusalClass, SkipReason, Validity, day_of
+from copytrader.core.model import LEADER, OrderStatus, OrderType, RefusalClass, Side, SkipReason, Validity, day_of
 from copytrader.core.news import News
 from copytrader.core.state import Account, Holding, Share, State
 
@@ -23,11 +23,12 @@ def fill_piece(state: State, account: Account, piece: Slice, at: datetime, news:
         return
     new = known.filled_quantity - piece.filled
     closes = min(max(_meant_to_close(piece, known.filled_quantity) - piece.filled, 0), new)
-    if piece.copy is not None:
-        piece.copy.count(piece, new)
-    piece.filled = known.filled_quantity
     holding = state.holding(piece.key)
     share = state.share(holding, piece.follower)
+    against = max(-share.copied * piece.asked.side.sign, 0)
+    if piece.copy is not None:
+        against = min(against, piece.copy.count(piece, new))
+    piece.filled = known.filled_quantity
     was_flat = share.left == 0
     realized = copied_position.fill_follower(share, piece.asked.side.sign, new, known.average_price, closes)
     copied_position.tell_ahead(share, piece.asked.side.sign, new, at)
@@ -40,6 +41,8 @@ def fill_piece(state: State, account: Account, piece: Slice, at: datetime, news:
         _count_realized(account, realized * ((instrument.multiplier if instrument else None) or 1), at, news)
     if piece.copy is None:
         _give_back(holding, piece, new)
+    elif against:
+        _open_again(state, share, piece.copy.leader, against, at, news)
     share.sweeps_void = 0
     if piece.role is Role.EXIT and piece.asked.order_type is OrderType.MARKET:
         share.no_market = False
@@ -68,6 +71,41 @@ def _give_back(holding: Holding, sweep: Slice, quantity: int) -> None:
             back = min(copy.too_much, quantity)
             copy.swept += back
             quantity -= back
+
+
+def _open_again(state: State, share: Share, entry: LeaderOrder, quantity: int, at: datetime, news: News) -> None:
+    """An entry has closed something instead: it was heard late that one of two orders, on either side, had filled.
+
+    As far as it is due, that part was the later order's to close, and it is to open as much still, while it is fresh.
+    """
+    assert state.desk is not None
+    since = at - timedelta(seconds=state.desk.rules.max_age_seconds)
+    lacking = {side: _lacking(share, side) for side in Side}
+    for order in reversed(state.orders.values()):
+        copy = order.copies.get(share.follower)
+        is_later = order is entry or (
+            order.number > entry.number and order.known.ticket.side is not entry.known.ticket.side
+        )
+        if copy is None or order.key != entry.key or not is_later or order.first_seen < since:
+            continue
+        back = min(copy.opened, quantity, lacking[order.known.ticket.side])
+        if back > 0:
+            copy.reduced += back
+            lacking[order.known.ticket.side] -= back
+            quantity -= back
+            state.holding(order.key).active[order.known.order_id] = order
+    left = min(quantity, max(lacking.values()))
+    if left > 0:
+        symbol = state.named(entry.key.security)
+        text = f"{share.follower}: {symbol}: an entry was heard of late, and {left} fewer are held than are due; "
+        text += "`copytrader reconcile --fix` makes it good"
+        news.alert(Level.WARNING, text, share.follower, f"heard-late-{entry.known.order_id}")
+
+
+def _lacking(share: Share, side: Side) -> int:
+    """What is due on a side, and neither held nor on its way."""
+    coming = sum(piece.remaining for piece in share.open.values() if piece.asked.side is side)
+    return int(copied_position.due_in(share, side.sign)) - max(share.copied * side.sign, 0) - coming
 
 
 def _may_grow(order: LeaderOrder, copy: Copy) -> bool:

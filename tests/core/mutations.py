@@ -1540,6 +1540,30 @@ MUTATIONS = (
         "            closes += min(closing, each.filled + quantity) if each is piece else min(closing, each.filled)\n",
     ),
     Mutation(
+        "what an entry heard of late has closed is opened again",
+        "outcomes.py",
+        "        _open_again(state, share, piece.copy.leader, against, at, news)\n",
+        "        pass\n",
+    ),
+    Mutation(
+        "what an entry has closed that was heard of before it is opened again",
+        "outcomes.py",
+        "        is_later = order is entry or (\n",
+        "        is_later = (\n",
+    ),
+    Mutation(
+        "what an entry heard of much later has closed stays closed, and is said",
+        "outcomes.py",
+        " or order.first_seen < since:\n",
+        ":\n",
+    ),
+    Mutation(
+        "what an entry has closed is opened again only where nothing on its way does it",
+        "outcomes.py",
+        " - max(share.copied * side.sign, 0) - coming\n",
+        " - max(share.copied * side.sign, 0)\n",
+    ),
+    Mutation(
         "what an order of a copy has opened stays opened, whatever comes to close later",
         "copies.py",
         "        return self.filled - self.reduced - self.swept\n",

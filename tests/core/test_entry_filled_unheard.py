@@ -6,9 +6,21 @@ from collections.abc import Callable
 
 import pytest
 
-from copytrader.core.facts import Cancel, Command, Event, Place, Refused, Role, Throttled, Unanswered, Verb
-from copytrader.core.model import OrderType, RefusalClass, Side, Ticket
-from tests.core.play import Play, follower, quiet, ticket
+from copytrader.core.facts import (
+    Cancel,
+    Command,
+    Event,
+    OrderSeen,
+    Place,
+    Refused,
+    Role,
+    Source,
+    Throttled,
+    Unanswered,
+    Verb,
+)
+from copytrader.core.model import OrderStatus, OrderType, RefusalClass, Side, Ticket
+from tests.core.play import Held, Play, follower, quiet, ticket
 
 
 def market(side: Side) -> Ticket:
@@ -66,3 +78,44 @@ def test_an_exit_does_not_wait_for_an_entry_that_nobody_knows() -> None:
     play.places("L4", market(Side.SELL))
 
     assert exits(play)[-1] == ("L4", 150)
+
+
+def trades_unheard(play: Play, held: Held) -> Event:
+    """Let an order of the follower's trade, and keep the news back."""
+    held.filled, held.status, held.updated = held.ticket.quantity, OrderStatus.TRADED, play.now
+    play.positions["asha"] += held.ticket.side.sign * held.filled
+    return OrderSeen(play.now, "asha", held.seen(), Source.STREAM)
+
+
+@pytest.mark.parametrize("entry_first", [False, True])
+def test_an_entry_heard_of_only_after_the_leader_has_turned_leaves_nothing_out(entry_first: bool) -> None:
+    """The order that turns is sized by what is known to be held: nothing.  Both fill, and close each other."""
+    play = Play(followers=(follower(ratio="1"),))
+    play.trades("L1", 2, fills=False)
+    news = trades_unheard(play, play.of()[-1])
+    play.trades("L2", -4, fills=False)
+    turned = trades_unheard(play, play.of()[-1])
+    for each in (news, turned) if entry_first else (turned, news):
+        play.feed(each)
+    play.waits(1)
+    play.fills()
+
+    assert (play.leader_net(), play.lots()) == (-150, -2)
+    play.waits(10)
+    assert (play.lots(), len(play.of()), play.alerts()) == (-2, 3, [])
+
+
+def test_an_entry_heard_of_much_later_opens_nothing_more_and_is_said() -> None:
+    play = Play(followers=(follower(ratio="1"),))
+    play.answer = lambda command: Unanswered(play.now, "asha", command.correlation_id, Verb.PLACE)
+    play.trades("L1", 2, fills=False)
+    play.answer = None
+    lost = next(each for each in play.decisions if isinstance(each, Place))
+    play.trades("L2", -4)
+    play.waits(70)
+    news = trades_unheard(play, play.takes(lost))
+    play.feed(news)
+    play.waits(10)
+
+    assert play.lots() == 0
+    assert any("150 fewer are held than are due" in each.text for each in play.alerts())
