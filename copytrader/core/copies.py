@@ -168,8 +168,8 @@ class Copy:
     `lots` (and `units`, the same in units) is what it opens, None until that was judged; `due` what the follower is
     due by it now, as far as the leader has opened and not closed again; `gone` what of its units the leader had
     closed again before it was sized; `reduced` what of its fills was to close when they came; `held` what the
-    follower had when the leader's exit traded first; `swept` what of its fills a sweep closed because the leader's
-    order had become smaller than they were.
+    follower had when the leader's exit traded first; `swept` what of its fills a sweep closed, because the
+    leader's order had become smaller than they were, or because they came before the entry that they were to close.
     """
 
     leader: LeaderOrder

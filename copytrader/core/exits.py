@@ -46,7 +46,7 @@ def exit_total(
     claimed = leaving + being_closed(holding, share, order.known.ticket.side, order) + ahead
     claimed += _behind_leader(holding, share, order, lot_size)
     held = max(position + behind - claimed, 0)
-    cover = cover if divided.coming else 0
+    cover = cover if divided.coming and not copy.swept else 0
     if copy.was_sent and order.known.is_filled:
         total = min(_asked_to_close(copy) + _to_send_again(order, share, copy, claimed, lot_size), held + cover)
     elif order.known.is_filled:

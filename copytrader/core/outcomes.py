@@ -64,10 +64,18 @@ def fill_piece(state: State, account: Account, piece: Slice, at: datetime, news:
 
 
 def _give_back(holding: Holding, sweep: Slice, quantity: int) -> None:
-    """Note what a sweep has closed of entries that filled beyond what is their size now: they may grow again."""
+    """Note what a sweep has closed.
+
+    Entries that filled beyond what is their size now may grow again; exits that filled before the entries that they
+    covered cover none any more.
+    """
     for order in holding.active.values():
         copy = order.copies.get(sweep.follower)
-        if copy is not None and order.known.ticket.side is not sweep.asked.side and _may_grow(order, copy):
+        if copy is None or order.known.ticket.side is sweep.asked.side or order.known.is_done:
+            continue
+        if order.only_exits:
+            copy.swept += min(copy.filled - copy.swept, quantity)
+        elif _may_grow(copy):
             back = min(copy.too_much, quantity)
             copy.swept += back
             quantity -= back
@@ -108,9 +116,9 @@ def _lacking(share: Share, side: Side) -> int:
     return int(copied_position.due_in(share, side.sign)) - max(share.copied * side.sign, 0) - coming
 
 
-def _may_grow(order: LeaderOrder, copy: Copy) -> bool:
-    """Whether the leader's order still works, and all of it opens at the follower."""
-    return not order.known.is_done and all(piece.opens == piece.asked.quantity for piece in copy.slices)
+def _may_grow(copy: Copy) -> bool:
+    """Whether all of it opens at the follower."""
+    return all(piece.opens == piece.asked.quantity for piece in copy.slices)
 
 
 def _meant_to_close(piece: Slice, filled: int) -> int:

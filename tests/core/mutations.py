@@ -1540,6 +1540,12 @@ MUTATIONS = (
         "            closes += min(closing, each.filled + quantity) if each is piece else min(closing, each.filled)\n",
     ),
     Mutation(
+        "an exit whose early fills a sweep has bought back covers no entry any more",
+        "exits.py",
+        "    cover = cover if divided.coming and not copy.swept else 0\n",
+        "    cover = cover if divided.coming else 0\n",
+    ),
+    Mutation(
         "what an entry heard of late has closed is opened again",
         "outcomes.py",
         "        _open_again(state, share, piece.copy.leader, against, at, news)\n",

@@ -422,3 +422,34 @@ def test_a_plan_s_limit_goes_to_market_though_the_leader_got_out_before_it_was_p
     ]
     play.fills()
     assert play.lots() == 0
+
+
+def test_an_exit_that_filled_before_the_entry_that_it_covers_is_not_sold_again_and_again() -> None:
+    """The follower's orders fill ahead of the leader's: what the target sold too early is bought back, once."""
+    play = Play()
+    play.places("L1", ticket(Side.BUY, 300, "98"))
+    bid = play.of()[0]
+    play.fills_follower(bid, 75)
+    play.places("L2", ticket(Side.SELL, 150, "105"))
+    play.fills_follower(play.of()[-1], 75)
+    play.drain()
+    play.modifies("L2", quantity=300)
+    for _ in range(20):
+        for held in play.of():
+            if held.is_open and held is not bid:
+                play.fills_follower(held, 75)
+        play.drain()
+        play.waits(1)
+        play.reads_book("asha")
+
+    assert sum(held.filled for held in play.of() if held.ticket.side is Side.SELL) <= 225
+    assert play.lots() == 0
+
+    play.leader_fills("L1")
+    play.fills()
+    play.waits(2)
+    play.leader_fills("L2")
+    play.fills()
+    play.waits(5)
+    play.fills()
+    assert play.lots() == 0
