@@ -35,6 +35,8 @@ MOST_MODIFICATIONS = 24
 """Dhan takes 25 modifications of an order; the 25th is never needed."""
 _MOST_FAILED_PLACINGS = 6
 _MOST_ABSENT_EXITS = 3
+_MOST_TO_AND_FRO = 12
+_TO_AND_FRO_IN = timedelta(minutes=1)
 _SOON = timedelta(milliseconds=1)
 _WAIT = timedelta(seconds=5)
 """So long after it was first seen, an order may wait for others before it is given a reason why it has no copy."""
@@ -377,12 +379,27 @@ def _may_place(scene: Scene, order: LeaderOrder, copy: Copy, *, exits: bool) -> 
         return False
     if not copy.slices:
         return True
+    if _goes_to_and_fro(scene, copy):
+        return False
     if any(piece.is_refused and _differs_in_quantity_only(piece.asked, order.known.ticket) for piece in copy.slices):
         return False
     if exits:
         absent = sum(1 for piece in copy.slices if piece.absent)
         return absent <= _MOST_ABSENT_EXITS and _may_place_again(scene, copy, exits=True)
     return _may_place_again(scene, copy, exits=False)
+
+
+def _goes_to_and_fro(scene: Scene, copy: Copy) -> bool:
+    """Whether its orders were placed and taken back so often within a minute that no more may go: calls have an end."""
+    since = scene.at - _TO_AND_FRO_IN
+    placed = sorted({piece.placed_at for piece in copy.slices if piece.cancelling and piece.placed_at > since})
+    if len(placed) < _MOST_TO_AND_FRO:
+        return False
+    scene.wake(placed[-_MOST_TO_AND_FRO] + _TO_AND_FRO_IN)
+    name = copy.leader.known.order_id
+    text = f"the copy of {name} was placed and cancelled {len(placed)} times within a minute: it waits"
+    say_once(scene, Level.CRITICAL, text, f"to-and-fro-{name}")
+    return True
 
 
 def _may_open(scene: Scene, order: LeaderOrder, copy: Copy) -> bool:

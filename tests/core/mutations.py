@@ -1546,6 +1546,12 @@ MUTATIONS = (
         "    cover = cover if divided.coming else 0\n",
     ),
     Mutation(
+        "an order that is placed and cancelled again and again waits",
+        "gap.py",
+        "    if _goes_to_and_fro(scene, copy):\n",
+        "    if False:\n",
+    ),
+    Mutation(
         "what an entry heard of late has closed is opened again",
         "outcomes.py",
         "        _open_again(state, share, piece.copy.leader, against, at, news)\n",

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from itertools import permutations
 
 import pytest
 
+from copytrader.core.copies import Copy
+from copytrader.core.facts import Command, Level
 from copytrader.core.model import OrderType, Side
 from tests.core.play import Play, follower, instrument, ticket
 
@@ -128,10 +131,8 @@ def test_the_slices_of_an_order_through_zero_may_fill_in_any_order(
     assert len(play.of()) == 2 + 4
 
 
-@pytest.mark.parametrize("ratio", ["1", "2"])
-def test_the_rest_of_an_entry_that_comes_to_close_is_placed_once(ratio: str) -> None:
-    """What it has opened stays opened: otherwise its rest would be placed and cancelled for ever."""
-    play = Play(followers=(follower(ratio=ratio),))
+def turns_with_a_rest(play: Play) -> None:
+    """An entry that has filled in part still works when the leader turns: its rest comes to close."""
     play.places("BID", ticket(Side.BUY, 150, "98"))
     play.leader_fills("BID", 75)
     (bid,) = play.of()
@@ -144,6 +145,13 @@ def test_the_rest_of_an_entry_that_comes_to_close_is_placed_once(ratio: str) -> 
     for _ in range(100):
         play.waits(0.1)
 
+
+@pytest.mark.parametrize("ratio", ["1", "2"])
+def test_the_rest_of_an_entry_that_comes_to_close_is_placed_once(ratio: str) -> None:
+    """What it has opened stays opened: otherwise its rest would be placed and cancelled for ever."""
+    play = Play(followers=(follower(ratio=ratio),))
+    turns_with_a_rest(play)
+
     assert play.lots() == -3 * int(ratio)
     assert len(play.of()) <= 4
     assert sum(each.ticket.quantity - each.filled for each in play.of() if each.is_open) == 75 * int(ratio)
@@ -151,3 +159,26 @@ def test_the_rest_of_an_entry_that_comes_to_close_is_placed_once(ratio: str) -> 
     play.leader_fills("BID")
     play.fills()
     assert play.lots() == -2 * int(ratio)
+
+
+def test_an_order_that_is_placed_and_cancelled_again_and_again_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the cause, here a rule that was wrong once: it must not use up the calls that exits need."""
+
+    def flips(copy: Copy) -> int:
+        return copy.filled - sum(each.asked.quantity - each.opens for each in copy.slices if each.is_open)
+
+    def later(command: Command) -> None:
+        play.now += timedelta(seconds=0.1)
+
+    monkeypatch.setattr(Copy, "_opened", property(flips))
+    play = Play(followers=(follower(ratio="1"),))
+    play.answer = later
+    turns_with_a_rest(play)
+
+    assert 12 <= len(play.of()) <= 18
+    (alert,) = play.alerts()
+    assert alert.level is Level.CRITICAL
+    assert "placed and cancelled 12 times within a minute" in alert.text
+    before = len(play.of())
+    play.waits(61)
+    assert len(play.of()) > before
