@@ -76,6 +76,8 @@ class Journal(Protocol):
 
     def checkpoint(self) -> bool: ...
 
+    def require_in_place(self) -> None: ...
+
 
 Watcher = Callable[[Event, Sequence[Decision]], None]
 
@@ -304,8 +306,17 @@ class Copier:
 
     async def _hear(self) -> None:
         while True:
+            self._require_journal()
             self._take_words()
             await asyncio.sleep(WORDS_EVERY)
+
+    def _require_journal(self) -> None:
+        """Go on with no journal that has lost its place: there nobody leaves a word, or finds a fact."""
+        try:
+            self._journal.require_in_place()
+        except Failure as failure:
+            self._unrecorded = failure
+            raise
 
     def _take_words(self) -> None:
         """Take the operator's words from the journal's inbox: each happens when it is heard.

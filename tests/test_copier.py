@@ -572,3 +572,18 @@ def test_nothing_is_taken_in_after_an_event_could_not_be_recorded(monkeypatch: p
         played(story)
 
     assert refused == ["L1", "L2"]
+
+
+def test_a_journal_that_has_lost_its_place_ends_the_copying(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def story(scene: Scene) -> None:
+        def lost(_journal: Journal) -> None:
+            raise JournalError("the journal was moved")
+
+        monkeypatch.setattr(Journal, "require_in_place", lost)
+        await asyncio.sleep(1)
+        with pytest.raises(JournalError, match="was moved"):
+            scene.trades("L1", Side.BUY, 75)
+        assert not scene.brokers["asha"].rows
+
+    with pytest.raises(JournalError, match="was moved"):
+        played(story)

@@ -618,6 +618,123 @@ def test_a_symlink_leads_to_the_journal_itself(path: Path, tmp_path: Path) -> No
         assert journal.last_seq == 6
 
 
+def moved(path: Path) -> None:
+    away = path.with_name("old")
+    away.mkdir()
+    for each in path.parent.glob(f"{path.name}*"):
+        each.rename(away / each.name)
+
+
+def moved_alone(path: Path) -> None:
+    path.rename(path.with_name("old.db"))
+
+
+def deleted(path: Path) -> None:
+    for each in path.parent.glob(f"{path.name}*"):
+        each.unlink()
+
+
+def wal_deleted(path: Path) -> None:
+    Path(f"{path}-wal").unlink()
+
+
+def shm_deleted(path: Path) -> None:
+    Path(f"{path}-shm").unlink()
+
+
+def replaced(path: Path) -> None:
+    """Put a backup in its place as many a tool does it: written beside it, then renamed."""
+    backup = path.with_name("backup.db")
+    with Journal.open(path, read_only=True) as journal:
+        journal.backup(backup)
+    backup.replace(path)
+
+
+def folder_moved(path: Path) -> None:
+    path.parent.rename(path.parent.with_name("elsewhere"))
+
+
+@pytest.mark.parametrize(
+    "lose",
+    [moved, moved_alone, deleted, wal_deleted, shm_deleted, replaced, folder_moved],
+    ids=lambda lose: lose.__name__,
+)
+def test_a_journal_whose_files_lose_their_place_is_no_good_any_more(
+    tmp_path: Path, lose: Callable[[Path], None]
+) -> None:
+    path = tmp_path / "day" / "copytrader.db"
+    path.parent.mkdir()
+    with Journal.open(path) as journal:
+        journal.require_in_place()
+        lose(path)
+
+        with pytest.raises(
+            JournalError, match=r"copytrader\.db.* was moved, deleted or replaced.*before the next start"
+        ):
+            journal.require_in_place()
+
+
+def test_a_link_that_leads_elsewhere_now_is_a_journal_replaced(path: Path, tmp_path: Path) -> None:
+    link = tmp_path / "link.db"
+    link.symlink_to(written(path))
+    with Journal.open(link) as journal:
+        journal.require_in_place()
+        link.unlink()
+        link.symlink_to(written(tmp_path / "other.db"))
+
+        with pytest.raises(JournalError, match=r"link\.db was moved, deleted or replaced"):
+            journal.require_in_place()
+
+
+def test_whatever_else_is_done_with_a_journal_leaves_it_in_its_place(path: Path, tmp_path: Path) -> None:
+    with Journal.open(written(path)) as journal:
+        journal.require_in_place()
+        journal.record(seen(note="x" * 100_000))
+        journal.checkpoint()
+        journal.backup(tmp_path / "backup.db")
+        Journal.open(path, read_only=True).close()
+        Journal.leave_word(path, Halted(AT))
+        with closing(sqlite3.connect(path, isolation_level=None)) as other:
+            other.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            other.execute("VACUUM")
+        journal.record(tick())
+        path.chmod(0o640)
+
+        journal.require_in_place()
+        assert journal.verify() == []
+
+
+def test_a_folder_that_may_not_be_looked_into_tells_nothing(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(self: Path, **_: Any) -> os.stat_result:
+        raise PermissionError(13, "Permission denied", str(self))
+
+    with Journal.open(path) as journal:
+        monkeypatch.setattr(Path, "stat", refused)
+        journal.require_in_place()
+
+
+def test_without_its_wal_a_journal_is_whole_again_once_it_is_closed(path: Path) -> None:
+    with Journal.open(path) as journal:
+        journal.record(tick())
+        wal_deleted(path)
+        journal.record(tick(1))
+
+    with Journal.open(path) as journal:
+        assert journal.last_seq == 2
+
+
+def test_a_journal_moved_with_all_its_files_has_everything_when_it_is_back(path: Path) -> None:
+    with Journal.open(path) as journal:
+        journal.record(tick())
+        moved(path)
+        journal.record(tick(1))
+    for each in (path.parent / "old").iterdir():
+        each.rename(path.with_name(each.name))
+
+    with Journal.open(path) as journal:
+        assert journal.last_seq == 2
+
+
 def test_a_file_name_cannot_smuggle_options(tmp_path: Path) -> None:
     name = tmp_path / "a.db?mode=memory#x%20"
     with Journal.open(name) as journal:

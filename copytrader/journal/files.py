@@ -10,12 +10,17 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from copytrader.journal.errors import JournalError
 
 _NETWORK = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "ncpfs", "afs", "9p", "ceph", "glusterfs", "fuse.sshfs"})
 _PRIVATE = 0o600
+
+Marks = Mapping[Path, tuple[int, int]]
+"""The files of an open journal, each with its device and inode: these stay with a file that gets another name."""
 
 
 def for_writing(path: Path) -> Path:
@@ -41,6 +46,27 @@ def has_wal(real: Path) -> bool:
     """Tell whether commits wait beside a journal that are not in its file yet."""
     wal = Path(f"{real}-wal")
     return wal.exists() and wal.stat().st_size > 0
+
+
+def marks(path: Path, real: Path) -> Marks:
+    """Return what the files of an open journal are known by: that which `path` leads to, and the two beside it."""
+    names = (path.absolute(), Path(f"{real}-wal"), Path(f"{real}-shm"))
+    return {name: mark for name in names if (mark := _mark(name)) is not None}
+
+
+def require_in_place(known: Marks) -> None:
+    """Raise where one of these files is gone or is another one now.
+
+    What is written into a file without its name is found by nobody.  A folder that may not be looked into tells
+    nothing of it.
+    """
+    for path, mark in known.items():
+        with suppress(PermissionError):
+            if _mark(path) != mark:
+                raise JournalError(
+                    f"{path} was moved, deleted or replaced while it was in use; "
+                    "put the journal's files back, all of them, before the next start"
+                )
 
 
 def for_backup(path: Path) -> Path:
@@ -84,6 +110,14 @@ def file_system(path: Path, mounts: str) -> str:
         if path.is_relative_to(point) and len(point) >= found[0]:
             found = (len(point), kind)
     return found[1]
+
+
+def _mark(path: Path) -> tuple[int, int] | None:
+    try:
+        found = path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _local(path: Path) -> Path:

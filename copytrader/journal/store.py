@@ -46,8 +46,11 @@ _LEADER_ORDER = (
 class Journal:
     """A journal that is open.  `path` is its real path, None in memory."""
 
-    def __init__(self, connection: sqlite3.Connection, path: Path | None, tail: tuple[int, str]) -> None:
+    def __init__(
+        self, connection: sqlite3.Connection, path: Path | None, tail: tuple[int, str], marks: files.Marks | None = None
+    ) -> None:
         self.path = path
+        self._marks = marks or {}
         self._connection = connection
         self._tail: tuple[int, str] | None = tail
         self._where = _MEMORY if path is None else str(path)
@@ -181,6 +184,14 @@ class Journal:
                 self._connection.execute(f"PRAGMA busy_timeout = {schema.BUSY_MILLISECONDS}")
         return not busy
 
+    def require_in_place(self) -> None:
+        """Raise JournalError where what is recorded would not last, because a file of the journal has lost its place.
+
+        SQLite goes on with the files that it has open, whatever becomes of their names.  To ask costs microseconds.
+        """
+        with self._errors:
+            files.require_in_place(self._marks)
+
     def words(self) -> list[tuple[int, Event]]:
         """Return the operator's words that nobody has taken, oldest first."""
         with self._errors:
@@ -232,8 +243,8 @@ class Journal:
         real = files.for_writing(path)
         connection = opening.for_writing(real)
         try:
-            return cls(connection, real, _last(connection))
-        except sqlite3.Error:
+            return cls(connection, real, _last(connection), files.marks(path, real))
+        except (sqlite3.Error, OSError):
             connection.close()
             raise
 

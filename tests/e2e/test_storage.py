@@ -98,6 +98,59 @@ def test_a_journal_that_another_program_keeps_locked_lets_nothing_be_sent(tmp_pa
     asyncio.run(scene())
 
 
+def moved(folder: Path) -> None:
+    (folder / "old").mkdir()
+    for name in ("copytrader.db", "copytrader.db-wal", "copytrader.db-shm"):
+        (folder / name).rename(folder / "old" / name)
+
+
+def put_back(folder: Path) -> None:
+    for each in (folder / "old").iterdir():
+        each.rename(folder / each.name)
+
+
+def wal_deleted(folder: Path) -> None:
+    for name in ("copytrader.db-wal", "copytrader.db-shm"):
+        (folder / name).unlink()
+
+
+def nothing(folder: Path) -> None:
+    """Leave everything as it is: what the WAL held was moved into the file at the end."""
+
+
+@pytest.mark.parametrize(("lose", "mend"), [(moved, put_back), (wal_deleted, nothing)])
+def test_a_follow_whose_journal_is_moved_away_ends_and_goes_on_once_it_is_back(
+    tmp_path: Path, lose: Callable[[Path], None], mend: Callable[[Path], None]
+) -> None:
+    async def scene() -> None:
+        log = tmp_path / "copytrader.log"
+        async with Stage(tmp_path, ("1",), env={"COPYTRADER_LOG": str(log)}) as stage:
+            program = await stage.follows()
+            first = place(stage, 90)
+            await stage.until(stage.orders, PATIENCE)
+            await stage.settles()
+            lose(tmp_path)
+
+            assert await program.ends(PATIENCE) == 1
+            [line] = [line for line in program.err if "before the next start" in line]
+            assert "copytrader.db" in line
+            assert not [line for line in program.err if "Traceback" in line]
+            said = "\n".join(program.err).partition("stopped; nobody looks after these")[2]
+            assert stage.orders()[0].order_id in said
+            assert "CRITICAL: follow has ended and copies nothing" in log.read_text()
+            second = place(stage, 89)
+            await stage.settles()
+            assert len(stage.requests()) == 1
+
+            mend(tmp_path)
+            await stage.follows()
+            await stage.until(lambda: len(stage.orders()) == 2, PATIENCE)
+            facts = await until_sound(stage)
+            assert [len(copies_of(stage, facts, each)) for each in (first, second)] == [1, 1]
+
+    asyncio.run(scene())
+
+
 def flipped(path: Path) -> None:
     """Change one byte in each of several pages."""
     chance, content = random.Random(3), bytearray(path.read_bytes())

@@ -86,6 +86,10 @@ class Tap:
             self._world.problem("the journal is put in order while an order is on its way")
         return self._journal.checkpoint()
 
+    def require_in_place(self) -> None:
+        self._process.must_live()
+        self._journal.require_in_place()
+
 
 class Process:
     def __init__(self, world: World, number: int, journal: Journal, crash: Crash | None) -> None:
