@@ -735,6 +735,20 @@ def test_a_journal_moved_with_all_its_files_has_everything_when_it_is_back(path:
         assert journal.last_seq == 2
 
 
+def test_no_journal_is_begun_beside_what_another_had_not_in_its_file_yet(path: Path, tmp_path: Path) -> None:
+    """SQLite would delete the WAL, and with it what the file lacks when it is put back."""
+    away = tmp_path / "away.db"
+    with Journal.open(path) as journal:
+        journal.record(tick())
+        path.rename(away)
+
+    with pytest.raises(JournalError, match=r"copytrader\.db is not there, but its -wal is; put it back"):
+        Journal.open(path)
+    away.rename(path)
+    with Journal.open(path) as journal:
+        assert journal.last_seq == 1
+
+
 def test_a_file_name_cannot_smuggle_options(tmp_path: Path) -> None:
     name = tmp_path / "a.db?mode=memory#x%20"
     with Journal.open(name) as journal:

@@ -28,6 +28,8 @@ def for_writing(path: Path) -> Path:
     real = _local(path)
     if not os.access(real.parent, os.W_OK | os.X_OK):
         raise JournalError(f"{real.parent} is not writable; the journal needs to write there, also beside its file")
+    if not real.exists() and has_wal(real):  # of an empty file SQLite takes it for a remnant, and deletes it
+        raise JournalError(f"{real} is not there, but its -wal is; put it back, or move the -wal away to begin anew")
     _create(real)
     _keep_private(real)
     return real
