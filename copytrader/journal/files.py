@@ -14,10 +14,12 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
+from copytrader.failure import ExitCode
 from copytrader.journal.errors import JournalError
 
 _NETWORK = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "ncpfs", "afs", "9p", "ceph", "glusterfs", "fuse.sshfs"})
 _PRIVATE = 0o600
+_BESIDE = ("-wal", "-shm")
 
 Marks = Mapping[Path, tuple[int, int]]
 """The files of an open journal, each with its device and inode: these stay with a file that gets another name."""
@@ -52,7 +54,7 @@ def has_wal(real: Path) -> bool:
 
 def marks(path: Path, real: Path) -> Marks:
     """Return what the files of an open journal are known by: that which `path` leads to, and the two beside it."""
-    names = (path.absolute(), Path(f"{real}-wal"), Path(f"{real}-shm"))
+    names = (path.absolute(), *(Path(f"{real}{end}") for end in _BESIDE))
     return {name: mark for name in names if (mark := _mark(name)) is not None}
 
 
@@ -60,14 +62,15 @@ def require_in_place(known: Marks) -> None:
     """Raise where one of these files is gone or is another one now.
 
     What is written into a file without its name is found by nobody.  A folder that may not be looked into tells
-    nothing of it.
+    nothing of it.  Nobody may start again by himself where the file is gone: he would begin another one.
     """
     for path, mark in known.items():
         with suppress(PermissionError):
             if _mark(path) != mark:
                 raise JournalError(
                     f"{path} was moved, deleted or replaced while it was in use; "
-                    "put the journal's files back, all of them, before the next start"
+                    "put the journal's files back, all of them, before the next start",
+                    code=ExitCode.FAILED if path.name.endswith(_BESIDE) else ExitCode.SAFETY,
                 )
 
 
@@ -153,7 +156,7 @@ def _keep_private(real: Path) -> None:
     found = _require_regular(real)
     if found.st_uid != os.geteuid():
         raise JournalError(f"{real} belongs to another user; name another file in `journal`")
-    for name in (real, Path(f"{real}-wal"), Path(f"{real}-shm")):
+    for name in (real, *(Path(f"{real}{end}") for end in _BESIDE)):
         if name.exists() and stat.S_IMODE(name.stat().st_mode) != _PRIVATE:
             name.chmod(_PRIVATE)
 
