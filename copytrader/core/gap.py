@@ -90,7 +90,7 @@ def total_of(scene: Scene, order: LeaderOrder, copy: Copy) -> _Total:
         closes = _exit_total(scene, order, copy, divided, quiet=copy.units > 0)
     else:
         opens += copy.swept
-    nothing = not opens + closes and not copy.was_sent and copy.skip is None and scene.account.blocked is None
+    nothing = not opens + closes and not copy.was_sent and copy.skip is None
     if order.known.is_done and nothing:
         scene.desk.skip(copy, SkipReason.RATE_BUDGET, "the leader got out again while the copy waited for its turn")
     if copy.lots is not None and nothing and copy.skip is None:

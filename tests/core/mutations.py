@@ -974,12 +974,6 @@ MUTATIONS = (
         "    if kind is OrderType.STOP_LOSS and (ticket.price - ticket.trigger_price) < 0:\n",
     ),
     Mutation(
-        "an exit that waits for a token is not called done with",
-        "gap.py",
-        "copy.skip is None and scene.account.blocked is None\n",
-        "copy.skip is None\n",
-    ),
-    Mutation(
         "what stands in the book under a name is not placed again",
         "judging.py",
         "    if not (account.adopted or account.strays):\n",
