@@ -1,8 +1,8 @@
 """Dhan's rate limits for one account, counted so that what is open can always be cancelled, and what is held closed.
 
 10 calls a second, 250 a minute, 1,000 an hour, 7,000 a day, shared by place, modify
-and cancel.  Cancels may use everything; exits leave a little for cancels; whatever else is asked for goes
-only if afterwards every open order could still be cancelled and every position closed.
+and cancel.  Cancels and what closes now may use everything.  Whatever else is asked for goes only if afterwards every
+open order could still be cancelled and every position closed, and leaves that several times over.
 The windows are a little longer than the broker's, because a call is counted when it
 is decided and arrives a moment later.
 """
@@ -18,19 +18,26 @@ from copytrader.core.model import day_of
 
 
 class Rank(IntEnum):
-    """Who goes first.  TRAIL is a new price for an exit that rests, MODIFY a change of an entry."""
+    """Who goes first.
+
+    EXIT closes now, or makes an exit that rests smaller.  REST places one that rests, or makes it larger; TRAIL is
+    a new price for one, MODIFY a change of an entry.
+    """
 
     CANCEL = 0
     EXIT = 1
-    TRAIL = 2
-    MODIFY = 3
-    ENTRY = 4
+    REST = 2
+    TRAIL = 3
+    MODIFY = 4
+    ENTRY = 5
 
 
 _LENGTHS = (timedelta(seconds=1.15), timedelta(seconds=61), timedelta(seconds=3605))
 PER_SECOND, PER_MINUTE, PER_HOUR, PER_DAY = 10, 250, 1000, 7000
-_RESERVE_SECOND = {Rank.CANCEL: 0, Rank.EXIT: 1, Rank.TRAIL: 2, Rank.MODIFY: 2, Rank.ENTRY: 2}
+_RESERVE_SECOND = {Rank.CANCEL: 0, Rank.EXIT: 1, Rank.REST: 2, Rank.TRAIL: 2, Rank.MODIFY: 2, Rank.ENTRY: 2}
 _MINUTE_RESERVE_AT_MOST = 60
+_TIMES_OVER = {Rank.REST: 2, Rank.TRAIL: 5, Rank.MODIFY: 5, Rank.ENTRY: 5}
+"""How often the calls that it takes to get out are left: a part may be closed first, and stop losses placed before."""
 _PENALTY = timedelta(seconds=1)
 _FOREIGN_FOR = timedelta(seconds=60)
 
@@ -118,17 +125,32 @@ class Budget:
             return False
         if self.left(at)[0] <= _RESERVE_SECOND[rank]:
             return False
-        return not self.is_short(0 if rank <= Rank.EXIT else needed + (rank is Rank.ENTRY), at)
+        return not self.is_short(rank, needed, at)
 
-    def is_short(self, needed: int, at: datetime) -> bool:
-        """Whether the minute, the hour or the day has no more calls left than are needed."""
+    def is_short(self, rank: Rank, needed: int, at: datetime) -> bool:
+        """Whether the minute, the hour or the day has no more calls left than a call of this rank leaves."""
         _, minute, hour, day = self.left(at)
-        return minute <= min(needed, _MINUTE_RESERVE_AT_MOST) or hour <= needed or day <= needed
+        return (
+            minute <= _kept(rank, min(needed, _MINUTE_RESERVE_AT_MOST), PER_MINUTE)
+            or hour <= _kept(rank, needed, PER_HOUR)
+            or day <= _kept(rank, needed, PER_DAY)
+        )
 
-    def retry_at(self, at: datetime) -> datetime:
+    def retry_at(self, rank: Rank, needed: int, at: datetime) -> datetime:
         """When to ask again: the second window moves quickly, the others slowly."""
         if self.blocked_until is not None and self._is_blocked(at):
             return self.blocked_until
-        if not self.is_short(_MINUTE_RESERVE_AT_MOST, at):
+        if not self.is_short(rank, needed, at):
             return at + timedelta(milliseconds=130)
         return at + timedelta(seconds=1)
+
+
+def _kept(rank: Rank, needed: int, calls: int) -> int:
+    """How many of a window's calls one of this rank leaves, where so many are needed to get out of everything.
+
+    Beyond what is needed, at most half of the window is kept.
+    """
+    if rank <= Rank.EXIT:
+        return 0
+    least = needed + 1  # what is asked for may have to be cancelled, too
+    return max(least, min(_TIMES_OVER[rank] * least, calls // 2))

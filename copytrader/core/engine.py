@@ -178,12 +178,9 @@ def _emit(scene: Scene, want: Want) -> None:
             return
     if want.rank <= Rank.EXIT:
         _say_exhausted(scene)
-    elif want.rank is Rank.TRAIL and budget.is_short(needed, scene.at):
-        text = (
-            "new prices of resting exits wait: the calls that are left of Dhan's limits are kept for exits and cancels"
-        )
-        say_once(scene, Level.WARNING, text, "trail")
-    scene.wake(budget.retry_at(scene.at))
+    elif budget.is_short(want.rank, needed, scene.at):
+        _say_kept(scene, want)
+    scene.wake(budget.retry_at(want.rank, needed, scene.at))
 
 
 def _needed(scene: Scene) -> int:
@@ -208,3 +205,14 @@ def _say_exhausted(scene: Scene) -> None:
     account.exhausted_said[window] = scene.at
     text = f"{scene.name}: exits and cancels wait: no call is left of the {window} in Dhan's limits"
     scene.desk.alert(Level.CRITICAL, f"{text}; close by hand what cannot wait", scene.name, f"calls-{scene.name}")
+
+
+def _say_kept(scene: Scene, want: Want) -> None:
+    """Say that an exit that rests, or its new price, waits for calls that others may need more."""
+    kept = "the calls that are left of Dhan's limits are kept for what closes now and for cancels"
+    if want.rank is Rank.TRAIL:
+        say_once(scene, Level.WARNING, f"new prices of resting exits wait: {kept}", "trail")
+    elif want.rank is Rank.REST:
+        order_id = want.command.leader_order_id
+        text = f"an exit that is to rest (the leader's order {order_id}) is not placed, or not made larger, yet: {kept}"
+        say_once(scene, Level.CRITICAL, f"{text}; close by hand what cannot wait", f"kept-{order_id}")

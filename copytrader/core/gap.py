@@ -341,11 +341,20 @@ def _adjust(scene: Scene, order: LeaderOrder, piece: Slice, quantity: int, opens
 
 
 def _rank(order: LeaderOrder, piece: Slice, wanted: Ticket) -> Rank:
-    """Who goes first: a new price of an exit that rests takes no call from what closes at once."""
+    """Who goes first: an exit that rests takes no call from what closes at once.
+
+    One that becomes smaller is cancelled in part: else it may close more than is held.
+    """
     if piece.role is not Role.EXIT:
         return Rank.MODIFY
-    rests = order.out_at is None and not exposure.is_immediate(order)
-    return Rank.TRAIL if rests and wanted.quantity == piece.asked.quantity else Rank.EXIT
+    if not _rests(order) or wanted.quantity < piece.asked.quantity:
+        return Rank.EXIT
+    return Rank.TRAIL if wanted.quantity == piece.asked.quantity else Rank.REST
+
+
+def _rests(order: LeaderOrder) -> bool:
+    """Whether the leader's exit waits for its price, and its copy closes nothing now."""
+    return order.out_at is None and not exposure.is_immediate(order)
 
 
 def _say_waits(scene: Scene, order: LeaderOrder, quantity: int) -> None:
@@ -453,6 +462,8 @@ def _place_rest(scene: Scene, order: LeaderOrder, copy: Copy, total: _Total, lar
     generation = sum(1 for piece in copy.slices if piece.renew or piece.absent or piece.void)
     assert scene.state.desk is not None
     late = order.only_exits and (not order.known.has_terms or is_late(scene, order))
+    if total.exits and _rests(order) and not order.known.filled_quantity and not late:
+        rank = Rank.REST
     leader, follower, known = scene.state.desk.leader_client_id, scene.account.follower.client_id, order.known
     while (quantity := min(total.left, largest) // scene.lot * scene.lot) > 0:
         opens = total.take(quantity)

@@ -837,14 +837,14 @@ MUTATIONS = (
     Mutation(
         "every open order can be cancelled within the rate limits",
         "budget.py",
-        "needed + (rank is Rank.ENTRY), at)",
-        "0, at)",
+        "        return not self.is_short(rank, needed, at)\n",
+        "        return not self.is_short(rank, 0, at)\n",
     ),
     Mutation(
         "the limits of the minute, the hour and the day are kept",
         "budget.py",
-        "return minute <= min(needed, _MINUTE_RESERVE_AT_MOST) or hour <= needed or day <= needed",
-        "return False",
+        "        return (\n            minute <= _kept(",
+        "        return at is None and (\n            minute <= _kept(",
     ),
     Mutation(
         "the broker's rate limits are kept",
@@ -1470,8 +1470,8 @@ MUTATIONS = (
     Mutation(
         "new prices of resting exits leave the calls that exits and cancels need",
         "budget.py",
-        "0 if rank <= Rank.EXIT else",
-        "0 if rank <= Rank.TRAIL else",
+        "    if rank <= Rank.EXIT:\n",
+        "    if rank <= Rank.TRAIL:\n",
     ),
     Mutation(
         "what it takes to close what is held is kept, too",
@@ -1488,8 +1488,62 @@ MUTATIONS = (
     Mutation(
         "a new price of a resting exit is not an exit",
         "gap.py",
-        "    return Rank.TRAIL if rests and",
-        "    return Rank.EXIT if rests and",
+        "    return Rank.TRAIL if wanted",
+        "    return Rank.EXIT if wanted",
+    ),
+    Mutation(
+        "an exit that is to rest leaves the calls that it takes to get out",
+        "gap.py",
+        "        rank = Rank.REST\n",
+        "        rank = Rank.EXIT\n",
+    ),
+    Mutation(
+        "an exit that rests grows only while the calls last that it takes to get out",
+        "gap.py",
+        " else Rank.REST\n",
+        " else Rank.EXIT\n",
+    ),
+    Mutation(
+        "an exit that rests becomes smaller though calls are short",
+        "gap.py",
+        "    if not _rests(order) or wanted.quantity < piece.asked.quantity:\n",
+        "    if not _rests(order):\n",
+    ),
+    Mutation(
+        "an exit that the leader's trades already is none that only rests",
+        "gap.py",
+        "_rests(order) and not order.known.filled_quantity and",
+        "_rests(order) and",
+    ),
+    Mutation(
+        "that an exit is not there to rest is said",
+        "engine.py",
+        "    elif budget.is_short(want.rank, needed, scene.at):\n",
+        "    elif want.rank is Rank.TRAIL and budget.is_short(want.rank, needed, scene.at):\n",
+    ),
+    Mutation(
+        "the calls that it takes to get out are kept several times over",
+        "budget.py",
+        "Rank.TRAIL: 5,",
+        "Rank.TRAIL: 1,",
+    ),
+    Mutation(
+        "exits that are to rest leave the calls to close a part first",
+        "budget.py",
+        "{Rank.REST: 2,",
+        "{Rank.REST: 1,",
+    ),
+    Mutation(
+        "stop losses are placed while entries wait for calls",
+        "budget.py",
+        "{Rank.REST: 2,",
+        "{Rank.REST: 5,",
+    ),
+    Mutation(
+        "no more than half of a window is kept beyond what is needed",
+        "budget.py",
+        "calls // 2",
+        "calls",
     ),
     Mutation(
         "what the leader has closed by one exit no other closes at the follower",

@@ -167,25 +167,52 @@ def test_an_exit_that_waited_for_a_call_is_as_large_as_at_once(lots: int, out: i
     assert [(each.ticket.quantity, each.sweep) for each in exits] == [(out // 2 * 75, False)]
 
 
+STOP = ticket(Side.SELL, 300, "50", order_type=OrderType.STOP_LOSS, trigger_price=D(52))
+
+
 def trails(play: Play, seconds: int) -> None:
     """The leader holds eight lots and moves two stops of half of it once a second; the follower's are of eight orders."""
     play.trades("IN", 8)
     for name in ("S1", "S2"):
-        play.places(name, ticket(Side.SELL, 300, "50", order_type=OrderType.STOP_LOSS, trigger_price=D(52)))
+        play.places(name, STOP)
         play.waits(2)
     for _ in range(seconds):
         moves(play)
 
 
-def moves(play: Play) -> None:
+def moves(play: Play, names: tuple[str, ...] = ("S1", "S2")) -> None:
     play.waits(1)
-    for name in ("S1", "S2"):
+    for name in names:
         order = play.leader[name]
         price = order.ticket.price + D("0.05")
         moved = replace(order.ticket, price=price, trigger_price=price + 2)
         order = replace(order, ticket=moved, status=OrderStatus.MODIFIED, updated_at=play.now)
         play.leader[name] = order
         play.feed(OrderSeen(play.now, LEADER, order, Source.STREAM))
+
+
+def leaves(play: Play, calls: int, window: str = "minute") -> None:
+    """Use the calls of the minute or the hour up, but for so many."""
+    budget = play.state.accounts["asha"].budget
+    number = {"minute": 1, "hour": 2}[window]
+    while budget.left(play.now)[number] > calls:
+        budget.count(play.now)
+    play.waits(2 if window == "minute" else 120)
+
+
+def goes_out(play: Play, seconds: float) -> None:
+    """Let time pass while the follower's market orders fill."""
+    end = play.now + timedelta(seconds=seconds)
+    while play.now < end:
+        play.waits(0.1)
+        for each in play.of():
+            if each.is_open and each.ticket.order_type is OrderType.MARKET:
+                play.fills_follower(each, each.ticket.quantity)
+        play.drain()
+
+
+def working(play: Play) -> list[int]:
+    return [each.ticket.quantity for each in play.of() if each.is_open]
 
 
 @pytest.mark.parametrize("seconds", [35, 300])
@@ -198,11 +225,7 @@ def test_stops_that_are_moved_all_the_time_leave_the_calls_that_an_exit_needs(se
     play.cancels("S2")
     play.trades("OUT", -8, fills=False)
     while play.lots() and play.now < began + timedelta(seconds=10):
-        play.waits(0.1)
-        for each in play.of():
-            if each.is_open and each.ticket.order_type is OrderType.MARKET:
-                play.fills_follower(each, each.ticket.quantity)
-        play.drain()
+        goes_out(play, 0.1)
 
     assert play.lots() == 0
     assert (play.now - began).total_seconds() < 6
@@ -219,19 +242,119 @@ def test_it_is_said_once_that_stops_are_not_moved_for_want_of_calls() -> None:
 
 
 def test_a_stop_is_not_cancelled_for_a_new_one_that_no_call_is_left_for() -> None:
-    """After 24 modifications an order is placed anew; no more than the turn of a second may lie between."""
-    play = Play(followers=(follower(ratio="4"),), row=instrument(freeze_quantity=301))
-    trails(play, 20)
-    account = play.state.accounts["asha"]
-    while max(piece.modifications for piece in account.open.values()) < 24:
-        moves(play)
-    budget = account.budget
-    while budget.left(play.now)[1] > 3:
-        budget.count(play.now)
-    moves(play)
-    bare = 0.0
-    for _ in range(140):
-        play.waits(0.5)
-        covered = sum(each.ticket.quantity for each in play.of() if each.is_open and each.ticket.side is Side.SELL)
-        bare += 0.5 * (covered < 2400)
-    assert bare <= 2
+    """After 24 modifications an order is placed anew."""
+    play = Play(followers=(follower(ratio="1"),))
+    play.trades("IN", 8)
+    play.places("S1", replace(STOP, quantity=600))
+    for _ in range(24):
+        moves(play, ("S1",))
+    leaves(play, 3, "hour")
+    for _ in range(20):
+        moves(play, ("S1",))
+        assert working(play) == [600]
+    play.waits(3600)
+
+    assert [(each.ticket.quantity, each.ticket.price) for each in play.of() if each.is_open] == [(600, D("52.20"))]
+
+
+@pytest.mark.parametrize("window", ["minute", "hour"])
+def test_after_a_stop_was_trailed_all_the_time_a_position_is_closed_in_parts_and_wholly(window: str) -> None:
+    play = Play(followers=(follower(ratio="1"),))
+    play.trades("IN", 8)
+    play.places("S1", replace(STOP, quantity=600))
+    leaves(play, 30, window)
+    while not any("new prices of resting exits wait" in each.text for each in play.alerts()):
+        moves(play, ("S1",))
+    for part, left in ((4, 4), (2, 2)):
+        play.trades(f"OUT{part}", -part, fills=False)
+        play.modifies("S1", quantity=left * 75)
+        goes_out(play, 2)
+        assert (play.lots(), working(play)) == (left, [left * 75])
+    play.cancels("S1")
+    play.trades("OUT", -2, fills=False)
+    goes_out(play, 2)
+
+    assert (play.lots(), working(play)) == (0, [])
+    assert not any("exits and cancels wait" in each.text for each in play.alerts())
+
+
+def test_exits_that_only_rest_leave_the_calls_that_it_takes_to_get_out() -> None:
+    play = Play(followers=(follower(ratio="1"),))
+    play.trades("IN", 8)
+    play.places("S1", STOP)
+    leaves(play, 6)
+    play.modifies("S1", quantity=600)
+    play.places("T1", ticket(Side.SELL, 600, "150"))
+    play.waits(20)
+    assert working(play) == [300]
+    said = [each for each in play.alerts() if "is to rest" in each.text]
+    assert [each.level for each in said] == [Level.CRITICAL, Level.CRITICAL]
+    assert [each.text.partition("order ")[2][:2] for each in said] == ["S1", "T1"]
+
+    play.trades("HALF", -4, fills=False)
+    for name in ("S1", "T1"):
+        play.cancels(name)
+    play.places("S2", replace(STOP, quantity=150))
+    goes_out(play, 3)
+    assert (play.lots(), working(play)) == (4, [])
+    play.trades("OUT", -4, fills=False)
+    goes_out(play, 3)
+    assert (play.lots(), working(play)) == (0, [])
+
+
+def test_an_exit_that_is_to_rest_is_placed_once_there_are_calls_again() -> None:
+    play = Play(followers=(follower(ratio="1"),))
+    play.trades("IN", 8)
+    leaves(play, 2)
+    play.places("S1", replace(STOP, quantity=600))
+    play.waits(10)
+    assert working(play) == []
+    play.waits(60)
+
+    assert working(play) == [600]
+
+
+def test_a_stop_loss_is_placed_before_an_entry_while_calls_are_short() -> None:
+    play = Play(followers=(follower(ratio="1"),))
+    play.trades("IN", 8)
+    leaves(play, 8)
+    play.places("L1", ticket(price="90"))
+    play.places("S1", replace(STOP, quantity=600))
+    play.waits(5)
+
+    assert working(play) == [600]
+
+
+def test_a_stop_becomes_as_small_as_what_is_held_however_few_calls_are_left() -> None:
+    play = Play(followers=(follower(ratio="1"),))
+    play.trades("IN", 8)
+    play.places("S1", replace(STOP, quantity=600))
+    leaves(play, 2)
+    play.trades("OUT", -4, fills=False)
+    play.modifies("S1", quantity=300)
+    goes_out(play, 3)
+
+    assert (play.lots(), working(play)) == (4, [300])
+
+
+def test_an_exit_whose_leader_s_order_trades_already_waits_for_nothing() -> None:
+    play = Play(followers=(follower(ratio="1"),))
+    play.trades("IN", 8)
+    leaves(play, 1)
+    play.places("OUT", ticket(Side.SELL, 600, "99"))
+    assert working(play) == []
+    play.leader_fills("OUT", 75)
+    play.waits(1)
+
+    assert working(play) == [600]
+
+
+def test_no_more_than_half_of_a_window_is_kept_beyond_what_is_needed() -> None:
+    budget = Budget()
+    for _ in range(120):
+        budget.count(START)
+    later = START + timedelta(seconds=10)
+
+    assert budget.allows(Rank.ENTRY, 60, later)
+    assert budget.allows(Rank.ENTRY, 400, later)
+    assert not budget.allows(Rank.ENTRY, 900, later)
