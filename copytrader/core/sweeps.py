@@ -94,7 +94,7 @@ def plan_sweep(scene: Scene, planned: list[Want]) -> list[Want]:
     """Close what the follower still holds though the leader is out, when nothing else will."""
     wants = [want for piece in scene.share.sweeps if (want := _chase(scene, piece)) is not None]
     side = side_of(scene.share.copied)
-    if planned and any(_closes(scene, want.command, side) for want in planned):
+    if planned and any(want.rank <= Rank.EXIT and _closes(scene, want.command, side) for want in planned):
         return wants
     quantity = _sweepable(scene)
     if quantity <= 0 or scene.instrument is None:
@@ -129,7 +129,10 @@ def _free_names(scene: Scene, order_id: str, day: date) -> Iterator[tuple[int, s
 
 
 def _closes(scene: Scene, command: Command, side: Side) -> bool:
-    """Whether a command changes what orders on the closing side will do: a sweep waits for that."""
+    """Whether a command changes what orders on the closing side will do: a sweep waits for that.
+
+    What rests closes nothing now, and may have to wait for calls itself.
+    """
     if isinstance(command, Cancel):
         return scene.state.slices[command.correlation_id].asked.side is side
     return command.ticket.side is side

@@ -1546,6 +1546,12 @@ MUTATIONS = (
         "calls",
     ),
     Mutation(
+        "a sweep waits for nothing that waits for calls itself",
+        "sweeps.py",
+        "any(want.rank <= Rank.EXIT and _closes(",
+        "any(_closes(",
+    ),
+    Mutation(
         "what the leader has closed by one exit no other closes at the follower",
         "exits.py",
         "    claimed += _behind_leader(holding, share, order, lot_size)\n",

@@ -349,6 +349,19 @@ def test_an_exit_whose_leader_s_order_trades_already_waits_for_nothing() -> None
     assert working(play) == [600]
 
 
+def test_a_sweep_does_not_wait_for_a_new_price_that_waits_for_calls() -> None:
+    play = Play(followers=(follower(ratio="1"),))
+    play.trades("IN", 8)
+    play.places("S1", STOP)
+    leaves(play, 3)
+    moves(play, ("S1",))
+    play.trades("OUT", -4, fills=False)
+    play.rejects(play.of()[-1])
+    goes_out(play, 10)
+
+    assert (play.lots(), working(play)) == (4, [300])
+
+
 def test_no_more_than_half_of_a_window_is_kept_beyond_what_is_needed() -> None:
     budget = Budget()
     for _ in range(120):
