@@ -87,6 +87,8 @@ def test_the_first_of_two_exits_comes_as_large_though_it_goes_second() -> None:
 
     assert play.lots() == 0
     assert sold(play) == 4
+    made = [(each.leader_order_id, each.ticket.quantity) for each in play.decisions if isinstance(each, Place)]
+    assert made[-1] == ("X", 150)
 
 
 @pytest.mark.parametrize("joins", [False, True])
