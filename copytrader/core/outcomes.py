@@ -27,7 +27,8 @@ def fill_piece(state: State, account: Account, piece: Slice, at: datetime, news:
     share = state.share(holding, piece.follower)
     against = max(-share.copied * piece.asked.side.sign, 0)
     if piece.copy is not None:
-        against = min(against, piece.copy.count(piece, new))
+        opening = piece.copy.count(piece, new)
+        against = min(max(against - (new - opening), 0), opening)
     piece.filled = known.filled_quantity
     was_flat = share.left == 0
     realized = copied_position.fill_follower(share, piece.asked.side.sign, new, known.average_price, closes)
@@ -85,10 +86,11 @@ def _open_again(state: State, share: Share, entry: LeaderOrder, quantity: int, a
     """An entry has closed something instead: it was heard late that one of two orders, on either side, had filled.
 
     As far as it is due, that part was the later order's to close, and it is to open as much still, while it is fresh.
+    What is due is certain only where the leader's entries are known to have filled as far as the follower's have.
     """
     assert state.desk is not None
     since = at - timedelta(seconds=state.desk.rules.max_age_seconds)
-    lacking = {side: _lacking(share, side) for side in Side}
+    lacking = {side: _lacking(state.holding(entry.key), share, side) for side in Side}
     for order in reversed(state.orders.values()):
         copy = order.copies.get(share.follower)
         is_later = order is entry or (
@@ -110,9 +112,13 @@ def _open_again(state: State, share: Share, entry: LeaderOrder, quantity: int, a
         news.alert(Level.WARNING, text, share.follower, f"heard-late-{entry.known.order_id}")
 
 
-def _lacking(share: Share, side: Side) -> int:
-    """What is due on a side, and neither held nor on its way."""
+def _lacking(holding: Holding, share: Share, side: Side) -> int:
+    """What is due on a side, and neither held nor on its way, nor closed by what the leader may not have yet."""
     coming = sum(piece.remaining for piece in share.open.values() if piece.asked.side is side)
+    for order in holding.active.values():
+        copy = order.copies.get(share.follower)
+        if copy is not None and order.known.ticket.side is not side and not order.known.is_done:
+            coming += copy.filled
     return int(copied_position.due_in(share, side.sign)) - max(share.copied * side.sign, 0) - coming
 
 

@@ -1624,6 +1624,12 @@ MUTATIONS = (
         ":\n",
     ),
     Mutation(
+        "nothing is opened again for a fill of the leader that is not heard of yet",
+        "outcomes.py",
+        "            coming += copy.filled\n",
+        "            pass\n",
+    ),
+    Mutation(
         "what an entry has closed is opened again only where nothing on its way does it",
         "outcomes.py",
         " - max(share.copied * side.sign, 0) - coming\n",

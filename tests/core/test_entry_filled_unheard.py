@@ -119,3 +119,25 @@ def test_an_entry_heard_of_much_later_opens_nothing_more_and_is_said() -> None:
 
     assert play.lots() == 0
     assert any("150 fewer are held than are due" in each.text for each in play.alerts())
+
+
+@pytest.mark.parametrize("limit", [False, True])
+def test_the_leader_s_own_fill_that_is_not_heard_opens_nothing_again(limit: bool) -> None:
+    """The follower is right already: only what the leader is thought to have is behind."""
+    play = Play(followers=(follower(ratio="1"),))
+    play.trades("L1", 2)
+    play.places("L2", ticket(Side.BUY, 150, "99") if limit else market(Side.BUY))
+    play.fills()
+    play.waits(1)
+    play.places("L3", ticket(Side.SELL, 600, "0", order_type=OrderType.MARKET))
+    play.leader_fills("L3")
+    play.fills()
+    play.waits(1)
+    play.fills()
+
+    assert play.lots() == -4
+    play.leader_fills("L2")
+    play.waits(5)
+    play.fills()
+    assert (play.leader_net(), play.lots()) == (-300, -4)
+    assert len(play.of()) == 3
