@@ -8,6 +8,7 @@ from decimal import Decimal
 from copytrader.core import copied_position
 from copytrader.core.copies import Copy, LeaderOrder, Slice
 from copytrader.core.facts import Ended, Filled, Level, Role, Skip
+from copytrader.core.limits import over_daily_loss
 from copytrader.core.model import LEADER, OrderStatus, OrderType, RefusalClass, Side, SkipReason, Validity, day_of
 from copytrader.core.news import News
 from copytrader.core.state import Account, Holding, Share, State
@@ -43,7 +44,7 @@ def fill_piece(state: State, account: Account, piece: Slice, at: datetime, news:
     if piece.copy is None:
         _give_back(holding, piece, new)
     elif against:
-        _open_again(state, share, piece.copy.leader, against, at, news)
+        _open_again(state, account, share, piece.copy.leader, against, at, news)
     share.sweeps_void = 0
     if piece.role is Role.EXIT and piece.asked.order_type is OrderType.MARKET:
         share.no_market = False
@@ -82,21 +83,25 @@ def _give_back(holding: Holding, sweep: Slice, quantity: int) -> None:
             quantity -= back
 
 
-def _open_again(state: State, share: Share, entry: LeaderOrder, quantity: int, at: datetime, news: News) -> None:
+def _open_again(
+    state: State, account: Account, share: Share, entry: LeaderOrder, quantity: int, at: datetime, news: News
+) -> None:
     """An entry has closed something instead: it was heard late that one of two orders, on either side, had filled.
 
     As far as it is due, that part was the later order's to close, and it is to open as much still, while it is fresh.
     What is due is certain only where the leader's entries are known to have filled as far as the follower's have.
+    Once the day's loss has reached its limit nothing is opened again.
     """
     assert state.desk is not None
     since = at - timedelta(seconds=state.desk.rules.max_age_seconds)
     lacking = {side: _lacking(state.holding(entry.key), share, side) for side in Side}
+    stopped = over_daily_loss(account, at) is not None
     for order in reversed(state.orders.values()):
         copy = order.copies.get(share.follower)
         is_later = order is entry or (
             order.number > entry.number and order.known.ticket.side is not entry.known.ticket.side
         )
-        if copy is None or order.key != entry.key or not is_later or order.first_seen < since:
+        if copy is None or order.key != entry.key or not is_later or stopped or order.first_seen < since:
             continue
         back = min(copy.opened, quantity, lacking[order.known.ticket.side])
         if back > 0:

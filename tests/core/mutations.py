@@ -1608,7 +1608,7 @@ MUTATIONS = (
     Mutation(
         "what an entry heard of late has closed is opened again",
         "outcomes.py",
-        "        _open_again(state, share, piece.copy.leader, against, at, news)\n",
+        "        _open_again(state, account, share, piece.copy.leader, against, at, news)\n",
         "        pass\n",
     ),
     Mutation(
@@ -1622,6 +1622,12 @@ MUTATIONS = (
         "outcomes.py",
         " or order.first_seen < since:\n",
         ":\n",
+    ),
+    Mutation(
+        "nothing is opened again once the day's loss has reached its limit",
+        "outcomes.py",
+        " or stopped or order.first_seen",
+        " or order.first_seen",
     ),
     Mutation(
         "nothing is opened again for a fill of the leader that is not heard of yet",

@@ -10,6 +10,7 @@ from copytrader.core.facts import (
     Cancel,
     Command,
     Event,
+    Halted,
     OrderSeen,
     Place,
     Refused,
@@ -19,8 +20,8 @@ from copytrader.core.facts import (
     Unanswered,
     Verb,
 )
-from copytrader.core.model import OrderStatus, OrderType, RefusalClass, Side, Ticket
-from tests.core.play import Held, Play, follower, quiet, ticket
+from copytrader.core.model import Limits, OrderStatus, OrderType, RefusalClass, Side, Ticket
+from tests.core.play import D, Held, Play, follower, quiet, ticket
 
 
 def market(side: Side) -> Ticket:
@@ -141,3 +142,25 @@ def test_the_leader_s_own_fill_that_is_not_heard_opens_nothing_again(limit: bool
     play.fills()
     assert (play.leader_net(), play.lots()) == (-300, -4)
     assert len(play.of()) == 3
+
+
+@pytest.mark.parametrize("stop", ["halt", "loss"])
+def test_what_an_entry_heard_of_late_has_closed_is_not_opened_again_once_entries_have_stopped(stop: str) -> None:
+    limits = Limits(max_daily_loss=D(1)) if stop == "loss" else Limits()
+    play = Play(followers=(follower(ratio="1", limits=limits),))
+    play.trades("L1", 2, fills=False)
+    news = trades_unheard(play, play.of()[-1])
+    play.trades("L2", -4, fills=False)
+    turned = trades_unheard(play, play.of()[-1])
+    if stop == "halt":
+        play.feed(Halted(play.now, "asha"))
+    else:
+        account = play.state.accounts["asha"]
+        account.loss_day, account.loss = play.now.date(), D(2)
+    play.feed(turned)
+    play.feed(news)
+    play.waits(10)
+    play.fills()
+
+    assert play.lots() == 0
+    assert len(play.of()) == 2
