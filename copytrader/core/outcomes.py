@@ -90,12 +90,12 @@ def _open_again(
 
     As far as it is due, that part was the later order's to close, and it is to open as much still, while it is fresh.
     What is due is certain only where the leader's entries are known to have filled as far as the follower's have.
-    Once the day's loss has reached its limit nothing is opened again.
+    Once entries have stopped, by a halt or the day's loss, nothing is opened again.
     """
     assert state.desk is not None
     since = at - timedelta(seconds=state.desk.rules.max_age_seconds)
     lacking = {side: _lacking(state.holding(entry.key), share, side) for side in Side}
-    stopped = over_daily_loss(account, at) is not None
+    stopped = account.halted or over_daily_loss(account, at) is not None
     for order in reversed(state.orders.values()):
         copy = order.copies.get(share.follower)
         is_later = order is entry or (

@@ -164,3 +164,4 @@ def test_what_an_entry_heard_of_late_has_closed_is_not_opened_again_once_entries
 
     assert play.lots() == 0
     assert len(play.of()) == 2
+    assert any("150 fewer are held than are due" in each.text for each in play.alerts())
