@@ -13,7 +13,7 @@ from copytrader.core import exits, exposure, limits, room, sizing
 from copytrader.core.budget import Rank
 from copytrader.core.copies import Copy, LeaderOrder, Slice
 from copytrader.core.facts import Divided, Level, Modify, Place, Role
-from copytrader.core.model import LateExits, OrderType, RefusalClass, SkipReason, Ticket
+from copytrader.core.model import LateExits, OrderStatus, OrderType, RefusalClass, SkipReason, Ticket
 from copytrader.core.names import correlation_id
 from copytrader.core.outcomes import remedy
 from copytrader.core.pricing import goes_at_market, ticket_for, times_repriced, watch_market
@@ -37,6 +37,7 @@ _MOST_FAILED_PLACINGS = 6
 _MOST_ABSENT_EXITS = 3
 _MOST_TO_AND_FRO = 12
 _TO_AND_FRO_IN = timedelta(minutes=1)
+_MOST_BOUGHT_BACK = 3
 _SOON = timedelta(milliseconds=1)
 _WAIT = timedelta(seconds=5)
 """So long after it was first seen, an order may wait for others before it is given a reason why it has no copy."""
@@ -388,7 +389,7 @@ def _may_place(scene: Scene, order: LeaderOrder, copy: Copy, *, exits: bool) -> 
         return False
     if not copy.slices:
         return True
-    if _goes_to_and_fro(scene, copy):
+    if _goes_to_and_fro(scene, copy) or _is_bought_back(scene, copy):
         return False
     if any(piece.is_refused and _differs_in_quantity_only(piece.asked, order.known.ticket) for piece in copy.slices):
         return False
@@ -408,6 +409,24 @@ def _goes_to_and_fro(scene: Scene, copy: Copy) -> bool:
     name = copy.leader.known.order_id
     text = f"the copy of {name} was placed and cancelled {len(placed)} times within a minute: it waits"
     say_once(scene, Level.CRITICAL, text, f"to-and-fro-{name}")
+    return True
+
+
+def _is_bought_back(scene: Scene, copy: Copy) -> bool:
+    """Whether its orders filled ahead of the leader's, and were closed by a sweep, so often that no more may go yet.
+
+    Each time costs the spread.  Once the leader's order is over, what it comes to is certain.
+    """
+    swept, order = scene.share.swept_at, copy.leader.known
+    if swept is None or order.is_done:
+        return False
+    ahead = {piece.placed_at for piece in copy.slices if piece.ended is OrderStatus.TRADED and piece.placed_at < swept}
+    if len(ahead) < _MOST_BOUGHT_BACK:
+        return False
+    text = (
+        f"the copy of {order.order_id} filled ahead of the leader's {len(ahead)} times, and was closed again: it waits"
+    )
+    say_once(scene, Level.CRITICAL, text, f"bought-back-{order.order_id}")
     return True
 
 

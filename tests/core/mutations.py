@@ -1602,8 +1602,14 @@ MUTATIONS = (
     Mutation(
         "an order that is placed and cancelled again and again waits",
         "gap.py",
+        "    if _goes_to_and_fro(scene, copy) or _is_bought_back(scene, copy):\n",
+        "    if _is_bought_back(scene, copy):\n",
+    ),
+    Mutation(
+        "what fills ahead of the leader's and is bought back thrice waits for the leader's order",
+        "gap.py",
+        "    if _goes_to_and_fro(scene, copy) or _is_bought_back(scene, copy):\n",
         "    if _goes_to_and_fro(scene, copy):\n",
-        "    if False:\n",
     ),
     Mutation(
         "what an entry heard of late has closed is opened again",

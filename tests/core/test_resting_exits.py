@@ -442,7 +442,7 @@ def test_an_exit_that_filled_before_the_entry_that_it_covers_is_not_sold_again_a
         play.waits(1)
         play.reads_book("asha")
 
-    assert sum(held.filled for held in play.of() if held.ticket.side is Side.SELL) <= 225
+    assert sum(held.filled for held in play.of() if held.ticket.side is Side.SELL) <= 150
     assert play.lots() == 0
 
     play.leader_fills("L1")
