@@ -27,9 +27,10 @@ from __future__ import annotations
 from copytrader.core import exposure, fixing, sizing
 from copytrader.core.budget import Rank
 from copytrader.core.copies import Copy, Key, LeaderOrder, copy_of
+from copytrader.core.due import total_of
 from copytrader.core.facts import Decision, Event, Level, Place, Role, Ticked
 from copytrader.core.fold import evolve, recall
-from copytrader.core.gap import close_all, close_gap, follow, is_over, total_of
+from copytrader.core.gap import close_all, close_gap, follow, is_over
 from copytrader.core.judging import judge
 from copytrader.core.model import SkipReason
 from copytrader.core.news import SAY_AGAIN, News

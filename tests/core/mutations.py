@@ -56,7 +56,7 @@ MUTATIONS = (
     ),
     Mutation(
         "an entry that has a reason not to be copied is not placed",
-        "gap.py",
+        "placing.py",
         "    if copy.skip is not None and not _has_waited_for_room(copy):\n        return False\n",
         "",
     ),
@@ -68,7 +68,7 @@ MUTATIONS = (
     ),
     Mutation(
         "a refused order is not sent again in another size",
-        "gap.py",
+        "placing.py",
         "    if any(piece.is_refused and _differs_in_quantity_only(piece.asked, order.known.ticket) for piece in copy.slices):\n",
         "    if not copy.slices:\n",
     ),
@@ -116,7 +116,7 @@ MUTATIONS = (
     ),
     Mutation(
         "nothing grows while a sibling's quantity is uncertain",
-        "gap.py",
+        "placing.py",
         "    if any(piece.is_open and (is_changing(piece) or piece.detached) for piece in copy.slices):\n        return False\n",
         "",
     ),
@@ -152,7 +152,7 @@ MUTATIONS = (
     ),
     Mutation(
         "an entry is given up when the leader gets out before it filled",
-        "gap.py",
+        "due.py",
         "    granted = min(most - opened, left.over if is_over else left.all, left.all)\n",
         "    granted = most - opened\n",
     ),
@@ -344,7 +344,7 @@ MUTATIONS = (
     ),
     Mutation(
         "an exit that the person's own position prevents is said",
-        "gap.py",
+        "due.py",
         "        _say_hands(scene, order, copy)\n",
         "",
     ),
@@ -494,9 +494,9 @@ MUTATIONS = (
     ),
     Mutation(
         "an entry that waited too long for its turn does not go",
-        "gap.py",
-        "    return _is_fresh(scene, order, copy)\n\n\ndef _differs",
-        "    return not copy.slices or _is_fresh(scene, order, copy)\n\n\ndef _differs",
+        "placing.py",
+        "    return _is_fresh(scene, order, copy)\n",
+        "    return not copy.slices or _is_fresh(scene, order, copy)\n",
     ),
     Mutation(
         "a new price that never left is no attempt",
@@ -812,13 +812,13 @@ MUTATIONS = (
     ),
     Mutation(
         "halted, nothing is opened",
-        "gap.py",
+        "placing.py",
         "    if scene.account.halted:\n        scene.desk.skip",
         "    if scene.account.blocked:\n        scene.desk.skip",
     ),
     Mutation(
         "without a token nothing is sent",
-        "gap.py",
+        "placing.py",
         "    if scene.account.blocked is not None or copy.closed is not None:",
         "    if copy.closed is not None:",
     ),
@@ -885,7 +885,7 @@ MUTATIONS = (
     ),
     Mutation(
         "an exit that never left is tried until it goes",
-        "gap.py",
+        "placing.py",
         "    if len(void) >= _MOST_FAILED_PLACINGS and not exits:",
         "    if len(void) >= _MOST_FAILED_PLACINGS:",
     ),
@@ -903,7 +903,7 @@ MUTATIONS = (
     ),
     Mutation(
         "an entry that is over leaves the room to those that work",
-        "gap.py",
+        "due.py",
         "left.over if is_over else left.all, left.all)",
         "left.all)",
     ),
@@ -1053,7 +1053,7 @@ MUTATIONS = (
     ),
     Mutation(
         "what one exit is about to close is not there for the next",
-        "gap.py",
+        "due.py",
         "    leaving = surplus + scene.leaving(order.known.ticket.side, order)\n",
         "    leaving = surplus\n",
     ),
@@ -1065,7 +1065,7 @@ MUTATIONS = (
     ),
     Mutation(
         "what exits are about to close makes room for entries",
-        "gap.py",
+        "due.py",
         "        leaving = scene.leaving(order.known.ticket.side.opposite)\n",
         "        leaving = 0\n",
     ),
@@ -1077,15 +1077,15 @@ MUTATIONS = (
     ),
     Mutation(
         "a stop loss waits for its entry to be placed",
-        "gap.py",
-        "    elif _awaits_entry(scene, order):\n",
+        "due.py",
+        "    elif awaits_entry(scene, order):\n",
         "    elif not scene.lot:\n",
     ),
     Mutation(
         "what waited for an entry that is given up gets its reason",
-        "gap.py",
-        "    elif _awaits_entry(scene, order):\n        scene.wake(order.first_seen + _WAIT)\n",
-        "    elif _awaits_entry(scene, order):\n        pass\n",
+        "due.py",
+        "    scene.wake(until)\n    return True\n",
+        "    return True\n",
     ),
     Mutation(
         "of an entry that is heard of late, what the leader has closed again is not entered",
@@ -1107,7 +1107,7 @@ MUTATIONS = (
     ),
     Mutation(
         "what a sweep has closed no exit closes again",
-        "gap.py",
+        "due.py",
         "and swept >= order.filled_at\n",
         "and swept < order.filled_at\n",
     ),
@@ -1149,7 +1149,7 @@ MUTATIONS = (
     ),
     Mutation(
         "what no sweep will close is left to the exits",
-        "gap.py",
+        "due.py",
         "    surplus = scene.surplus if _may_be_late(scene) or scene.share.flatten else 0",
         "    surplus = scene.surplus",
     ),
@@ -1167,7 +1167,7 @@ MUTATIONS = (
     ),
     Mutation(
         "an exit that the leader has filled gets one reason",
-        "gap.py",
+        "due.py",
         "    said = order.known.is_filled and copy.skip is not None and not copy.slices\n",
         "    said = False\n",
     ),
@@ -1281,7 +1281,7 @@ MUTATIONS = (
     ),
     Mutation(
         "what an order through zero was to close is swept once it is too late to send it",
-        "gap.py",
+        "placing.py",
         "        scene.wake(scene.at + _SOON)  # what it",
         "        # what it",
     ),
@@ -1338,7 +1338,7 @@ MUTATIONS = (
     Mutation(
         "an order that comes to cover an entry waits for that to be placed",
         "gap.py",
-        "        if _awaits_entry(scene, order):\n            scene.wake(order.first_seen + _WAIT)\n            return None\n",
+        "        if awaits_entry(scene, order):\n            return None\n",
         "",
     ),
     Mutation(
@@ -1601,13 +1601,13 @@ MUTATIONS = (
     ),
     Mutation(
         "an order that is placed and cancelled again and again waits",
-        "gap.py",
+        "placing.py",
         "    if _goes_to_and_fro(scene, copy) or _is_bought_back(scene, copy):\n",
         "    if _is_bought_back(scene, copy):\n",
     ),
     Mutation(
         "what fills ahead of the leader's and is bought back thrice waits for the leader's order",
-        "gap.py",
+        "placing.py",
         "    if _goes_to_and_fro(scene, copy) or _is_bought_back(scene, copy):\n",
         "    if _goes_to_and_fro(scene, copy):\n",
     ),
@@ -1663,13 +1663,13 @@ MUTATIONS = (
     ),
     Mutation(
         "late is an exit that nobody heard of, not one that waited",
-        "gap.py",
+        "due.py",
         "not _may_be_late(scene) and _was_not_heard(scene, order):",
         "not _may_be_late(scene) and is_late(scene, order):",
     ),
     Mutation(
         "an exit that the leader got out by unheard is skipped where late exits are",
-        "gap.py",
+        "due.py",
         "    return order.filled_at > order.traded_at + timedelta(",
         "    return order.filled_at > order.filled_at + timedelta(",
     ),
