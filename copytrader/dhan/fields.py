@@ -24,6 +24,7 @@ MAX_MONEY = Decimal(10**16)
 _SMALLEST_PRICE = Decimal("1E-8")
 _LONGEST_NUMBER = 32
 
+_NUMBER = re.compile(r"-?[0-9]{1,16}(\.[0-9]{1,8})?", re.ASCII)
 ID = re.compile(r"[0-9A-Za-z]{1,32}", re.ASCII)
 _EnumT = TypeVar("_EnumT", bound=StrEnum)
 Row = dict[str, Any]
@@ -95,19 +96,19 @@ def lower(row: object) -> Row:
 
 
 def quantity(row: Row, key: str) -> int:
-    """A count of units; absent and null mean 0, anything but an integer is refused."""
+    """A count of units; absent and null mean 0, anything but a whole number is refused."""
     value = row.get(key)
     if value is None:
         return 0
     if type(value) is not int:
-        raise FrameError(f"{key} is not an integer")
+        value = signed_quantity(row, key)
     if not 0 <= value <= MAX_QUANTITY:
         raise FrameError(f"{key} is negative or too large")
     return value
 
 
 def signed_quantity(row: Row, key: str) -> int:
-    """A count that must be there; the rows it is read from are known from documents only, so 75.0 will do."""
+    """A count that must be there."""
     number = exact(row.get(key), key)
     if number != number.to_integral_value() or abs(number) > MAX_QUANTITY:
         raise FrameError(f"{key} is not whole or too large")
@@ -115,6 +116,9 @@ def signed_quantity(row: Row, key: str) -> int:
 
 
 def exact(value: object, key: str) -> Decimal:
+    """A number: 75, 75.0 and "75" are the same, as Dhan's documents and its answers differ in how one is written."""
+    if type(value) is str and _NUMBER.fullmatch(value):
+        value = Decimal(value)
     if type(value) is int:
         value = Decimal(value)
     elif type(value) is float:

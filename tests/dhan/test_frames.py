@@ -199,6 +199,13 @@ def test_correlation_ids_are_kept_and_sentinels_are_not() -> None:
     assert order_of(correlationId=None).correlation_id == ""
 
 
+@pytest.mark.parametrize("written", [130, 130.0, "130", "130.0"])
+def test_a_number_is_the_same_however_it_is_written(written: object) -> None:
+    order = order_of(quantity=written, price=written, tradedQty=None)
+    assert (order.ticket.quantity, order.ticket.price) == (130, Decimal(130))
+    assert type(order.ticket.quantity) is int
+
+
 def test_no_time_is_no_time() -> None:
     assert order_of(lastUpdatedTime="0001-01-01 00:00:00").updated_at is None
     assert order_of(orderDateTime=None).placed_at is None
@@ -225,15 +232,22 @@ def test_no_time_is_no_time() -> None:
         {"quantity": 0},
         {"quantity": -5},
         {"quantity": True},
-        {"quantity": 75.0},
-        {"quantity": "75"},
+        {"quantity": 75.5},
+        {"quantity": "75.5"},
+        {"quantity": "7e1"},
+        {"quantity": ""},
+        {"quantity": "٣"},
+        {"quantity": "-75"},
+        {"quantity": "1" * 17},
         {"quantity": 10**20},
         {"quantity": [75]},
         {"tradedQty": 131},
         {"tradedQty": -1},
         {"tradedQty": 1.5},
         {"price": -1},
-        {"price": "188"},
+        {"price": "1,088"},
+        {"price": "NaN"},
+        {"price": " 188"},
         {"price": True},
         {"price": 1e12},
         {"price": 1e-20},
