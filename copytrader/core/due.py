@@ -70,7 +70,8 @@ def _exit_total(scene: Scene, order: LeaderOrder, copy: Copy, divided: exposure.
         return 0
     surplus = scene.surplus if _may_be_late(scene) or scene.share.flatten else 0  # else no sweep closes it
     leaving = surplus + scene.leaving(order.known.ticket.side, order)
-    size = exits.exit_total(scene.holding, order, scene.share, copy, divided, scene.lot, leaving)
+    grows = not _may_be_late(scene) and not _was_not_heard(scene, order)
+    size = exits.exit_total(scene.holding, order, scene.share, copy, divided, scene.lot, leaving, grows=grows)
     said = order.known.is_filled and copy.skip is not None and not copy.slices
     if size.total <= 0 and not copy.was_sent and not quiet and not said and scene.account.blocked is None:
         _say_no_exit(scene, order, copy, size, surplus)

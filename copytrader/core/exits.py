@@ -8,7 +8,7 @@ from copytrader.core.copied_position import due_in
 from copytrader.core.copies import Copy, LeaderOrder
 from copytrader.core.exposure import DELIVERED, Parts, behind_leader, is_immediate, is_stop
 from copytrader.core.model import Side, Units
-from copytrader.core.room import behind, filled_ahead
+from copytrader.core.room import behind, filled_ahead, never_asked, without
 from copytrader.core.sizing import nearest_lots, quotient
 from copytrader.core.state import Holding, Share
 
@@ -27,16 +27,25 @@ class ExitSize(NamedTuple):
 
 
 def exit_total(
-    holding: Holding, order: LeaderOrder, share: Share, copy: Copy, divided: Parts, lot_size: int, leaving: int
+    holding: Holding,
+    order: LeaderOrder,
+    share: Share,
+    copy: Copy,
+    divided: Parts,
+    lot_size: int,
+    leaving: int,
+    *,
+    grows: bool,
 ) -> ExitSize:
     """Apply the fraction of its position that the leader closes to what the follower holds from copying.
 
     `leaving` is what a sweep, and exits that were decided a moment ago, are about to close, and so is not there for
-    this order.  The total never exceeds what was held before this copy, nor the broker's net position.
+    this order.  The total never exceeds what was held before this copy, nor the broker's net position.  `grows`: what
+    waited for calls when the leader's exit filled is asked for still, because no sweep will close it.
     """
     sign = -order.known.ticket.side.sign
     unproved = share.unproved if share.overtaken else 0
-    position = _without(share.left * sign + min(unproved * sign, 0), copy)
+    position = without(share.left * sign + min(unproved * sign, 0), copy)
     ahead, behind, cover = _working_entries(holding, share, order, position)
     against = _rests_of_entries(share, order)
     if against:
@@ -48,7 +57,8 @@ def exit_total(
     held = max(position + behind - claimed, 0)
     cover = cover if divided.coming and not copy.swept else 0
     if copy.was_sent and order.known.is_filled:
-        total = min(_asked_to_close(copy) + _to_send_again(order, share, copy, claimed, lot_size), held + cover)
+        again = copy.to_try_again + (never_asked(order, copy, lot_size) if grows else 0)
+        total = min(_asked_to_close(copy) + _to_send_again(order, share, copy, claimed, lot_size, again), held + cover)
     elif order.known.is_filled:
         total = _closed_then(order, copy, position - claimed, lot_size)
     elif divided.base + divided.coming == 0:
@@ -59,7 +69,7 @@ def exit_total(
         total = _fraction(holding, order, divided, held, cover, lot_size)
     if share.net is not None and holding.key.product not in DELIVERED:
         # what has filled ahead is in the net position already
-        total = min(total, _without(share.net * sign, copy) + behind + max(cover - ahead, 0))
+        total = min(total, without(share.net * sign, copy) + behind + max(cover - ahead, 0))
     return ExitSize(max(total // lot_size * lot_size, copy.filled - copy.opened), held, cover, divided)
 
 
@@ -79,27 +89,21 @@ def _closed_then(order: LeaderOrder, copy: Copy, held: int, lot_size: int) -> in
     return min(max(part, copy.to_try_again), held)
 
 
-def _to_send_again(order: LeaderOrder, share: Share, copy: Copy, claimed: int, lot_size: int) -> int:
+def _to_send_again(order: LeaderOrder, share: Share, copy: Copy, claimed: int, lot_size: int, again: int) -> int:
     """What of a sent exit never left: no more than is held beyond what is due, and nothing once a sweep has gone."""
-    if not copy.to_try_again:
+    if not again:
         return 0
     if share.swept_at is not None and order.filled_at is not None and share.swept_at >= order.filled_at:
         return 0
     sign = -order.known.ticket.side.sign
     too_much = share.left * sign - due_in(share, sign) - copy.may_close - claimed
-    return min(copy.to_try_again, nearest_lots(max(too_much, 0), lot_size))
+    return min(again, nearest_lots(max(too_much, 0), lot_size))
 
 
 def _asked_to_close(copy: Copy) -> int:
     """What of a copy's orders closes, by what was asked for."""
     opens = sum(piece.opens if piece.is_open else piece.opened for piece in copy.slices)
     return max(copy.total - opens, 0)
-
-
-def _without(position: int, copy: Copy) -> int:
-    """A position, + is what the copy closes, as it would be without the copy's fills."""
-    opened = copy.opened
-    return position + min(opened, max(-position, 0)) + copy.filled - opened
 
 
 def _fraction(holding: Holding, order: LeaderOrder, divided: Parts, held: int, cover: int, lot_size: int) -> int:

@@ -51,9 +51,10 @@ from copytrader.core.facts import (
     Unanswered,
     Verb,
 )
-from copytrader.core.model import OrderType, SkipReason
+from copytrader.core.model import LateExits, OrderType, SkipReason
 from copytrader.core.news import SAY_AGAIN, News, lot_of
 from copytrader.core.outcomes import block
+from copytrader.core.room import never_asked
 from copytrader.core.sightings import see
 from copytrader.core.state import State
 
@@ -178,7 +179,7 @@ def _is_settled(state: State, order: LeaderOrder) -> bool:
         if copy.skip is None and not copy.was_sent:
             return False
         waits = copy.skip is None or copy.skip.reason is SkipReason.TOKEN
-        if order.only_exits and waits and copy.to_try_again and _holds(state, order, copy):
+        if order.only_exits and waits and _is_to_be_sent(state, order, copy) and _holds(state, order, copy):
             return False
         judged = copy.opens <= order.opened <= max(copy.opens, copy.judged_opened)
         if (copy.units or copy.exact) and not judged and (order.known.is_dead or order.opened > copy.opens):
@@ -186,6 +187,16 @@ def _is_settled(state: State, order: LeaderOrder) -> bool:
         if not order.known.is_dead and _is_behind(state, order, copy):
             return False
     return True
+
+
+def _is_to_be_sent(state: State, order: LeaderOrder, copy: Copy) -> bool:
+    """Whether a part of an exit has still to go, and no sweep will close it in its place."""
+    assert state.desk is not None
+    if copy.to_try_again:
+        return True
+    if state.desk.rules.late_exits is LateExits.MARKET or not order.known.is_filled or copy.closed is not None:
+        return False
+    return never_asked(order, copy, lot_of(state, state.holding(order.key))) > 0
 
 
 def _holds(state: State, order: LeaderOrder, copy: Copy) -> bool:

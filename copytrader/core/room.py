@@ -56,14 +56,26 @@ def on_its_way(holding: Holding, order: LeaderOrder) -> dict[str, int]:
 def note_held(holding: Holding, order: LeaderOrder, coming: dict[str, int], lot_size: int) -> None:
     """Keep what each follower has when an exit of the leader has begun to trade, with what is on its way.
 
-    What an entry has filled ahead of the leader's is no part of it.
+    What an entry has filled ahead of the leader's is no part of it; what the exit's own copy has closed is.
     """
     sign = -order.known.ticket.side.sign
     for name, copy in order.copies.items():
         share = holding.shares.get(name)
         if share is not None:
             ahead = sum(filled_ahead(holding, each.leader, each) for each in _entries(holding, order, name))
-            copy.held = max(share.left * sign - ahead // lot_size * lot_size, 0) + coming[name]
+            copy.held = max(without(share.left * sign, copy) - ahead // lot_size * lot_size, 0) + coming[name]
+
+
+def never_asked(order: LeaderOrder, copy: Copy, lot_size: int) -> int:
+    """What of an exit that the leader has filled waited for calls, and was never asked for."""
+    asked = sum(max(piece.consumed, piece.filled) for piece in copy.slices)
+    return max(nearest_lots(copy.held * (1 - order.kept), lot_size) - asked - copy.to_try_again, 0)
+
+
+def without(position: int, copy: Copy) -> int:
+    """A position, + is what the copy closes, as it would be without the copy's fills."""
+    opened = copy.opened
+    return position + min(opened, max(-position, 0)) + copy.filled - opened
 
 
 def _entries(holding: Holding, order: LeaderOrder, follower: str) -> list[Copy]:

@@ -171,7 +171,7 @@ MUTATIONS = (
     Mutation(
         "an exit never exceeds the broker's net position",
         "exits.py",
-        "        total = min(total, _without(share.net * sign, copy) + behind + max(cover - ahead, 0))\n",
+        "        total = min(total, without(share.net * sign, copy) + behind + max(cover - ahead, 0))\n",
         "        total += 0\n",
     ),
     Mutation(
@@ -1126,14 +1126,14 @@ MUTATIONS = (
     Mutation(
         "an exit that is sent late counts what of filled entries was on its way",
         "room.py",
-        "            copy.held = max(share.left * sign - ahead // lot_size * lot_size, 0) + coming[name]\n",
-        "            copy.held = max(share.left * sign - ahead // lot_size * lot_size, 0)\n",
+        "            copy.held = max(without(share.left * sign, copy) - ahead // lot_size * lot_size, 0) + coming[name]\n",
+        "            copy.held = max(without(share.left * sign, copy) - ahead // lot_size * lot_size, 0)\n",
     ),
     Mutation(
         "an exit that is sent late leaves what entries had filled ahead",
         "room.py",
-        "            copy.held = max(share.left * sign - ahead // lot_size * lot_size, 0) + coming[name]\n",
-        "            copy.held = max(share.left * sign, 0) + coming[name]\n",
+        "            copy.held = max(without(share.left * sign, copy) - ahead // lot_size * lot_size, 0) + coming[name]\n",
+        "            copy.held = max(without(share.left * sign, copy), 0) + coming[name]\n",
     ),
     Mutation(
         "what an entry has closed in an exit's place is said",
@@ -1162,8 +1162,8 @@ MUTATIONS = (
     Mutation(
         "what has filled ahead counts once towards what the broker shows",
         "exits.py",
-        "_without(share.net * sign, copy) + behind + max(cover - ahead, 0))",
-        "_without(share.net * sign, copy) + behind + cover)",
+        "without(share.net * sign, copy) + behind + max(cover - ahead, 0))",
+        "without(share.net * sign, copy) + behind + cover)",
     ),
     Mutation(
         "an exit that the leader has filled gets one reason",
@@ -1676,13 +1676,13 @@ MUTATIONS = (
     Mutation(
         "a slice of an exit that never left goes again",
         "exits.py",
-        "    if not copy.to_try_again:\n",
+        "    if not again:\n",
         "    if copy.slices:\n",
     ),
     Mutation(
         "an exit of which a slice never left is not over",
         "fold.py",
-        "        if order.only_exits and waits and copy.to_try_again and _holds(state, order, copy):\n",
+        "        if order.only_exits and waits and _is_to_be_sent(state, order, copy) and _holds(state, order, copy):\n",
         "        if False:\n",
     ),
     Mutation(
@@ -1712,13 +1712,37 @@ MUTATIONS = (
     Mutation(
         "a slice that never left is sent for no more than is held too much",
         "exits.py",
-        "    return min(copy.to_try_again, nearest_lots(max(too_much, 0), lot_size))\n",
-        "    return copy.to_try_again\n",
+        "    return min(again, nearest_lots(max(too_much, 0), lot_size))\n",
+        "    return again\n",
     ),
     Mutation(
         "an order that was rejected after a part had filled stays over",
         "sightings.py",
         "    if known.filled_quantity <= piece.filled and",
         "    if not known.filled_quantity and",
+    ),
+    Mutation(
+        "where late exits are skipped, slices that waited for calls go though the leader's exit has filled",
+        "exits.py",
+        "(never_asked(order, copy, lot_size) if grows else 0)",
+        "0",
+    ),
+    Mutation(
+        "an exit is looked at until all its slices have gone, where no sweep closes the rest",
+        "fold.py",
+        "    return never_asked(order, copy, lot_of(state, state.holding(order.key))) > 0\n",
+        "    return False\n",
+    ),
+    Mutation(
+        "what an exit closes from is what was held before its own copy's fills",
+        "room.py",
+        "max(without(share.left * sign, copy) - ahead",
+        "max(share.left * sign - ahead",
+    ),
+    Mutation(
+        "slices of an exit that nobody heard of for a while stay where late exits are skipped",
+        "due.py",
+        "    grows = not _may_be_late(scene) and not _was_not_heard(scene, order)\n",
+        "    grows = not _may_be_late(scene)\n",
     ),
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 
@@ -365,3 +366,48 @@ def test_a_slice_that_never_left_is_not_sent_for_what_the_leader_has_taken_back(
 
     assert play.leader_net() == 225
     assert play.lots() == 9
+
+
+@pytest.mark.parametrize("late_exits", LateExits)
+@pytest.mark.parametrize("again", [0, 4])
+@pytest.mark.parametrize("out", [7, 14])
+def test_slices_of_an_exit_beyond_the_calls_of_a_second_go_in_the_next(
+    out: int, again: int, late_exits: LateExits
+) -> None:
+    """The leader's exit has filled meanwhile, and the leader may be in again."""
+    play = Play(
+        followers=(follower(ratio="2"),),
+        row=instrument(freeze_quantity=76),
+        rules=replace(SKIPS, late_exits=late_exits),
+        fills_at_once=True,
+    )
+    for number in range(7):
+        play.trades(f"IN{number}", 2)
+        play.waits(5)
+    assert play.lots() == 28
+    play.trades("OUT", -out)
+    if again:
+        play.trades("F", again)
+    settles(play)
+
+    assert play.lots() == 28 - 2 * out + 2 * again
+    assert sold(play) == 2 * out
+
+
+def test_slices_of_an_exit_that_waited_while_nobody_looked_are_left_where_late_exits_are_skipped() -> None:
+    play = Play(followers=(follower(ratio="2"),), row=instrument(freeze_quantity=76), rules=SKIPS, fills_at_once=True)
+    for number in range(7):
+        play.trades(f"IN{number}", 2)
+        play.waits(5)
+    play.fills_at_once = False
+    play.places("OUT", ticket(Side.SELL, 14 * 75, "110"))
+    made = len(play.of())
+    for _ in range(250):
+        play.state.accounts["asha"].budget.count(play.now)
+    filled = replace(play.leader["OUT"], status=OrderStatus.TRADED, filled_quantity=14 * 75, updated_at=play.now)
+    play.leader["OUT"] = filled
+    play.now += timedelta(minutes=10)
+    play.reads_leader_book()
+    play.waits(60)
+
+    assert len(play.of()) == made
