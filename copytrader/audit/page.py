@@ -9,7 +9,8 @@ from decimal import Decimal
 from html import escape
 
 from copytrader.audit import plots, sheet
-from copytrader.audit.report import Report, Row, spread
+from copytrader.audit.figures import Row, spread
+from copytrader.audit.report import Report
 from copytrader.audit.tables import Table, tables
 from copytrader.core.model import LEADER
 from copytrader.render import clean

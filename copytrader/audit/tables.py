@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
 
-from copytrader.audit.report import STAGES, FollowerReport, Report, Row, exact
+from copytrader.audit.figures import STAGES, FollowerReport, Row, exact
+from copytrader.audit.report import Report
 from copytrader.core.model import LEADER
 from copytrader.render import Column
 

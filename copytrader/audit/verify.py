@@ -15,7 +15,8 @@ from decimal import Decimal
 
 from copytrader import lock
 from copytrader.audit.archives import Archive, archives, place
-from copytrader.audit.report import exact, unknown_placements
+from copytrader.audit.figures import exact
+from copytrader.audit.report import unknown_placements
 from copytrader.core.model import LEADER, PREFIX, ZERO, Order, OrderStatus
 from copytrader.dhan.bodies import Trade
 from copytrader.journal import Journal, JournalError

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from copytrader.audit import plots
-from copytrader.audit.report import Spread, spread
+from copytrader.audit.figures import Spread, spread
 from copytrader.core.facts import (
     Alert,
     Connected,
