@@ -51,12 +51,12 @@ from copytrader.core.facts import (
     Unanswered,
     Verb,
 )
-from copytrader.core.model import LateExits, OrderType, SkipReason
+from copytrader.core.model import LateExits, OrderType, Side, SkipReason
 from copytrader.core.news import SAY_AGAIN, News, lot_of
 from copytrader.core.outcomes import block
 from copytrader.core.room import never_asked
 from copytrader.core.sightings import see
-from copytrader.core.state import State
+from copytrader.core.state import Holding, Share, State
 
 _ENTRY_MEMORY = timedelta(minutes=2)
 SAID = frozenset({Filled, Ended, Alert})
@@ -233,6 +233,7 @@ def _place(state: State, place: Place, at: datetime) -> None:
         piece.instead_of_market = place.sweep and place.ticket.order_type is OrderType.LIMIT
         share.sweeps.append(piece)
         share.sweeps_made += 1
+        _note_bought_back(holding, share, place.ticket.side)
         share.swept_at = at
     state.slices[place.correlation_id] = piece
     share.open[place.correlation_id] = piece
@@ -241,6 +242,16 @@ def _place(state: State, place: Place, at: datetime) -> None:
     if place.opens or place.role is Role.ENTRY:
         account.entries = [sent for sent in account.entries if sent > at - _ENTRY_MEMORY]
         account.entries.append(at)
+
+
+def _note_bought_back(holding: Holding, share: Share, side: Side) -> None:
+    """Count a sweep for the copies that have filled something since the one before it."""
+    for order in holding.active.values():
+        copy = order.copies.get(share.follower)
+        if copy is None or order.known.ticket.side is side:
+            continue
+        if any(piece.filled and (not share.swept_at or piece.placed_at >= share.swept_at) for piece in copy.slices):
+            copy.bought_back += 1
 
 
 def _modify(state: State, modify: Modify, at: datetime) -> None:

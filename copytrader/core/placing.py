@@ -7,7 +7,7 @@ from datetime import timedelta
 from copytrader.core import exposure, limits
 from copytrader.core.copies import Copy, LeaderOrder
 from copytrader.core.facts import Level
-from copytrader.core.model import OrderStatus, OrderType, SkipReason, Ticket
+from copytrader.core.model import OrderType, SkipReason, Ticket
 from copytrader.core.scene import RETRY_PAUSES, Scene, age_of, is_changing, rules_of, say_once
 
 _MOST_FAILED_PLACINGS = 6
@@ -55,15 +55,11 @@ def _is_bought_back(scene: Scene, copy: Copy) -> bool:
 
     Each time costs the spread.  Once the leader's order is over, what it comes to is certain.
     """
-    swept, order = scene.share.swept_at, copy.leader.known
-    if swept is None or order.is_done:
+    order = copy.leader.known
+    if copy.bought_back < _MOST_BOUGHT_BACK or order.is_done:
         return False
-    ahead = {piece.placed_at for piece in copy.slices if piece.ended is OrderStatus.TRADED and piece.placed_at < swept}
-    if len(ahead) < _MOST_BOUGHT_BACK:
-        return False
-    text = (
-        f"the copy of {order.order_id} filled ahead of the leader's {len(ahead)} times, and was closed again: it waits"
-    )
+    text = f"the copy of {order.order_id} filled ahead of the leader's {copy.bought_back} times, and was closed again"
+    text += ": it waits"
     say_once(scene, Level.CRITICAL, text, f"bought-back-{order.order_id}")
     return True
 
