@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import timedelta
 
-from copytrader.core import exits, exposure, room
+from copytrader.core import exits, exposure, limits, room
 from copytrader.core.copies import Copy, LeaderOrder, Slice
 from copytrader.core.facts import Level
 from copytrader.core.model import LateExits, SkipReason
@@ -169,10 +169,15 @@ def _or_unknown(value: int | None) -> str:
 def _within_room(scene: Scene, order: LeaderOrder, copy: Copy) -> int:
     """What the opening part may come to: less than its lots once the leader begins to get out.
 
-    An order that is over takes no more than what still stands of it, and leaves the rest to those that work.
+    An order that is over takes no more than what still stands of it, and leaves the rest to those that work.  Once
+    the day's loss has reached its limit, what has not opened yet does not.
     """
     opened, sign = copy.opened, order.known.ticket.side.sign
     most = copy.units - copy.gone
+    over = limits.over_daily_loss(scene.account, scene.at) if copy.slices else None
+    if most > opened and over is not None:
+        scene.desk.skip(copy, *over)
+        return opened
     if most <= opened or not scene.is_leaving(sign):
         return max(most, opened)
     if sign not in scene.room:

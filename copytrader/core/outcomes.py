@@ -154,7 +154,7 @@ def _count_realized(account: Account, amount: Decimal, at: datetime, news: News)
 
 
 def count_loss(account: Account, loss: Decimal, at: datetime, news: News) -> None:
-    """Keep the day's worst loss; a limit that it reaches stops entries until tomorrow."""
+    """Keep the day's worst loss; a limit that it reaches stops entries until tomorrow, also those that work."""
     day = day_of(at)
     if account.loss_day != day:
         account.loss_day, account.loss = day, Decimal(0)
@@ -164,6 +164,8 @@ def count_loss(account: Account, loss: Decimal, at: datetime, news: News) -> Non
         name = account.follower.name
         text = f"{name}: today's loss {account.loss} has reached the limit {most}: entries stop, exits go on"
         news.alert(Level.CRITICAL, text, name, f"loss-{name}")
+        for piece in account.open.values():
+            news.touch(piece.key, name)
 
 
 def end_piece(state: State, account: Account, piece: Slice, news: News) -> None:

@@ -1745,4 +1745,22 @@ MUTATIONS = (
         "    grows = not _may_be_late(scene) and not _was_not_heard(scene, order)\n",
         "    grows = not _may_be_late(scene)\n",
     ),
+    Mutation(
+        "an entry that works is cancelled when the day's loss reaches its limit",
+        "due.py",
+        "    if most > opened and over is not None:\n",
+        "    if False:\n",
+    ),
+    Mutation(
+        "the day's loss is looked at again wherever something is open",
+        "outcomes.py",
+        "        for piece in account.open.values():\n            news.touch(piece.key, name)\n",
+        "        pass\n",
+    ),
+    Mutation(
+        "what the day's loss has stopped has its reason, and does not come back",
+        "due.py",
+        "        scene.desk.skip(copy, *over)\n        return opened\n",
+        "        return opened\n",
+    ),
 )

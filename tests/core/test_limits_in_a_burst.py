@@ -50,7 +50,8 @@ def test_entries_that_wait_do_not_go_once_the_day_s_loss_is_reached() -> None:
     play.waits(30)
 
     assert len(places(play)) == before < 30
-    assert len(play.skips("LIMIT_DAILY_LOSS")) == 30 - before
+    assert len(play.skips("LIMIT_DAILY_LOSS")) == 30
+    assert not any(each.is_open for each in play.of())
 
 
 def flipping(play: Play, quantity: int = 450) -> None:
