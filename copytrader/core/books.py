@@ -192,13 +192,13 @@ def _set_net(
         is_all = row is not None and row.whole
         share.net = net if is_all or (holdings and not share.copied) else None
         return
-    trades_now = _trades_now(state, holding, at)
-    if not trades_now:
+    is_relied_on = _trades_now(state, holding, at - OPENING)
+    if not is_relied_on:
         share.gone_at = None
     elif share.carried and copied_position.miss_overnight(share, net, at, READ_APART):
         state.ask_books.add(account.follower.name)
     copied_position.note_ahead(share, 0 if before is None else net - before, at)
-    is_sure = share.gone_at is None and (trades_now or share.against > 0)
+    is_sure = share.gone_at is None and (is_relied_on or share.against > 0)
     missing = copied_position.set_follower_position(share, net)
     symbol = state.named(holding.key.security)
     text = f"{share.follower}: {symbol}: holds {net} at the broker but {copied} from copying: somebody traded by hand"

@@ -1763,4 +1763,10 @@ MUTATIONS = (
         "        scene.desk.skip(copy, *over)\n        return opened\n",
         "        return opened\n",
     ),
+    Mutation(
+        "positions are not relied on yet when the market has just opened",
+        "books.py",
+        "    is_relied_on = _trades_now(state, holding, at - OPENING)\n",
+        "    is_relied_on = _trades_now(state, holding, at)\n",
+    ),
 )

@@ -328,3 +328,33 @@ def test_an_entry_that_may_have_filled_after_the_last_look_is_said(hour: int, is
     said = [each.text for each in play.alerts() if each.level is Level.CRITICAL]
     assert bool(said) is is_said
     assert all("BUY 150" in text and "was open when its book was last read, 23 Nov 15:00" in text for text in said)
+
+
+@pytest.mark.parametrize("shows", [20, 50])
+def test_positions_that_come_late_at_the_opening_give_up_nothing_that_was_carried(shows: int) -> None:
+    """The leader gets out meanwhile: the follower is out as soon as its account shows what it has."""
+    play = Play((follower(ratio="1"),))
+    trades(play, "L1", ENTRY)
+    play.leader.clear()
+    play.orders.clear()
+    play.numbered += 100
+    play.rules = CopyRules()
+    calendar = Calendar({"NSE_FNO": Session(9 * 60 + 15, 15 * 60 + 30)}, {}, (START.year,))
+    play.now = START.replace(hour=9, minute=14, second=50) + timedelta(days=1)
+    play.feed(Started(play.now, "test", "", Desk("1000000001", play.followers, play.rules, calendar)))
+    play.feed(BookRead(play.now, LEADER, (), _position(300)))
+    opens = play.now + timedelta(seconds=10)
+    while play.now < opens + timedelta(seconds=shows):
+        play.feed(BookRead(play.now, "asha", (), ()))
+        play.waits(4)
+        if "X" not in play.leader and play.now > opens + timedelta(seconds=8):
+            play.places("X", replace(ENTRY, side=Side.SELL), placed_at=play.now)
+            play.leader_fills("X")
+    play.reads_book("asha")
+    play.waits(5)
+    play.feed(BookRead(play.now, "asha", (), _position(300)))
+    play.waits(5)
+    play.fills()
+
+    assert play.lots() == 0
+    assert [each.level for each in play.alerts()] == [Level.CRITICAL]
