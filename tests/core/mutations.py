@@ -567,7 +567,7 @@ MUTATIONS = (
     Mutation(
         "what the night does not show is not gone",
         "books.py",
-        "    if not trades_now:\n        share.gone_at = None\n    elif share",
+        "    if not is_relied_on:\n        share.gone_at = None\n    elif share",
         "    if share",
     ),
     Mutation(
