@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Awaitable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Protocol
 
 from copytrader.core.budget import PER_SECOND
+from copytrader.core.copies import Key
 from copytrader.core.facts import Cancel, Command, Place, Role
-from copytrader.core.model import Funds, Order, Position
+from copytrader.core.model import Funds, Order, Position, Side
 from copytrader.dhan.answers import Outcome
 from copytrader.dhan.bodies import Profile
 from copytrader.dhan.stream import StreamEvent
@@ -88,7 +89,8 @@ class Account:
 
     Its token is `unchecked` while the broker has not said yet whose it is.  It is `unread` while its book cannot be
     read, and is to be read `again` soon also where its parts did not fit together.  Its positions are `behind_since`
-    they first lacked a fill that the book has.
+    they first lacked a fill that the book has, and `ahead_since` they first had one that the book lacks; `unexplained`
+    is what they have beyond the book and was taken for true in the end, by holding and side.
     """
 
     name: str
@@ -99,6 +101,8 @@ class Account:
     positions: tuple[Position, ...] | None = None
     positions_at: datetime | None = None
     behind_since: datetime | None = None
+    ahead_since: datetime | None = None
+    unexplained: Mapping[tuple[Key, Side], int] = field(default_factory=dict)
     holdings: bool = True
     funds: Funds | None = None
     profile: Profile | None = None

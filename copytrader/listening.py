@@ -186,9 +186,9 @@ class Listener:
     async def _read(self, account: Account, *, positions: bool) -> bool:
         """Read an account's book, with its positions if wanted; False when that could not be done.
 
-        Positions count only beside all orders that made them, and with all their fills.  A row that cannot be
-        read in any attempt is of an order that we shall not understand later either, and counts as part of the
-        position alone.
+        Positions count only beside all orders that made them, with all their fills and no others.  A row that
+        cannot be read in any attempt is of an order that we shall not understand later either, and counts as part
+        of the position alone.
         """
         if not account.is_own:
             return False
@@ -205,7 +205,13 @@ class Listener:
                 unreadable |= {before.problems, after.problems}
                 is_whole = not (before.problems or after.problems) or (attempt == _TRIES and len(unreadable) == 1)
                 is_behind = readings.are_behind(self._state, account, after.rows, held, self._now())
-                if is_whole and not is_behind and readings.are_one(self._state, account, before.rows, after.rows):
+                is_ahead = readings.are_ahead(account, after.rows, held, self._now())
+                if (
+                    is_whole
+                    and not is_behind
+                    and not is_ahead
+                    and readings.are_one(self._state, account, before.rows, after.rows)
+                ):
                     self._feed_rows(account, after.rows, held, funds)
                     return True
                 await asyncio.sleep(_BOOK_PAUSE)

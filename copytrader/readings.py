@@ -20,6 +20,8 @@ BEHIND_AT_MOST, AT_START = timedelta(seconds=60), timedelta(seconds=15)
 """Positions that show less than was filled are waited for no longer; at the start nothing is copied meanwhile."""
 MAY_BE_BEHIND = timedelta(seconds=8)
 """So long after a fill, positions that do not show what was traded today are not taken for true."""
+MAY_BE_AHEAD = timedelta(seconds=8)
+"""So long positions that show more traded today than the book has are not taken for true."""
 
 
 def is_ready(state: State, account: Account) -> bool:
@@ -110,14 +112,46 @@ def are_behind(
     return False
 
 
-def _lack_a_fill(rows: Sequence[Order], positions: Sequence[Position], now: datetime) -> bool:
-    traded, newest = Counter[tuple[Key, Side]](), dict[Key, datetime]()
+def are_ahead(account: Account, rows: Sequence[Order], positions: Sequence[Position], now: datetime) -> bool:
+    """Whether positions have a fill that the book does not tell yet: it would count again with its order.
+
+    A position that was converted, or made by an order that the book does not show, has more for the whole day: after
+    a while it is taken for true, and is no news any more.
+    """
+    more = unexplained(rows, positions)
+    if all(quantity <= account.unexplained.get(where, 0) for where, quantity in more.items()):
+        account.unexplained, account.ahead_since = more, None
+        return False
+    account.ahead_since = account.ahead_since or now
+    if now - account.ahead_since < MAY_BE_AHEAD:
+        return True
+    account.unexplained, account.ahead_since = more, None
+    return False
+
+
+def unexplained(rows: Sequence[Order], positions: Sequence[Position]) -> Counter[tuple[Key, Side]]:
+    """What positions show as traded today beyond what the book's orders have filled."""
+    shown = Counter[tuple[Key, Side]]()
+    for each in positions:
+        key = Key(each.security, each.product)
+        shown[key, Side.BUY], shown[key, Side.SELL] = each.day_bought, each.day_sold
+    return shown - _traded(rows)
+
+
+def _traded(rows: Sequence[Order]) -> Counter[tuple[Key, Side]]:
+    traded = Counter[tuple[Key, Side]]()
     for row in rows:
         filled = max(row.filled_quantity, row.ticket.quantity if row.status is OrderStatus.TRADED else 0)
+        traded[Key(row.ticket.security, row.ticket.product), row.ticket.side] += filled
+    return traded
+
+
+def _lack_a_fill(rows: Sequence[Order], positions: Sequence[Position], now: datetime) -> bool:
+    traded, newest = _traded(rows), dict[Key, datetime]()
+    for row in rows:
         told = row.updated_at or row.placed_at
-        if filled and told is not None:
+        if told is not None and (row.filled_quantity or row.status is OrderStatus.TRADED):
             key = Key(row.ticket.security, row.ticket.product)
-            traded[key, row.ticket.side] += filled
             newest[key] = max(told, newest.get(key, told))
     shown = {Key(each.security, each.product): each for each in positions}
     for key, at in newest.items():

@@ -30,6 +30,7 @@ from copytrader.errand import Onlooker, Say
 from copytrader.failure import ExitCode, Failure
 from copytrader.journal import Journal
 from copytrader.lock import LockHeld
+from copytrader.readings import unexplained
 
 UNKNOWN_SETTLES_WITHIN = 135.0
 """An order whose placing was not answered is known, or given up as absent, by then."""
@@ -165,15 +166,19 @@ class Looker:
 
 
 async def _read_book(account: Account) -> Reading:
-    """Read orders and positions that belong together: nothing was filled between the readings."""
+    """Read orders and positions that belong together: nothing was filled between the readings.
+
+    Positions may show a fill a moment before the book does; what it does not explain even then is no fill of today.
+    """
     funds = await account.broker.funds()
-    for _ in range(_TRIES):
+    for attempt in range(1, _TRIES + 1):
         before, _ = await account.broker.orders()
         positions = await account.broker.positions()
         orders, problems = await account.broker.orders()
         if problems:
             return Reading(account.name, problem=f"a row of its order book cannot be read: {problems[0]}")
-        if _filled(before) == _filled(orders):
+        is_explained = not unexplained(orders, positions) or attempt == _TRIES
+        if _filled(before) == _filled(orders) and is_explained:
             complete = not account.broker.holdings_problem
             return Reading(account.name, orders, positions, funds, holdings=complete)
         await asyncio.sleep(_BOOK_PAUSE)

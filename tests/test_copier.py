@@ -62,6 +62,7 @@ class Bench:
 
     def __init__(self, now: Callable[[], datetime]) -> None:
         self.rows: dict[str, Order] = {}
+        self.unseen: dict[str, Order] = {}
         self.net = 0
         self.lag = 0.0
         self.converted = 0
@@ -79,7 +80,8 @@ class Bench:
 
     def _positions(self, at: datetime) -> tuple[Position, ...]:
         """The position with what had filled by then; it is shown, as closed, also where it is none any more."""
-        rows = [row for row in self.rows.values() if row.ticket.security == NIFTY and row.filled_quantity]
+        known = (*self.rows.values(), *self.unseen.values())
+        rows = [row for row in known if row.ticket.security == NIFTY and row.filled_quantity]
         late = sum(row.filled_quantity * row.ticket.side.sign for row in rows if (row.updated_at or at) > at)
         told = [row for row in rows if (row.updated_at or at) <= at]
         if not (self.net - late or told):
@@ -203,6 +205,18 @@ class Scene:
         order = Order(order_id, ticket(**terms), OrderStatus.MODIFIED, self.now(), self.now())
         self.copier.handle(OrderSeen(self.now(), LEADER, order, Source.STREAM))
         self.brokers[LEADER].rows[order_id] = replace(order, status=OrderStatus.PENDING)
+
+    async def trades_ahead(self, order_id: str, side: Side, quantity: int, lag: float) -> None:
+        """The leader's positions are read when they show a fill, and its book and stream do not yet."""
+        leader, account = self.brokers[LEADER], self.copier.accounts[LEADER]
+        terms = replace(ticket(side, quantity, "0"), order_type=OrderType.MARKET)
+        leader.unseen[order_id] = Order(order_id, terms, OrderStatus.TRADED, self.now(), self.now(), quantity, D(100))
+        leader.net += side.sign * quantity
+        account.positions_at = None
+        account.poke.set()
+        await asyncio.sleep(lag)
+        del leader.unseen[order_id]
+        leader.rows[order_id] = self.sees(order_id, side, quantity)
 
     def trades(self, order_id: str, side: Side, quantity: int) -> None:
         """The same, and its book and position show it."""
@@ -332,6 +346,45 @@ def test_a_follower_s_positions_that_lack_its_own_fill_cut_no_exit_short(lag: fl
         scene.trades("L99", Side.SELL, 3000)
         await asyncio.sleep(1)
         assert scene.brokers["asha"].net == 0
+
+    played(story)
+
+
+@pytest.mark.parametrize("lag", [0.1, 0.6, 1.5])
+@pytest.mark.parametrize("held", [0, 300])
+def test_a_fill_that_positions_show_before_its_order_is_known_counts_once(held: int, lag: float) -> None:
+    async def story(scene: Scene) -> None:
+        if held:
+            scene.trades("L0", Side.BUY, held)
+            await asyncio.sleep(40)
+        await scene.trades_ahead("L1", Side.BUY, 300, lag)
+        await asyncio.sleep(90)
+        assert scene.brokers["asha"].net == (held + 300) // 2
+        assert len(scene.brokers["asha"].rows) == (2 if held else 1)
+        await scene.trades_ahead("L2", Side.SELL, held + 300, lag)
+        await asyncio.sleep(90)
+
+    scene = played(story)
+
+    assert scene.brokers["asha"].net == 0
+    assert len(scene.brokers["asha"].rows) == (3 if held else 2)
+
+
+def test_a_position_that_no_order_of_the_book_has_made_counts_after_a_while() -> None:
+    """As one that was converted, or made by an order that the book does not show; each time the same is no news."""
+
+    async def story(scene: Scene) -> None:
+        leader = scene.brokers[LEADER]
+        order = Order("X", ticket(Side.BUY, 300), OrderStatus.TRADED, scene.now(), scene.now(), 300, D(100))
+        leader.unseen["X"], leader.net = order, 300
+        await asyncio.sleep(60)
+        assert [holding.leader_net for holding in scene.copier.state.holdings.values()] == [300]
+        account = scene.copier.accounts[LEADER]
+        for _ in range(3):
+            account.positions_at = None
+            account.poke.set()
+            await asyncio.sleep(1)
+            assert account.positions_at is not None
 
     played(story)
 
