@@ -8,6 +8,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from copytrader.account import Account
+from copytrader.core import hours
 from copytrader.core.copies import Key
 from copytrader.core.exposure import DELIVERED, awaits_reading
 from copytrader.core.merge import Known
@@ -51,9 +52,18 @@ def are_wanted(state: State, account: Account, now: datetime) -> bool:
         return True
     if account.name == LEADER and leader_is_doubted(state):
         return True
-    if _is_missed(state, account):
+    if _is_missed(state, account) or _has_opened(state, account.positions_at, now):
         return True
     return now - account.positions_at >= POSITIONS_EVERY
+
+
+def _has_opened(state: State, since: datetime, now: datetime) -> bool:
+    """Whether a market of anything known has opened meanwhile: a broker may show nothing of what is held before."""
+    if state.desk is None or not state.desk.rules.enforce_hours:
+        return False
+    segments = {key.security.exchange_segment for key in state.holdings}
+    openings = (hours.opening(state.desk.calendar, segment, since) for segment in segments)
+    return any(opens is not None and opens <= now for opens in openings)
 
 
 def _is_missed(state: State, account: Account) -> bool:

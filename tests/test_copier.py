@@ -479,6 +479,27 @@ def test_every_account_is_read_once_the_market_has_opened() -> None:
     played(story, poll_seconds=0, before=opens_soon)
 
 
+def test_positions_of_the_night_are_read_again_as_soon_as_the_market_has_opened() -> None:
+    """An exit in the first seconds must not wait for them: a broker may show nothing before the opening."""
+    opens = BEGAN.replace(second=0, microsecond=0) + timedelta(minutes=2)
+
+    def opens_soon(scene: Scene) -> None:
+        minute = opens.hour * 60 + opens.minute
+        calendar = Calendar({"NSE_FNO": Session(minute, minute + 60)}, {}, (BEGAN.year,))
+        scene.copier.desk = replace(scene.copier.desk, rules=CopyRules(enforce_hours=True), calendar=calendar)
+
+    async def story(scene: Scene) -> None:
+        scene.rests("L1", after_market=True)
+        await asyncio.sleep((opens - scene.now()).total_seconds() - 12)
+        for account in scene.copier.accounts.values():
+            account.positions_at = scene.now()
+        await asyncio.sleep(18)
+        read = [account.positions_at for account in scene.copier.accounts.values()]
+        assert all(at is not None and at >= opens for at in read)
+
+    played(story, before=opens_soon)
+
+
 def test_a_row_that_never_changes_ends_the_doubt_about_an_order_s_terms() -> None:
     """Two modifications were accepted, of the first nothing was heard, the exchange refused the second."""
 
