@@ -113,7 +113,10 @@ def test_a_lot_that_a_cancelled_order_made_up_with_another_s_part_is_the_next_on
 
 
 def test_what_opens_nothing_any_more_gives_its_part_of_a_lot_back_before_others_take_it() -> None:
-    """The leader's sale is closed by what works first: the second order opens nothing, the first a part."""
+    """The leader's sale is closed by what works first: the second order opens nothing, the first a part.
+
+    The first is never taken back for the moment in which the part is missing: it keeps its place in the queue.
+    """
     play = Play(followers=(follower(ratio="0.34"),))
     play.places("A", ticket(quantity=375, price="97"))
     play.places("B", ticket(quantity=150, price="95"))
@@ -121,7 +124,7 @@ def test_what_opens_nothing_any_more_gives_its_part_of_a_lot_back_before_others_
     sale = ticket(Side.SELL, 150, "0", order_type=OrderType.MARKET)
     play.places("C", sale, status=OrderStatus.TRADED, filled_quantity=150, average_price=D(98))
 
-    assert [each.ticket.quantity for each in play.of() if each.is_open] == [75]
+    assert [(each.order_id, each.ticket.quantity) for each in play.of() if each.is_open] == [("F1", 75)]
 
 
 def test_an_order_that_works_takes_up_the_lot_that_a_cancelled_one_gave_back() -> None:
