@@ -1769,4 +1769,58 @@ MUTATIONS = (
         "    is_relied_on = _trades_now(state, holding, at - OPENING)\n",
         "    is_relied_on = _trades_now(state, holding, at)\n",
     ),
+    Mutation(
+        "a loss is reckoned from the average of all entries",
+        "copied_position.py",
+        "(share.average * kept + price * opens) / (kept + opens)",
+        "price",
+    ),
+    Mutation(
+        "what an order through zero opens has a price of its own",
+        "copied_position.py",
+        "        kept = abs(before + sign * reduces)\n",
+        "        kept = abs(before)\n",
+    ),
+    Mutation(
+        "a loss counts whichever side was held",
+        "copied_position.py",
+        " * reduces * (1 if before > 0 else -1)",
+        " * reduces",
+    ),
+    Mutation(
+        "a loss is in rupees of the multiplier",
+        "outcomes.py",
+        "((instrument.multiplier if instrument else None) or 1)",
+        "1",
+    ),
+    Mutation(
+        "a loss is said once it has reached the limit",
+        "outcomes.py",
+        "before < most <= account.loss",
+        "before < most",
+    ),
+    Mutation(
+        "the day's worst loss counts",
+        "outcomes.py",
+        "    account.loss = max(account.loss, loss)\n",
+        "    account.loss = loss\n",
+    ),
+    Mutation(
+        "a loss that equals the limit has reached it",
+        "limits.py",
+        "    if account.loss < limits.max_daily_loss:\n",
+        "    if account.loss <= limits.max_daily_loss:\n",
+    ),
+    Mutation(
+        "yesterday's loss stops nothing today",
+        "limits.py",
+        " or account.loss_day != at.date()",
+        "",
+    ),
+    Mutation(
+        "what was lost yesterday is not lost again today",
+        "outcomes.py",
+        "    if account.realized_day != day:\n        account.realized_day, account.realized = day, Decimal(0)\n",
+        "    account.realized_day = day\n",
+    ),
 )
