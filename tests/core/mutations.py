@@ -1913,4 +1913,52 @@ MUTATIONS = (
         "instrument.underlying or instrument.symbol",
         "instrument.underlying",
     ),
+    Mutation(
+        "a halt after a flatten takes nothing of it back",
+        "days.py",
+        "            share.flatten = share.flatten or flatten\n            share.sweeps_failed, share.sweeps_void, share.no_market = 0, 0, False\n            for",
+        "            share.flatten = flatten\n            share.sweeps_failed, share.sweeps_void, share.no_market = 0, 0, False\n            for",
+    ),
+    Mutation(
+        "what is swept above the freeze quantity is sliced",
+        "sweeps.py",
+        "    largest = sizing.largest_order(scene.instrument) or quantity\n",
+        "    largest = quantity\n",
+    ),
+    Mutation(
+        "an order of another security is none of ours",
+        "sightings.py",
+        "order.ticket.security != piece.asked.security or order.ticket.side",
+        "order.ticket.side",
+    ),
+    Mutation(
+        "an order on the other side is none of ours",
+        "sightings.py",
+        "    return order.ticket.security != piece.asked.security or order.ticket.side is not piece.asked.side\n",
+        "    return order.ticket.security != piece.asked.security\n",
+    ),
+    Mutation(
+        "what no working order can have bought is the leader's",
+        "books.py",
+        "0 < more <= sum(known.remaining for known in side)",
+        "0 < more",
+    ),
+    Mutation(
+        "no order of another instrument explains a position",
+        "books.py",
+        "state.orders.values() if each.key == key]",
+        "state.orders.values()]",
+    ),
+    Mutation(
+        "what positions have sold ahead of the book counts as sold",
+        "books.py",
+        "            untold += sign * more\n",
+        "            untold += more\n",
+    ),
+    Mutation(
+        "an entry that rests since before copying began is copied",
+        "books.py",
+        "order.missed = order.known.is_done and (",
+        "order.missed = (",
+    ),
 )

@@ -1020,6 +1020,33 @@ def test_flatten_closes_what_was_copied_and_what_fills_while_it_is_cancelled() -
     assert len(play.of()) == 2
 
 
+def test_a_halt_after_a_flatten_takes_nothing_of_it_back() -> None:
+    """The exit could not be sent at once; then somebody halts once more, to be sure."""
+    play = Play()
+    play.trades("L1", 4)
+    play.answer = lambda command: NotSent(play.now, "asha", command.correlation_id, Verb.PLACE, "no connection")
+    play.feed(Halted(play.now, flatten=True))
+    play.feed(Halted(play.now))
+    play.answer = None
+    play.waits(10)
+    play.fills()
+
+    assert play.lots() == 0
+
+
+@pytest.mark.parametrize("side", Side)
+def test_what_is_flattened_above_the_freeze_quantity_is_sliced(side: Side) -> None:
+    play = Play(followers=(follower(ratio="1"),))
+    play.trades("L1", 60 * side.sign)
+    before = len(play.of())
+    play.feed(Halted(play.now, flatten=True))
+    play.waits(2)
+
+    assert [each.ticket.quantity for each in play.of()[before:]] == [1800, 1800, 900]
+    play.fills()
+    assert play.lots() == 0
+
+
 def test_an_order_changed_by_hand_is_left_alone_except_to_cancel_it() -> None:
     play = Play()
     play.places("L1", ticket(quantity=300))

@@ -232,6 +232,15 @@ def test_an_entry_that_traded_before_copying_began_is_not_copied_however_young(o
     assert play.lots() == 1, "what comes after is copied"
 
 
+def test_an_entry_that_rests_since_before_copying_began_is_copied() -> None:
+    play = Play(begin=False)
+    play.leader["L1"] = Order("L1", ticket(), OrderStatus.PENDING, play.now, play.now)
+    play.waits(600)
+    play.starts()
+
+    assert [each.ticket for each in play.of()] == [ticket(quantity=75)]
+
+
 def test_an_entry_that_traded_while_the_process_was_down_is_not_copied() -> None:
     play = Play()
     play.trades("L1", 2)

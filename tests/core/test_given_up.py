@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 import pytest
 
-from copytrader.core.facts import Accepted, Halted, Level, Modify, OrderSeen, Place, Resumed, Source, Verb
+from copytrader.core.facts import Accepted, Cancel, Halted, Level, Modify, OrderSeen, Place, Resumed, Source, Verb
 from copytrader.core.model import (
     LEADER,
     Limits,
@@ -12,6 +15,7 @@ from copytrader.core.model import (
     OrderStatus,
     OrderType,
     RefusalClass,
+    Security,
     Side,
     Sizing,
     SizingMode,
@@ -211,6 +215,32 @@ def test_an_answer_that_names_another_copy_s_order_proves_nothing() -> None:
 
     assert [piece.leader_order_id for piece in play.state.unknowns()] == ["L2"]
     assert play.state.by_order_id["asha", first.order_id].leader_order_id == "L1"
+
+
+@pytest.mark.parametrize(
+    "another",
+    [
+        {"security": Security("NSE_FNO", "40001")},
+        {"side": Side.SELL},
+    ],
+    ids=["another security", "the other side"],
+)
+def test_an_answer_that_names_an_order_of_something_else_makes_it_none_of_ours(another: dict[str, Any]) -> None:
+    """It is seen only later that it trades something else: it is not counted, and not touched when the leader's ends."""
+    play = Play()
+    play.answer = lambda command: Accepted(play.now, "asha", command.correlation_id, Verb.PLACE, "HAND")
+    play.places("L1")
+    play.answer = None
+    (piece,) = play.state.by_order_id.values()
+    seen = Order("HAND", replace(piece.asked, **another), OrderStatus.PART_TRADED, play.now, play.now, 75, D(100))
+    play.feed(OrderSeen(play.now, "asha", seen, Source.STREAM))
+    play.decisions.clear()
+    play.cancels("L1")
+    play.waits(5)
+
+    assert piece.filled == 0
+    assert not [each for each in play.decisions if isinstance(each, Cancel | Modify)]
+    assert [each.correlation_id for each in play.state.unknowns()] == [piece.correlation_id]
 
 
 def test_an_entry_that_is_not_copied_since_copying_is_halted_takes_nothing_from_the_carry() -> None:

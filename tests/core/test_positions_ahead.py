@@ -2,10 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from copytrader.core.facts import BookRead, InstrumentRead, Level, Started
-from copytrader.core.model import LEADER, Desk, Order, OrderStatus, OrderType, Position, Product, Side
+from copytrader.core.model import (
+    LEADER,
+    Desk,
+    Order,
+    OrderStatus,
+    OrderType,
+    Position,
+    Product,
+    Security,
+    Side,
+    Ticket,
+)
 from tests.core.play import NIFTY, Play, ticket
 
 
@@ -58,6 +71,40 @@ def test_a_start_at_the_moment_at_which_positions_are_ahead(carried: int, bought
     play.leader_fills("E")
 
     assert [each.leader_net for each in play.state.holdings.values()] == [(carried + bought) * 75]
+
+
+def starts_with(play: Play, order: Order, *rows: Position) -> None:
+    play.feed(Started(play.now, "test", "", Desk("1000000001", play.followers, play.rules)))
+    play.feed(InstrumentRead(play.now, play.row))
+    play.reads_book("asha")
+    play.leader[order.order_id] = order
+    play.feed(BookRead(play.now, LEADER, (order,), rows))
+
+
+def test_a_start_at_the_moment_at_which_positions_are_ahead_of_an_exit() -> None:
+    play = Play(begin=False)
+    sale = Order("X", ticket(Side.SELL, 300), OrderStatus.PENDING, play.now, play.now)
+    starts_with(play, sale, Position(NIFTY, Product.INTRADAY, 75, day_sold=300))
+    play.leader_fills("X")
+
+    assert [each.leader_net for each in play.state.holdings.values()] == [75]
+
+
+@pytest.mark.parametrize(
+    ("terms", "bought"),
+    [
+        (ticket(quantity=75), 300),
+        (ticket(Side.SELL, 300), 300),
+        (replace(ticket(quantity=300), security=Security("NSE_FNO", "40001")), 300),
+    ],
+    ids=["less works", "the other side works", "another instrument's works"],
+)
+def test_what_no_working_order_can_have_bought_is_the_leader_s_at_the_start(terms: Ticket, bought: int) -> None:
+    play = Play(begin=False)
+    order = Order("E", terms, OrderStatus.PENDING, play.now, play.now)
+    starts_with(play, order, Position(NIFTY, Product.INTRADAY, bought, day_bought=bought))
+
+    assert [each.leader_net for each in play.state.holdings.values() if each.key.security == NIFTY] == [bought]
 
 
 def test_an_exit_of_a_follower_s_that_positions_show_first() -> None:
