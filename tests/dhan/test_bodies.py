@@ -62,6 +62,18 @@ def test_an_order_of_which_no_time_is_told_is_the_last() -> None:
     assert [each.order_id for each in orders] == ["2", "1", "3"]
 
 
+@pytest.mark.parametrize("changes", [{"quantity": 75, "filledQty": 76}, {"quantity": 0, "filledQty": 0}], ids=str)
+def test_a_row_with_more_filled_than_ordered_or_nothing_ordered_is_a_problem(changes: dict[str, Any]) -> None:
+    orders, problems = read_orders([row(**changes)], CLIENT)
+    assert (orders, len(problems)) == ((), 1)
+
+
+@pytest.mark.parametrize("error", ["errorCode", "errorMessage", "internalErrorCode"])
+def test_an_error_beside_an_empty_list_is_no_empty_book(error: str) -> None:
+    with pytest.raises(FrameError):
+        read_orders({"status": "success", "data": [], error: "x"})
+
+
 def test_rows_of_another_client_are_problems() -> None:
     orders, problems = read_orders([row(dhanClientId="1000000009")], CLIENT)
     assert (orders, len(problems)) == ((), 1)
@@ -73,6 +85,7 @@ def test_rows_of_another_client_are_problems() -> None:
         ({"productType": "BO"}, OrderKind.BRACKET),
         ({"productType": "CO"}, OrderKind.COVER),
         ({"legName": "TARGET_LEG"}, OrderKind.SUPER),
+        ({"correlationId": "SQROFF-1"}, OrderKind.SUPER),
         ({"correlationId": "NR", "afterMarketOrder": True}, OrderKind.FOREVER_CHILD),
     ],
 )

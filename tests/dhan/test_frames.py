@@ -173,6 +173,15 @@ def test_a_forever_child_is_no_after_market_order() -> None:
     assert older.kind is OrderKind.FOREVER_CHILD
 
 
+def test_the_platform_alone_tells_a_forever_child() -> None:
+    assert order_of(orderPlatform="FOVR").kind is OrderKind.FOREVER_CHILD
+
+
+@pytest.mark.parametrize("changes", [{"algoOrdNo": 32132609031621}, {"correlationId": "NR"}], ids=str)
+def test_one_sign_of_a_forever_child_is_not_enough(changes: dict[str, Any]) -> None:
+    assert order_of(**changes).kind is OrderKind.ORDINARY
+
+
 def test_an_after_market_order_is_one() -> None:
     assert order_of(offMktFlag="1").ticket.after_market
 
