@@ -45,7 +45,7 @@ from copytrader.core.model import (
 from copytrader.dhan.answers import Outcome
 from copytrader.dhan.bodies import Profile
 from copytrader.dhan.broker import BrokerError
-from copytrader.dhan.stream import LoggedIn, StreamEvent
+from copytrader.dhan.stream import Frame, LoggedIn, StreamEvent
 from copytrader.failure import Failure
 from copytrader.journal import Journal, JournalError
 from copytrader.listening import wait_for
@@ -154,6 +154,9 @@ class Line:
 
     def log_in(self) -> None:
         self._news.put_nowait(LoggedIn())
+
+    def tells(self, frame: str) -> None:
+        self._news.put_nowait(Frame(frame))
 
     async def listen(self) -> AsyncIterator[StreamEvent]:
         while True:
