@@ -117,19 +117,20 @@ def test_what_an_adopted_exit_has_sold_was_not_sold_by_hand() -> None:
     assert play.lots() == 0
 
 
-def test_a_plan_buys_what_was_missed_after_the_person_had_closed_an_earlier_copy() -> None:
-    play = Play()
-    play.trades("IN", 4)
-    play.trades_by_hand(-2)
-    play.trades("OUT", -4)
+@pytest.mark.parametrize("side", Side)
+def test_a_plan_buys_what_was_missed_after_the_person_had_closed_an_earlier_copy(side: Side) -> None:
+    play, sign = Play(), side.sign
+    play.trades("IN", 4 * sign)
+    play.trades_by_hand(-2 * sign)
+    play.trades("OUT", -4 * sign)
     play.feed(Halted(play.now))
-    play.trades("IN2", 4)
+    play.trades("IN2", 4 * sign)
     play.feed(Resumed(play.now))
 
-    buys = ticket(quantity=150, price="0", order_type=OrderType.MARKET)
-    play.feed(FixOrdered(play.now, "asha", "p1", (buys,), (), 0, play.now))
+    entry = ticket(side, 150, "0", order_type=OrderType.MARKET)
+    play.feed(FixOrdered(play.now, "asha", "p1", (entry,), (), 0, play.now))
     play.fills()
 
-    assert play.lots() == 2
-    play.trades("OUT2", -4)
+    assert play.lots() == 2 * sign
+    play.trades("OUT2", -4 * sign)
     assert (play.lots(), play.state.accounts["asha"].plans["p1"][0].over) == (0, False)

@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
 
-from copytrader.core.facts import FixOrdered, Halted, NotSent, Place, Resumed, Started, Verb
+from copytrader.core.facts import FixOrdered, Halted, InstrumentRead, NotSent, Place, Resumed, Started, Verb
 from copytrader.core.model import (
     CopyRules,
     Desk,
@@ -175,6 +175,16 @@ def test_entries_of_a_plan_keep_the_limits_and_the_halt() -> None:
     play.feed(Halted(play.now))
     play.feed(order(play, 2))
     assert play.of() == []
+
+
+def test_a_plan_enters_nothing_of_which_the_multiplier_is_not_known() -> None:
+    """What it is worth cannot be held against a limit."""
+    play = missed()
+    play.feed(InstrumentRead(play.now, replace(play.row, multiplier=None)))
+    play.feed(order(play, 2))
+
+    assert play.of() == []
+    assert [skip.leader_order_id for skip in play.skips("UNKNOWN_INSTRUMENT")] == ["fix-p1-0"]
 
 
 def left_behind(lots: int) -> Play:
