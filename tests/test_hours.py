@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from datetime import UTC, date, datetime
+from dataclasses import replace
+from datetime import UTC, date, datetime, time
 from pathlib import Path
 
 import pytest
 
 from copytrader.calendar import SEGMENTS, CalendarError, build
-from copytrader.core.hours import Hours, is_open, special_key, us_daylight_saving
+from copytrader.core.hours import Hours, is_open, opening, session_day, special_key, us_daylight_saving
 from copytrader.core.model import IST, Calendar, Session
 
 CALENDAR = build(None, [2026])
@@ -87,6 +88,56 @@ def test_the_machines_zone_does_not_matter() -> None:
 def test_an_after_market_order_passes_at_any_time() -> None:
     for moment in ("2026-11-23 20:00", "2026-11-22 11:00", "2031-01-01 03:00"):
         assert verdict("NSE_EQ", moment, after_market=True) is Hours.OPEN
+
+
+@pytest.mark.parametrize(
+    ("segment", "placed", "day"),
+    [
+        ("NSE_FNO", "2026-11-23 00:00", "2026-11-23"),
+        ("NSE_FNO", "2026-11-23 15:39", "2026-11-23"),
+        ("NSE_FNO", "2026-11-23 15:40", "2026-11-25"),
+        ("NSE_FNO", "2026-11-24 09:00", "2026-11-25"),
+        ("NSE_FNO", "2026-11-26 16:05", "2026-11-27"),
+        ("NSE_FNO", "2026-11-27 23:59", "2026-11-30"),
+        ("NSE_FNO", "2026-11-28 11:00", "2026-11-30"),
+        ("MCX_COMM", "2026-11-23 23:54", "2026-11-23"),
+        ("MCX_COMM", "2026-11-10 09:00", "2026-11-10"),
+        ("NSE_COMM", "2026-11-23 15:29", "2026-11-23"),
+        ("NSE_COMM", "2026-11-23 15:30", "2026-11-24"),
+    ],
+)
+def test_an_after_market_order_is_for_the_next_session_to_end(segment: str, placed: str, day: str) -> None:
+    at = datetime.fromisoformat(placed).replace(tzinfo=IST)
+
+    assert session_day(CALENDAR, segment, at) == date.fromisoformat(day)
+
+
+def test_a_special_session_on_a_sunday_is_the_next_to_end() -> None:
+    special = {special_key("NSE_FNO", date(2026, 11, 29)): Session(18 * 60, 19 * 60)}
+    calendar = replace(CALENDAR, special={**CALENDAR.special, **special})
+    at = datetime(2026, 11, 27, 20, 0, tzinfo=IST)
+
+    assert session_day(calendar, "NSE_FNO", at) == date(2026, 11, 29)
+    assert session_day(calendar, "NSE_FNO", at.replace(day=29, hour=19)) == date(2026, 11, 30)
+
+
+@pytest.mark.parametrize(
+    ("segment", "moment", "opens"),
+    [
+        ("NSE_FNO", "2026-11-23 08:00", "09:15"),
+        ("NSE_FNO", "2026-11-23 09:14", "09:15"),
+        ("NSE_FNO", "2026-11-23 09:15", None),
+        ("NSE_FNO", "2026-11-23 16:00", None),
+        ("NSE_FNO", "2026-11-24 08:00", None),
+        ("NSE_FNO", "2026-11-28 08:00", None),
+        ("MCX_COMM", "2026-11-10 08:00", "17:00"),
+    ],
+)
+def test_a_segment_opens_later_on_a_day_that_it_trades(segment: str, moment: str, opens: str | None) -> None:
+    at = datetime.fromisoformat(moment).replace(tzinfo=IST)
+    expected = datetime.combine(at.date(), time.fromisoformat(opens), IST) if opens is not None else None
+
+    assert opening(CALENDAR, segment, at) == expected
 
 
 def test_an_unknown_year_is_not_a_holiday_and_not_a_working_day() -> None:
