@@ -62,8 +62,12 @@ def test_an_order_of_which_no_time_is_told_is_the_last() -> None:
     assert [each.order_id for each in orders] == ["2", "1", "3"]
 
 
-@pytest.mark.parametrize("changes", [{"quantity": 75, "filledQty": 76}, {"quantity": 0, "filledQty": 0}], ids=str)
-def test_a_row_with_more_filled_than_ordered_or_nothing_ordered_is_a_problem(changes: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    "changes",
+    [{"quantity": 75, "filledQty": 76}, {"quantity": 0, "filledQty": 0}, {"price": -0.05}, {"triggerPrice": -1}],
+    ids=str,
+)
+def test_a_row_whose_figures_cannot_be_right_is_a_problem(changes: dict[str, Any]) -> None:
     orders, problems = read_orders([row(**changes)], CLIENT)
     assert (orders, len(problems)) == ((), 1)
 

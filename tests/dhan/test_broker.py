@@ -120,6 +120,8 @@ FAILURES = [
     Reply(200, b"<html>"),
     Reply(502, b"<html>"),
     Reply(301, b""),
+    good([], 302),
+    good([], 404),
     Reply(200, b"null"),
     good({}),
     good({"errorCode": "DH-906"}),
