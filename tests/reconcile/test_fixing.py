@@ -6,7 +6,18 @@ from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
 
-from copytrader.core.facts import FixOrdered, Halted, InstrumentRead, NotSent, Place, Resumed, Started, Verb
+from copytrader.core.facts import (
+    FixOrdered,
+    Halted,
+    InstrumentRead,
+    NotSent,
+    Place,
+    Resumed,
+    Started,
+    TokenRefused,
+    TokenRenewed,
+    Verb,
+)
 from copytrader.core.model import (
     CopyRules,
     Desk,
@@ -185,6 +196,18 @@ def test_a_plan_enters_nothing_of_which_the_multiplier_is_not_known() -> None:
 
     assert play.of() == []
     assert [skip.leader_order_id for skip in play.skips("UNKNOWN_INSTRUMENT")] == ["fix-p1-0"]
+
+
+def test_a_plan_waits_for_a_token_that_is_refused() -> None:
+    play = missed()
+    play.feed(TokenRefused(play.now, "asha", RefusalClass.TOKEN, "expired"))
+    play.feed(order(play, 2))
+    play.waits(10)
+    assert play.of() == []
+
+    play.feed(TokenRenewed(play.now, "asha"))
+    play.waits(1)
+    assert [held.ticket.quantity for held in play.of()] == [150]
 
 
 def left_behind(lots: int) -> Play:
