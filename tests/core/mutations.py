@@ -2045,4 +2045,10 @@ MUTATIONS = (
         "ticket.price or ticket.trigger_price",
         "ticket.price",
     ),
+    Mutation(
+        "shares that the person sold are not sold again though no reading shows any",
+        "sightings.py",
+        "    if key.product in exposure.DELIVERED or share.net is not None:",
+        "    if share.net is not None:",
+    ),
 )

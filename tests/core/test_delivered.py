@@ -194,3 +194,18 @@ def test_shares_that_the_person_sold_are_not_sold_again(own: int) -> None:
     play.places("L2", terms(Side.SELL, 100))
 
     assert sum(each.ticket.quantity for each in places(play) if each.ticket.side is Side.SELL) == own
+
+
+@pytest.mark.parametrize("product", [Product.CNC, Product.MTF])
+def test_shares_that_the_person_sold_are_not_sold_again_though_no_reading_shows_any(product: Product) -> None:
+    play = Play(followers=(follower(ratio="1"),), row=share())
+    play.places("L1", terms(Side.BUY, 100, product))
+    play.leader_fills("L1")
+    play.fills()
+    play.feed(BookRead(play.now, "asha", (), ()))
+    assert net(play) is None
+    sold = Order("OWN", terms(Side.SELL, 60, product), OrderStatus.TRADED, play.now, play.now, 60, D(1300), "NA")
+    play.feed(OrderSeen(play.now, "asha", sold, Source.STREAM))
+    play.places("L2", terms(Side.SELL, 100, product))
+
+    assert [each.ticket.quantity for each in places(play) if each.ticket.side is Side.SELL] == [40]
