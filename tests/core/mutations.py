@@ -2051,4 +2051,10 @@ MUTATIONS = (
         "    if key.product in exposure.DELIVERED or share.net is not None:",
         "    if share.net is not None:",
     ),
+    Mutation(
+        "what the leader got out of while a follower was left out is not due",
+        "days.py",
+        "                order.standing = min(order.standing, left)\n",
+        "",
+    ),
 )

@@ -274,27 +274,55 @@ def test_a_price_that_was_over_a_limit_and_is_not_any_more_is_copied_again() -> 
     assert play.lots() == play.leader_net() // 75 == 4
 
 
+BINA = follower("bina", "1")
+
+
+def restarts(play: Play, *names: str) -> None:
+    """Start anew with these followers alone."""
+    play.now += timedelta(seconds=1)
+    play.followers = tuple(each for each in (ONE, BINA) if each.name in names)
+    play.feed(Started(play.now, "test", "", Desk("1000000001", play.followers, play.rules)))
+    for name in names:
+        play.reads_book(name)
+    play.reads_leader_book()
+    play.waits(3)
+
+
 def test_a_copy_left_open_by_a_follower_that_was_left_out_is_cancelled_when_it_is_back() -> None:
-    others = follower("bina", "1")
-    play = Play((ONE, others))
+    play = Play((ONE, BINA))
     play.places("L1", ticket(quantity=300))
-
-    def restarts(*names: str) -> None:
-        play.now = play.now.replace(second=play.now.second + 1)
-        play.followers = tuple(each for each in (ONE, others) if each.name in names)
-        play.feed(Started(play.now, "test", "", Desk("1000000001", play.followers, play.rules)))
-        for name in names:
-            play.reads_book(name)
-        play.reads_leader_book()
-        play.waits(3)
-
-    restarts("bina")
+    restarts(play, "bina")
     play.cancels("L1")
     play.waits(5)
     play.reads_leader_book()
-    restarts("asha", "bina")
+    restarts(play, "asha", "bina")
 
     assert [held.status for held in play.of("asha")] == [OrderStatus.CANCELLED]
+
+
+@pytest.mark.parametrize(("out", "lots"), [(0, 4), (1, 3)])
+def test_a_copy_left_open_by_a_follower_that_was_left_out_goes_on_with_what_the_leader_holds(
+    out: int, lots: int
+) -> None:
+    """Half of it has filled; the leader's fills wholly while nobody looks after the follower's."""
+    play = Play((ONE, BINA))
+    play.places("L1", ticket(quantity=300))
+    play.fills_follower(play.of("asha")[0], 150)
+    play.drain()
+    restarts(play, "bina")
+    play.leader_fills("L1")
+    play.fills(name="bina")
+    play.waits(5)
+    if out:
+        play.places("L2", ticket(Side.SELL, 75 * out, "0", order_type=OrderType.MARKET))
+        play.leader_fills("L2")
+        play.fills(name="bina")
+        play.waits(5)
+    restarts(play, "asha", "bina")
+    play.waits(10)
+    play.fills()
+
+    assert play.lots("asha") == play.lots("bina") == lots
 
 
 def test_an_order_that_stands_in_the_book_is_not_placed_again_under_its_name() -> None:
