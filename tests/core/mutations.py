@@ -2057,4 +2057,34 @@ MUTATIONS = (
         "                order.standing = min(order.standing, left)\n",
         "",
     ),
+    Mutation(
+        "a leader that is found on the other side is out",
+        "exposure.py",
+        "    if not before or net * before <= 0:\n",
+        "    if not before:\n",
+    ),
+    Mutation(
+        "a leader that is found to have nothing is out",
+        "exposure.py",
+        "            _shrink_due(holding, 0)\n        holding.before = net\n",
+        "            pass\n        holding.before = net\n",
+    ),
+    Mutation(
+        "a leader that is found to have less has that part due",
+        "exposure.py",
+        "        _shrink_due(holding, quotient(net, before))\n",
+        "        pass\n",
+    ),
+    Mutation(
+        "a leader that is found to have sold less has that part due",
+        "exposure.py",
+        "    elif abs(net) < abs(before):\n",
+        "    elif abs(net) < before:\n",
+    ),
+    Mutation(
+        "a position that was sold is flattened",
+        "sweeps.py",
+        "too_much = max(abs(share.left) - sum",
+        "too_much = max(share.left - sum",
+    ),
 )

@@ -274,6 +274,39 @@ def test_a_price_that_was_over_a_limit_and_is_not_any_more_is_copied_again() -> 
     assert play.lots() == play.leader_net() // 75 == 4
 
 
+@pytest.mark.parametrize("sign", [1, -1])
+@pytest.mark.parametrize(("found", "lots"), [(2, 2), (0, 0), (-4, 0), (-6, 0), (6, 4)])
+def test_what_the_leader_is_found_to_have_decides_what_is_due_though_no_order_tells_it(
+    found: int, lots: int, sign: int
+) -> None:
+    """Of four lots less are left, none, or the other side is held; what it has bought unseen is not copied."""
+    play = Play((ONE,))
+    play.trades("L1", 4 * sign)
+    for _ in range(3):
+        play.reads_leader_book(net=75 * found * sign)
+        play.waits(5)
+    play.fills()
+    play.waits(5)
+
+    assert play.lots() == lots * sign
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_an_exit_closes_its_part_of_what_the_leader_was_found_to_have_more(sign: int) -> None:
+    play = Play((ONE,))
+    play.trades("L1", 6 * sign)
+    for _ in range(3):
+        play.reads_leader_book(net=75 * 12 * sign)
+        play.waits(5)
+    play.trades("L2", -6 * sign)
+    play.waits(10)
+    play.fills()
+
+    assert play.lots() == 3 * sign
+    play.trades("L3", -6 * sign)
+    assert play.lots() == 0
+
+
 BINA = follower("bina", "1")
 
 
