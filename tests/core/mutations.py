@@ -2087,4 +2087,16 @@ MUTATIONS = (
         "too_much = max(abs(share.left) - sum",
         "too_much = max(share.left - sum",
     ),
+    Mutation(
+        "what the morning has shown of a carried position is not gone",
+        "copied_position.py",
+        "    if not missing:\n        share.carried, share.gone_at = 0, None\n        return False\n",
+        "    if not missing:\n        return False\n",
+    ),
+    Mutation(
+        "a position that was sold is carried like one that was bought",
+        "copied_position.py",
+        "    sign = 1 if share.copied > 0 else -1\n    missing = min(",
+        "    sign = 1\n    missing = min(",
+    ),
 )

@@ -124,6 +124,34 @@ def test_one_reading_that_shows_nothing_gives_up_no_position_that_was_carried() 
     assert play.lots() == 0
 
 
+@pytest.mark.parametrize("side", Side)
+def test_what_the_morning_has_shown_is_not_gone_though_later_readings_do_not_show_it(side: Side) -> None:
+    """The broker shows no position for a while in the afternoon; the leader gets out then."""
+    play = Play()
+    trades(play, "L1", replace(ENTRY, side=side))
+    next_day(play, 300 * side.sign, 150 * side.sign)
+    for _ in range(3):
+        play.feed(BookRead(play.now, "asha", (), ()))
+        play.waits(5)
+    play.feed(BookRead(play.now, "asha", (), _position(150 * side.sign)))
+    trades(play, "M1", replace(ENTRY, side=side.opposite))
+
+    assert play.lots() == 0
+
+
+@pytest.mark.parametrize("side", Side)
+def test_of_what_was_carried_only_what_is_missing_twice_is_gone(side: Side) -> None:
+    """A half was closed overnight: the leader's exit closes the other."""
+    play = Play()
+    trades(play, "L1", replace(ENTRY, side=side))
+    next_day(play, 300 * side.sign, 75 * side.sign)
+    play.trades_by_hand(4 * side.sign, is_read=False)
+    trades(play, "M1", replace(ENTRY, side=side.opposite))
+
+    exits = [each.ticket.quantity for each in play.of() if each.ticket.side is side.opposite]
+    assert exits == [75]
+
+
 def test_the_night_shows_nothing_of_what_is_held() -> None:
     """A broker may show no positions for hours before the market opens, however often it is asked."""
     play = Play()
