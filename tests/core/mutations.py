@@ -2099,4 +2099,22 @@ MUTATIONS = (
         "    sign = 1 if share.copied > 0 else -1\n    missing = min(",
         "    sign = 1\n    missing = min(",
     ),
+    Mutation(
+        "the leader's order of one that works though it was refused is looked at again",
+        "sightings.py",
+        "    if piece.copy is not None:\n        holding.active[piece.leader_order_id] = piece.copy.leader\n",
+        "",
+    ),
+    Mutation(
+        "an order that works though it was refused counts for the limits",
+        "sightings.py",
+        "    state.share(holding, piece.follower).open[piece.correlation_id] = piece\n",
+        "",
+    ),
+    Mutation(
+        "an order that works though it was refused is among the account's open ones",
+        "sightings.py",
+        "    account.open[piece.correlation_id] = piece\n    if",
+        "    if",
+    ),
 )

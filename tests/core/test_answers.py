@@ -1810,6 +1810,34 @@ def test_an_order_that_was_refused_and_works_is_looked_after(answer: Callable[[P
     assert held.status is OrderStatus.CANCELLED
 
 
+def test_an_order_that_was_refused_and_works_is_looked_after_though_the_leader_s_is_over() -> None:
+    """The leader's had filled, and nobody looked at it any more; then the leader gets out."""
+    play = Play()
+    held = works_though(play, refused(play, RefusalClass.OTHER, Place))
+    play.leader_fills("L1")
+    play.waits(5)
+    play.feed(OrderSeen(play.now, "asha", held.seen(), Source.BOOK))
+    play.waits(5)
+    assert held.is_open
+    assert [each.order_id for each in play.state.accounts["asha"].open.values()] == [held.order_id]
+    play.trades("L2", -play.leader_net() // 75, fills=False)
+    play.waits(5)
+
+    assert held.status is OrderStatus.CANCELLED
+
+
+@pytest.mark.parametrize("answer", [lambda play: refused(play, RefusalClass.OTHER, Place), too_many])
+def test_an_order_that_was_refused_and_works_counts_for_the_limits(answer: Callable[[Play], Answer]) -> None:
+    play = Play()
+    held = works_though(play, answer(play))
+    play.feed(OrderSeen(play.now, "asha", held.seen(), Source.BOOK))
+    lots = held.ticket.quantity // 75
+    play.state.accounts["asha"].follower = follower(limits=Limits(max_position_lots=lots))
+    play.places("L2")
+
+    assert [each.leader_order_id for each in play.skips("LIMIT_POSITION_LOTS")] == ["L2"]
+
+
 def test_of_an_order_that_was_throttled_and_works_and_the_one_sent_instead_one_stays() -> None:
     play = Play()
     held = works_though(play, too_many(play))
