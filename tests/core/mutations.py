@@ -2052,12 +2052,6 @@ MUTATIONS = (
         "    if share.net is not None:",
     ),
     Mutation(
-        "what the leader got out of while a follower was left out is not due",
-        "days.py",
-        "                order.standing = min(order.standing, left)\n",
-        "",
-    ),
-    Mutation(
         "a leader that is found on the other side is out",
         "exposure.py",
         "    if not before or net * before <= 0:\n",
