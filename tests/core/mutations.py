@@ -2111,4 +2111,10 @@ MUTATIONS = (
         "    account.open[piece.correlation_id] = piece\n    if",
         "    if",
     ),
+    Mutation(
+        "what is to be opened again is looked at again",
+        "outcomes.py",
+        "            state.holding(order.key).active[order.known.order_id] = order\n",
+        "",
+    ),
 )

@@ -106,6 +106,24 @@ def test_an_entry_heard_of_only_after_the_leader_has_turned_leaves_nothing_out(e
     assert (play.lots(), len(play.of()), play.alerts()) == (-2, 3, [])
 
 
+def test_what_an_entry_heard_of_late_has_closed_is_opened_again_though_nobody_looked_at_it_any_more() -> None:
+    """The order that turned had filled at both, and was let go; the entry's cancel is not answered."""
+    play = Play(followers=(follower(ratio="1"),))
+    play.trades("L1", 2, fills=False)
+    news = trades_unheard(play, play.of()[-1])
+    play.answer = lambda command: quiet(play) if isinstance(command, Cancel) else None
+    play.trades("L2", -4, fills=False)
+    play.feed(trades_unheard(play, play.of()[-1]))
+    play.waits(1)
+    assert [list(holding.active) for holding in play.state.holdings.values()] == [["L1"]]
+    play.feed(news)
+    play.fills()
+    play.waits(10)
+
+    assert (play.leader_net(), play.lots()) == (-150, -2)
+    assert (len(play.of()), play.alerts()) == (3, [])
+
+
 def test_an_entry_heard_of_much_later_opens_nothing_more_and_is_said() -> None:
     play = Play(followers=(follower(ratio="1"),))
     play.answer = lambda command: Unanswered(play.now, "asha", command.correlation_id, Verb.PLACE)
