@@ -12,7 +12,7 @@ from decimal import Decimal
 
 from copytrader.core import copied_position
 from copytrader.core.copies import Copy
-from copytrader.core.model import ZERO, Filter, Instrument, Limits, OrderType, Side, SkipReason, Ticket
+from copytrader.core.model import ZERO, Filter, Instrument, Limits, OrderType, Side, SkipReason, Ticket, day_of
 from copytrader.core.sizing import price_of, value
 from copytrader.core.state import Account, Holding, Share, State
 
@@ -89,7 +89,7 @@ def over_limit(
 def over_daily_loss(account: Account, at: datetime) -> Refusal | None:
     """Judge an entry by the day's loss alone."""
     limits = account.follower.limits
-    if limits.max_daily_loss is None or account.loss_day != at.date():
+    if limits.max_daily_loss is None or account.loss_day != day_of(at):
         return None
     if account.loss < limits.max_daily_loss:
         return None

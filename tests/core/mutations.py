@@ -1814,7 +1814,7 @@ MUTATIONS = (
     Mutation(
         "yesterday's loss stops nothing today",
         "limits.py",
-        " or account.loss_day != at.date()",
+        " or account.loss_day != day_of(at)",
         "",
     ),
     Mutation(
