@@ -6,9 +6,9 @@ from datetime import timedelta
 
 import pytest
 
-from copytrader.core.facts import BookRead
-from copytrader.core.model import Limits, OrderType, Position, Product, Side
-from tests.core.play import NIFTY, D, Play, follower, ticket
+from copytrader.core.facts import BookRead, InstrumentRead
+from copytrader.core.model import Limits, OrderType, Position, Product, Security, Side
+from tests.core.play import NIFTY, D, Play, follower, instrument, ticket
 
 LIMITS = Limits(max_daily_loss=D(1000))
 
@@ -75,6 +75,21 @@ def test_an_order_through_zero_keeps_what_it_closes() -> None:
     play.fills()
     play.waits(60)
     assert play.lots() == 0
+
+
+def test_a_loss_in_one_contract_cancels_entries_in_another() -> None:
+    play = limited()
+    other = Security("NSE_FNO", "77777")
+    play.feed(InstrumentRead(play.now, instrument(security=other)))
+    play.places("ELSEWHERE", ticket(Side.BUY, 150, "90", security=other))
+    play.places("OUT", ticket(Side.SELL, 300, "95"))
+    assert working(play) == [(Side.BUY, 2), (Side.SELL, 4)]
+    play.leader_fills("OUT")
+    play.fills_follower(play.of()[-1], 300, "95")
+    play.drain()
+
+    assert play.state.accounts["asha"].loss == D(1500)
+    assert working(play) == []
 
 
 def test_a_stop_stays_and_follows_the_leader() -> None:
