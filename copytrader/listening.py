@@ -15,6 +15,7 @@ from typing import NamedTuple, Protocol
 
 from copytrader import readings
 from copytrader.account import Account
+from copytrader.core import capital
 from copytrader.core.facts import (
     BookRead,
     Connected,
@@ -224,12 +225,8 @@ class Listener:
         return False
 
     async def _funds(self, account: Account) -> Funds | None:
-        """Read the day's capital once; None where it cannot be had."""
-        known = self._state.leader_funds
-        if account.name != LEADER:
-            follower = self._state.accounts.get(account.name)
-            known = follower.funds if follower is not None else None
-        if known is not None:
+        """Read the money of the day until it is known; None where it is, or cannot be had."""
+        if not capital.is_wanted(self._state, account.name, self._now()):
             return None
         try:
             return await account.broker.funds()

@@ -66,6 +66,8 @@ class Bench:
         self.net = 0
         self.lag = 0.0
         self.converted = 0
+        self.money: int | None = 1_000_000
+        self.funds_asked: list[datetime] = []
         self.fails = False
         self.belongs_to = ""
         self.ponders = 0.0
@@ -93,7 +95,10 @@ class Bench:
         )
 
     async def funds(self) -> Funds:
-        return Funds(D(1_000_000), D(1_000_000))
+        self.funds_asked.append(self._now())
+        if self.money is None:
+            raise BrokerError("no answer")
+        return Funds(D(self.money), D(self.money))
 
     async def find(self, _correlation_id: str) -> Order | None:
         return None
@@ -171,6 +176,7 @@ class Scene:
 
     def __init__(self, loop: VirtualLoop, followers: tuple[str, ...], poll_seconds: float) -> None:
         self._loop = loop
+        self.began = BEGAN
         desk = Desk("1000000001", tuple(map(follower, followers)), CopyRules(enforce_hours=False))
         self.brokers = {name: Bench(self.now) for name in (LEADER, *followers)}
         self.lines = {name: Line() for name in self.brokers}
@@ -192,7 +198,7 @@ class Scene:
         self.copier.watch(lambda event, _decisions: self.told.append(event))
 
     def now(self) -> datetime:
-        return BEGAN + timedelta(seconds=self._loop.time())
+        return self.began + timedelta(seconds=self._loop.time())
 
     def sees(self, order_id: str, side: Side, quantity: int, **changes: Any) -> Order:
         """Let the leader's market order be told of, and fill, on the stream."""
@@ -501,6 +507,27 @@ def test_positions_of_the_night_are_read_again_as_soon_as_the_market_has_opened(
         assert all(at is not None and at >= opens for at in read)
 
     played(story, before=opens_soon)
+
+
+def begins_at(clock: str) -> Callable[[Scene], None]:
+    def sets(scene: Scene) -> None:
+        scene.began = datetime.fromisoformat(f"{BEGAN.date()} {clock}").replace(tzinfo=IST)
+
+    return sets
+
+
+def test_money_that_was_read_in_the_night_is_asked_for_again_shortly_before_the_opening() -> None:
+    async def story(scene: Scene) -> None:
+        asha = scene.brokers["asha"]
+        asha.money = None
+        await asyncio.sleep(200)
+        assert scene.copier.state.accounts["asha"].funds == Funds(D(1_000_000), D(1_000_000)), "better than none"
+        asha.money = 250_000
+        await asyncio.sleep(200)
+        assert scene.copier.state.accounts["asha"].funds == Funds(D(250_000), D(250_000))
+        assert [f"{at:%H:%M}" for at in scene.brokers[LEADER].funds_asked] == ["08:43", "08:45"]
+
+    played(story, before=begins_at("08:43:30"))
 
 
 def test_a_row_that_never_changes_ends_the_doubt_about_an_order_s_terms() -> None:

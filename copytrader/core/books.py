@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from decimal import Decimal
 
-from copytrader.core import copied_position, exposure
+from copytrader.core import capital, copied_position, exposure
 from copytrader.core.copies import Key, Slice
 from copytrader.core.days import turn_day
 from copytrader.core.facts import Adopted, BookRead, Level, Role, Source
@@ -28,6 +28,8 @@ def read_book(state: State, book: BookRead, at: datetime, news: News) -> None:
     turn_day(state, at, news)
     for order in book.orders:
         see(state, book.account, order, Source.BOOK, at, news)
+    if book.funds is not None:
+        capital.take(state, book.account, book.funds, at)
     if book.account == LEADER:
         _read_leader(state, book, at, news)
     elif book.account in state.accounts:
@@ -38,8 +40,6 @@ def _read_leader(state: State, book: BookRead, at: datetime, news: News) -> None
     if not state.leader_ready:
         _note_missed(state)
     state.leader_ready = True
-    if book.funds is not None and state.leader_funds is None:
-        state.leader_funds = book.funds
     if book.positions is not None:
         rows = {Key(each.security, each.product): each for each in book.positions}
         for key in rows:
@@ -164,8 +164,6 @@ def _due_of_adopted(share: Share, net: int) -> int:
 def _read_follower(state: State, account: Account, book: BookRead, at: datetime, news: News) -> None:
     name = account.follower.name
     account.ready, account.read_at = True, at
-    if book.funds is not None and account.funds is None:
-        account.funds = book.funds
     for holding in state.holdings.values():
         if name in holding.shares:
             copied_position.prove(holding.shares[name], at)

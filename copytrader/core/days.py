@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime, time, timedelta
 from decimal import Decimal
 
-from copytrader.core import exposure, fixing, left_out
+from copytrader.core import capital, exposure, fixing, left_out
 from copytrader.core.copies import LeaderOrder, Slice, copy_of
 from copytrader.core.facts import Ended, Level, Skip, Started, Verb
 from copytrader.core.hours import session_day
@@ -117,12 +117,11 @@ def turn_day(state: State, at: datetime, news: News) -> None:
         state.day = state.day or day
         return
     state.day = day
-    state.leader_funds = None
+    capital.forget(state)
     state.bygone = {(LEADER, order_id) for order_id in state.orders}
     state.bygone |= state.by_order_id.keys()
     for account in state.accounts.values():
         state.bygone |= {(account.follower.name, order_id) for order_id in (*account.foreign, *account.foreign_filled)}
-        account.funds = None
         account.foreign.clear()
         account.foreign_filled.clear()
         account.strays.clear()

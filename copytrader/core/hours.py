@@ -22,6 +22,8 @@ _SATURDAY = 5
 _LONGEST_BREAK = 14
 """Days without a session; no exchange has ever had so many."""
 _GUESSED = Session(9 * 60 + 15, 15 * 60 + 30)
+_USUAL_OPENING = 9 * 60
+_WINTER = " winter"
 
 
 class Hours(StrEnum):
@@ -73,8 +75,20 @@ def opening(calendar: Calendar, exchange_segment: str, at: datetime) -> datetime
     session = _session_of(calendar, exchange_segment, local.date())
     if session is None:
         return None
-    opens = datetime.combine(local.date(), time(session.opens // 60, session.opens % 60), IST)
+    opens = _moment(local.date(), session.opens)
     return opens if at < opens else None
+
+
+def first_opening(calendar: Calendar, at: datetime) -> datetime:
+    """Return when the first of the segments opens on the day of a moment; nine o'clock where none is known to."""
+    day = at.astimezone(IST).date()
+    segments = (name for name in calendar.sessions if not name.endswith(_WINTER))
+    sessions = (_session_of(calendar, segment, day) for segment in segments)
+    return _moment(day, min((session.opens for session in sessions if session is not None), default=_USUAL_OPENING))
+
+
+def _moment(day: date, minute: int) -> datetime:
+    return datetime.combine(day, time(minute // 60, minute % 60), IST)
 
 
 def session_day(calendar: Calendar, exchange_segment: str, placed_at: datetime) -> date:
@@ -108,7 +122,7 @@ def special_key(exchange_segment: str, day: date) -> str:
 
 def winter_key(exchange_segment: str) -> str:
     """Return the key under which a calendar keeps a session for the days outside US daylight saving time."""
-    return f"{exchange_segment} winter"
+    return f"{exchange_segment}{_WINTER}"
 
 
 def usual_session(calendar: Calendar, exchange_segment: str, day: date) -> Session | None:

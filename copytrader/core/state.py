@@ -152,8 +152,8 @@ class Account:
 
     `unreached` commands in a row never left for the broker, or were refused as too many; `unreached_said` is how
     loudly that was said, `exhausted_said` when it was said last, of each window, that exits wait for our own count.
-    `read_at` is when a reading of its order book ended last.  `foreign` are orders seen without a name of ours,
-    and when first.
+    `read_at` is when a reading of its order book ended last, `funds_at` when its funds were read.  `foreign` are
+    orders seen without a name of ours, and when first.
     """
 
     follower: Follower
@@ -164,6 +164,7 @@ class Account:
     blocked: RefusalClass | None = None
     halted: bool = False
     funds: Funds | None = None
+    funds_at: datetime | None = None
     entries: list[datetime] = field(default_factory=list)
     loss_day: date | None = None
     loss: Decimal = ZERO
@@ -206,6 +207,7 @@ class State:
     positions_known: bool = False
     unread_said: dict[str, datetime] = field(default_factory=dict)
     leader_funds: Funds | None = None
+    leader_funds_at: datetime | None = None
     numbered: int = 0
     ask_books: set[str] = field(default_factory=set)  # transient
     wakes: list[tuple[datetime, int, Key, str]] = field(default_factory=list)  # transient

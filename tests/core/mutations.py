@@ -2117,4 +2117,34 @@ MUTATIONS = (
         "            state.holding(order.key).active[order.known.order_id] = order\n",
         "",
     ),
+    Mutation(
+        "money that was read in the night is read again shortly before the opening",
+        "capital.py",
+        "    return read_at < first_opening(state.desk.calendar, at) - _BEFORE_OPENING <= at\n",
+        "    return False\n",
+    ),
+    Mutation(
+        "money that was read in the night serves until the day's is read",
+        "capital.py",
+        "    if read_at is None:\n        return True\n    assert state.desk is not None\n    return read_at < ",
+        "    assert state.desk is not None\n    return ",
+    ),
+    Mutation(
+        "the day's money is read once",
+        "capital.py",
+        "    return read_at < first_opening(",
+        "    return first_opening(",
+    ),
+    Mutation(
+        "yesterday's money sizes nothing",
+        "days.py",
+        "    capital.forget(state)\n",
+        "",
+    ),
+    Mutation(
+        "the day's money is told shortly before the first segment opens",
+        "hours.py",
+        "    segments = (name for name in calendar.sessions if not name.endswith(_WINTER))\n",
+        "    segments = calendar.sessions\n",
+    ),
 )
