@@ -118,10 +118,9 @@ def turn_day(state: State, at: datetime, news: News) -> None:
         return
     state.day = day
     capital.forget(state)
-    state.bygone = {(LEADER, order_id) for order_id in state.orders}
-    state.bygone |= state.by_order_id.keys()
+    over = {(LEADER, order_id) for order_id in state.orders} | state.by_order_id.keys()
     for account in state.accounts.values():
-        state.bygone |= {(account.follower.name, order_id) for order_id in (*account.foreign, *account.foreign_filled)}
+        over |= {(account.follower.name, order_id) for order_id in (*account.foreign, *account.foreign_filled)}
         account.foreign.clear()
         account.foreign_filled.clear()
         account.strays.clear()
@@ -129,7 +128,6 @@ def turn_day(state: State, at: datetime, news: News) -> None:
         for piece in list(account.open.values()):
             _expire_piece(state, account, piece, news)
     staying = {order_id for order_id, each in state.orders.items() if _outlives(state, each)}
-    state.bygone -= {(LEADER, order_id) for order_id in staying}
     for holding in state.holdings.values():
         holding.doubted = None
         holding.active = {key: each for key, each in holding.active.items() if key in staying}
@@ -142,6 +140,8 @@ def turn_day(state: State, at: datetime, news: News) -> None:
     state.orders = {key: each for key, each in state.orders.items() if key in staying}
     state.slices = {key: each for key, each in state.slices.items() if each.is_open}
     state.by_order_id = {key: each for key, each in state.by_order_id.items() if each.is_open}
+    over -= {(LEADER, order_id) for order_id in staying} | state.by_order_id.keys()
+    state.bygone = over or state.bygone
 
 
 def _forget_position(holding: Holding) -> None:

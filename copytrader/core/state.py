@@ -186,7 +186,7 @@ class Account:
 class State:
     """Everything the engine knows.  Pass it on; do not keep the one you passed.
 
-    `bygone` are the orders, by account, that the last trade date has dealt with: a book may
+    `bygone` are the orders, by account, that the last day with any has dealt with: a book may
     show them a while longer.  `began` is when this run did.
     """
 

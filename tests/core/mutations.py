@@ -2147,4 +2147,10 @@ MUTATIONS = (
         "    segments = (name for name in calendar.sessions if not name.endswith(_WINTER))\n",
         "    segments = calendar.sessions\n",
     ),
+    Mutation(
+        "a day without orders forgets none of the day before",
+        "days.py",
+        "    state.bygone = over or state.bygone\n",
+        "    state.bygone = over\n",
+    ),
 )

@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 from copytrader.core.copies import Key
-from copytrader.core.facts import BookRead, Level
+from copytrader.core.facts import BookRead, Level, Ticked
 from copytrader.core.left_out import left_out
 from copytrader.core.model import LEADER, OrderType, Product, Side
 from copytrader.core.state import Share
@@ -76,6 +76,25 @@ def test_a_row_of_yesterday_s_that_was_cancelled_stays_yesterday_s() -> None:
     play.feed(BookRead(play.now, LEADER, (row,)))
 
     assert play.decisions == []
+
+
+def test_a_book_that_still_shows_friday_s_orders_after_the_weekend_shows_nothing_new() -> None:
+    """The days turned by themselves; an order for Monday, and its copy, work on."""
+    play = Play()
+    play.now += timedelta(days=4)
+    play.trades("1", 4)
+    play.trades("2", -4)
+    play.now += timedelta(hours=7)
+    play.places("A", ticket(after_market=True), placed_at=play.now)
+    assert [held.is_open for held in play.of()] == [False, False, True]
+    for _ in range(3):
+        play.now += timedelta(days=1)
+        play.feed(Ticked(play.now))
+    play.decisions.clear()
+    play.starts()
+
+    assert set(play.state.orders) == {"A"}
+    assert not play.decisions
 
 
 def test_what_a_follower_left_out_of_the_configuration_has_is_said_at_the_start() -> None:
