@@ -40,7 +40,7 @@ from copytrader.core.facts import (
     Ticked,
     Unanswered,
 )
-from copytrader.core.model import LEADER, Desk, Instrument, Security
+from copytrader.core.model import LEADER, Desk, Instrument, Security, day_of
 from copytrader.core.state import State
 from copytrader.crash import crash_point
 from copytrader.dhan.answers import verb_of
@@ -253,9 +253,10 @@ class Copier:
     # --- Out of reach ---------------------------------------------------------------------
 
     async def _mind(self) -> None:
-        """Watch whether the accounts can be reached, and say so; read them when the market has opened."""
+        """Watch the day, and whether the accounts can be reached; read them when the market has opened."""
         was_open = self._in_hours(self._now() - _SETTLED)
         while True:
+            self._turn_day()
             is_open = self._in_hours(self._now() - _SETTLED)
             if is_open and not was_open:
                 for account in self.accounts.values():
@@ -274,6 +275,12 @@ class Copier:
                     self.notice(said.level, said.text, account.name, said.key)
             self._tidy()
             await asyncio.sleep(_MIND_EVERY)
+
+    def _turn_day(self) -> None:
+        """Let a day begin by itself: readings that are held against yesterday's orders are none until it has."""
+        now = self._now()
+        if self.state.day is not None and self.state.day < day_of(now):
+            self.handle(Ticked(now))
 
     def _tidy(self) -> None:
         if self._commits < _COMMITS_TO_MOVE or self.is_sending or self._now() - self._committed_at < _IDLE_FOR:

@@ -23,6 +23,7 @@ from copytrader.core.facts import (
     OrderSeen,
     Place,
     Source,
+    Ticked,
     TokenRefused,
     Verb,
 )
@@ -514,6 +515,25 @@ def begins_at(clock: str) -> Callable[[Scene], None]:
         scene.began = datetime.fromisoformat(f"{BEGAN.date()} {clock}").replace(tzinfo=IST)
 
     return sets
+
+
+def test_the_day_turns_by_itself_and_positions_are_read_though_yesterday_s_orders_are_gone() -> None:
+    async def story(scene: Scene) -> None:
+        scene.trades("L1", Side.BUY, 150)
+        await asyncio.sleep(55)
+        assert scene.brokers["asha"].net == 75
+        await asyncio.sleep(10)
+        assert scene.now().date() == scene.copier.state.day
+        for broker in scene.brokers.values():
+            broker.rows.clear()
+            broker.net = 0
+        await asyncio.sleep(300)
+        for account in scene.copier.accounts.values():
+            assert account.positions_at is not None
+            assert scene.now() - account.positions_at < timedelta(minutes=1)
+
+    told = played(story, before=begins_at("23:58:59")).told
+    assert len([event for event in told if isinstance(event, Ticked) and event.at.day != BEGAN.day]) == 1
 
 
 def test_money_that_was_read_in_the_night_is_asked_for_again_shortly_before_the_opening() -> None:
