@@ -9,7 +9,7 @@ from copytrader.core import capital, copied_position, exposure
 from copytrader.core.copies import Key, Slice
 from copytrader.core.days import turn_day
 from copytrader.core.facts import Adopted, BookRead, Level, Role, Source
-from copytrader.core.hours import may_trade
+from copytrader.core.hours import first_opening, may_trade
 from copytrader.core.model import LEADER, Position
 from copytrader.core.news import News
 from copytrader.core.outcomes import count_loss
@@ -176,9 +176,16 @@ def _read_follower(state: State, account: Account, book: BookRead, at: datetime,
                 _set_net(state, account, holding, rows.get(key), book.holdings, at, news)
         account.positions_known = True
         profit = sum((each.realized + each.unrealized for each in book.positions), Decimal(0))
-        count_loss(account, -profit, at, news)
+        if _is_of_today(state, at):
+            count_loss(account, -profit, at, news)
     for key in state.holdings:
         news.touch(key, name)
+
+
+def _is_of_today(state: State, at: datetime) -> bool:
+    """Whether positions show today's profit: in the night a broker may still show yesterday's."""
+    assert state.desk is not None
+    return not state.desk.rules.enforce_hours or at >= first_opening(state.desk.calendar, at)
 
 
 def _set_net(

@@ -2153,4 +2153,10 @@ MUTATIONS = (
         "    state.bygone = over or state.bygone\n",
         "    state.bygone = over\n",
     ),
+    Mutation(
+        "what positions show in the night is no loss of the day",
+        "books.py",
+        "    return not state.desk.rules.enforce_hours or at >= first_opening(state.desk.calendar, at)\n",
+        "    return True\n",
+    ),
 )

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 
 from copytrader.core.facts import BookRead, Level
-from copytrader.core.model import Limits, Position, Product, Side
+from copytrader.core.model import IST, CopyRules, Limits, Position, Product, Side
 from tests.core.play import NIFTY, D, Play, follower, instrument, ticket
 
 
@@ -105,3 +105,15 @@ def test_yesterday_s_loss_stops_nothing_today(is_read: bool) -> None:
 
     assert play.lots() == 1
     assert len(alerts(play)) == 1
+
+
+@pytest.mark.parametrize(("clock", "stops"), [("00:03", False), ("08:59:59", False), ("09:00", True)])
+def test_what_positions_show_in_the_night_is_no_loss_of_the_day(clock: str, stops: bool) -> None:
+    """They may still be yesterday's."""
+    play = limited(1500)
+    play.rules = CopyRules(enforce_hours=True)
+    play.starts()
+    play.now = datetime.fromisoformat(f"2026-11-24 {clock}").replace(tzinfo=IST)
+    play.feed(BookRead(play.now, "asha", (), (Position(NIFTY, Product.INTRADAY, 0, realized=D(-1500)),)))
+
+    assert alerts(play) == [Level.CRITICAL] * stops
