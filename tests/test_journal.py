@@ -27,9 +27,12 @@ from hypothesis import strategies as st
 from copytrader.core.facts import (
     Accepted,
     BookRead,
+    Connected,
     Event,
     Fact,
     Halted,
+    Level,
+    Noticed,
     OrderSeen,
     Place,
     Refused,
@@ -38,6 +41,7 @@ from copytrader.core.facts import (
     Skip,
     Source,
     Started,
+    Stopped,
     Ticked,
     Verb,
 )
@@ -984,3 +988,18 @@ def test_a_fact_that_no_longer_can_be_read_names_itself() -> None:
 
 def test_every_fact_is_known_to_the_codec() -> None:
     assert set(KINDS) == {cls.__name__ for cls in get_args(Fact)}
+
+
+def test_a_night_that_the_copier_ran_through_makes_no_last_day() -> None:
+    journal = Journal.open(":memory:")
+    assert journal.last_day() is None
+    friday = datetime(2026, 11, 27, 15, 0, tzinfo=IST)
+    journal.record(Ticked(friday))
+    assert journal.last_day() == friday.date()
+    journal.record(Noticed(friday, Level.INFO, "something happened"))
+    saturday = friday + timedelta(hours=9)
+    for event in (Ticked(saturday), BookRead(saturday, "asha", (), ()), Connected(saturday, "asha")):
+        journal.record(event)
+    assert journal.last_day() == friday.date()
+    journal.record(Stopped(saturday))
+    assert journal.last_day() == saturday.date()

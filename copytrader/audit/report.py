@@ -119,13 +119,6 @@ def _labelled(rows: Sequence[Row], known: Instruments) -> list[Row]:
     return [{**row, "label": known.label(positions.security_of(row))} for row in rows]
 
 
-def last_day(journal: Journal) -> datetime | None:
-    """Return the first moment of the last day on record, None for an empty journal."""
-    _, found = journal.query("SELECT max(at) FROM facts")
-    at = found[0][0]
-    return None if at is None else datetime.fromisoformat(at).replace(hour=0, minute=0, second=0, microsecond=0)
-
-
 def unknown_placements(journal: Journal, follower: str, until: datetime, paper: int = 0) -> list[str]:
     """Return the correlation ids whose placing was not answered and which nothing has shown since; live, or of a run.
 

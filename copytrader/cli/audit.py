@@ -39,8 +39,8 @@ from copytrader.cli.audit_options import (
     known_kinds,
     known_reasons,
     last_day_in,
-    last_day_of,
     last_period,
+    newest_day,
     now,
     path_of,
     period_of,
@@ -187,7 +187,7 @@ def verify(
             findings += verifying.completeness(opened, settled)
             young = len(verifying.too_young(opened, settled, asked))
             findings += verifying.against_broker(opened, books, now().date())
-            day = day_of(date, "--date") if date else last_day_of(opened)
+            day = day_of(date, "--date") if date else newest_day(opened)
             noted = verifying.anchor(opened, day) if anchor and day else None
             count = opened.query("SELECT count(*) FROM facts")[1][0][0]
             moved = [f"facts up to {each.through} are in {each.file}" for each in archives(opened)]

@@ -156,31 +156,35 @@ def _moment(text: str, option: str, *, ends: bool = False) -> datetime:
 
 def last_period(journal: Journal) -> Period:
     """Return the last day on record; of an empty journal today."""
-    from datetime import timedelta
+    from datetime import datetime, time, timedelta
 
-    from copytrader.audit.report import last_day
     from copytrader.audit.runs import Period
+    from copytrader.core.model import IST
 
-    begin = last_day(journal) or now().replace(hour=0, minute=0, second=0, microsecond=0)
+    day = journal.last_day()
+    begin = now() if day is None else datetime.combine(day, time(), IST)
+    begin = begin.replace(hour=0, minute=0, second=0, microsecond=0)
     return Period(begin, begin + timedelta(days=1))
 
 
-def last_day_of(journal: Journal) -> date | None:
-    from copytrader.audit.report import last_day
+def newest_day(journal: Journal) -> date | None:
+    """Return the day of the newest fact, whatever that is."""
+    from datetime import date
 
-    begin = last_day(journal)
-    return begin.date() if begin is not None else None
+    newest = journal.query("SELECT max(at) FROM facts")[1][0][0]
+    return date.fromisoformat(newest[:10]) if newest else None
 
 
 def whole_period(journal: Journal) -> Period:
-    from datetime import datetime
+    from datetime import datetime, timedelta
 
     from copytrader.audit.runs import Period
 
-    last = last_period(journal)
-    first = journal.query("SELECT min(at) FROM facts")[1][0][0]
-    begin = datetime.fromisoformat(first).replace(hour=0, minute=0, second=0, microsecond=0) if first else last.since
-    return Period(begin, last.until)
+    first, last = journal.query("SELECT min(at), max(at) FROM facts")[1][0]
+    if first is None:
+        return last_period(journal)
+    begin, end = (datetime.fromisoformat(at).replace(hour=0, minute=0, second=0, microsecond=0) for at in (first, last))
+    return Period(begin, end + timedelta(days=1))
 
 
 def last_day_in(period: Period) -> date:

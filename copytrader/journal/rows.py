@@ -18,6 +18,10 @@ VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
 
 
+BY_ITSELF = ("BookRead", "Connected", "Disconnected", "Ticked")
+"""Kinds of facts that a copier records of itself, also in a night and on a day on which nothing happens."""
+
+
 class Row(NamedTuple):
     """One fact as it stands in the journal; what does not apply is None."""
 

@@ -27,7 +27,7 @@ from copytrader.journal.chain import Columns, Finding
 from copytrader.journal.codec import EVENT_KINDS, CodecError, decode, encode
 from copytrader.journal.errors import Errors, JournalError
 from copytrader.journal.opening import connect, refuse_foreign
-from copytrader.journal.rows import COLUMNS, INSERT, Row, day_bounds, names, timestamp
+from copytrader.journal.rows import BY_ITSELF, COLUMNS, INSERT, Row, day_bounds, names, timestamp
 
 Step = tuple[Event, Sequence[Decision], int | None]
 """An event, what was decided upon it, and the seq of the fact that caused it."""
@@ -125,6 +125,20 @@ class Journal:
         """The seq of the newest fact, 0 where there is none."""
         with self._errors:
             return cast(int, self._connection.execute("SELECT coalesce(max(seq), 0) FROM facts").fetchone()[0])
+
+    def last_day(self) -> date | None:
+        """Return the newest day on which something happened, None in an empty journal.
+
+        What a copier hears by itself while it runs through the night makes no day, unless there is nothing else.
+        """
+        newest = "SELECT at FROM facts WHERE kind NOT IN ({}) ORDER BY seq DESC LIMIT 1"
+        with self._errors:
+            for left_out in (BY_ITSELF, ()):
+                sql = newest.format(", ".join("?" * len(left_out)))
+                found = self._connection.execute(sql, left_out).fetchone()
+                if found is not None:
+                    return date.fromisoformat(found[0][:10])
+        return None
 
     def outbox(self, since_seq: int = 0) -> list[Row]:
         """Return the commands whose outcome is not recorded, oldest first; a dry run's are never sent and not here."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from datetime import date, datetime
+from datetime import datetime
 from typing import NamedTuple, cast
 
 from copytrader.core.engine import recall
@@ -19,7 +19,7 @@ from copytrader.core.state import State
 from copytrader.failure import ExitCode, Failure
 from copytrader.journal import Journal, Row
 from copytrader.journal.codec import EVENT_KINDS
-from copytrader.journal.rows import COLUMNS, day_bounds, timestamp
+from copytrader.journal.rows import COLUMNS, timestamp
 
 _PAGE = 1000
 _FACTS = COLUMNS + "FROM facts WHERE seq > ? AND seq <= ? ORDER BY seq LIMIT ?"
@@ -105,16 +105,6 @@ def record_of(journal: Journal, window: Window) -> Recording:
     before = tuple(run for run in runs if run.last < first)
     within = tuple(replace(run, last=min(run.last, last)) for run in runs if first <= run.last and run.first <= last)
     return Recording(journal, before, within)
-
-
-def last_day(journal: Journal) -> date | None:
-    """Return the day of the newest fact."""
-    found = journal.query("SELECT at FROM facts ORDER BY seq DESC LIMIT 1")[1]
-    return date.fromisoformat(found[0][0][:10]) if found else None
-
-
-def has_facts(journal: Journal, day: date) -> bool:
-    return bool(journal.query("SELECT 1 FROM facts WHERE at >= ? AND at < ? LIMIT 1", day_bounds(day))[1])
 
 
 def with_funds(recording: Recording) -> frozenset[str]:

@@ -23,7 +23,7 @@ from copytrader.paper import FillModel
 from copytrader.replay import frames, rules, target
 from copytrader.replay.play import AS_CONFIGURED, RECORDED, WHAT_IF, Step, Track, play_events, play_recording
 from copytrader.replay.proof import Progress, Verdict, prove, warning
-from copytrader.replay.recording import Recording, Window, has_facts, last_day, record_of, with_funds
+from copytrader.replay.recording import Recording, Window, record_of, with_funds
 from copytrader.replay.summary import on_paper
 from copytrader.replay.what_if import Before
 
@@ -130,14 +130,11 @@ def _window(request: Request, journal: Journal, *, whole: bool) -> tuple[Window,
         return Window(), []
     dated = _dated(request.since, "--since") or _dated(until, "--until")
     if day is None and dated is None:
-        day = datetime.now(IST).date()
-        if not has_facts(journal, day):
-            newest = last_day(journal)
-            if newest is None:
-                raise _nothing(journal)
-            if request.source is None:
-                notes.append(f"nothing is recorded today: this is {newest}")
-            day = newest
+        day = journal.last_day()
+        if day is None:
+            raise _nothing(journal)
+        if request.source is None and day != datetime.now(IST).date():
+            notes.append(f"nothing is recorded today: this is {day}")
     begin = None if day is None else datetime.combine(day, time(), IST)
     end = None if begin is None else begin + timedelta(days=1)
     since = begin if request.since is None else _moment(request.since, day or dated, "--since")
