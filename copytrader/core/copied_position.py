@@ -23,7 +23,7 @@ def fill_follower(share: Share, sign: int, quantity: int, price: Decimal, closes
     News of two orders may change places: an exit that closes more than is held proves that an entry has filled.
     """
     if share.copied * sign < 0:
-        _retire(share, quantity - closes, closes)
+        _retire(share, sign, quantity - closes, closes)
     before = share.copied
     reduces = min(quantity, abs(before)) if before * sign < 0 else 0
     realized = ZERO
@@ -45,9 +45,13 @@ def fill_follower(share: Share, sign: int, quantity: int, price: Decimal, closes
     return realized
 
 
-def _retire(share: Share, opens: int, closes: int) -> None:
-    """Let go what the person has closed by hand: an entry that fills beyond what is left opens on the other side."""
-    if share.by_hand and opens > max(abs(share.left) - closes, 0):
+def _retire(share: Share, sign: int, opens: int, closes: int) -> None:
+    """Let go what the person has closed by hand, where a fill goes beyond what is left: it opens on the other side.
+
+    An exit goes beyond it when it fills before the entry that it covers, which still works.
+    """
+    left = abs(share.left)
+    if share.by_hand and (opens > max(left - closes, 0) or (closes > left and share.entering(-sign))):
         share.copied -= share.by_hand if share.copied > 0 else -share.by_hand
         share.by_hand = 0
 

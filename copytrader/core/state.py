@@ -102,8 +102,11 @@ class Share:
         if self.overtaken * self.copied <= 0:
             return 0
         sign = 1 if self.copied > 0 else -1
-        entering = sum(piece.may_open for piece in self.open.values() if piece.asked.side.sign != sign)
-        return sign * min(abs(self.overtaken), abs(self.copied), entering)
+        return sign * min(abs(self.overtaken), abs(self.copied), self.entering(-sign))
+
+    def entering(self, sign: int) -> int:
+        """What open orders on one side may still open."""
+        return sum(piece.may_open for piece in self.open.values() if piece.asked.side.sign == sign)
 
     @property
     def awaits_book(self) -> bool:

@@ -1312,7 +1312,7 @@ MUTATIONS = (
     Mutation(
         "an entry after the person has closed the copy opens anew",
         "copied_position.py",
-        "        _retire(share, quantity - closes, closes)\n",
+        "        _retire(share, sign, quantity - closes, closes)\n",
         "        pass\n",
     ),
     Mutation(
@@ -1326,8 +1326,14 @@ MUTATIONS = (
     Mutation(
         "an order through zero opens though the person has closed a part",
         "copied_position.py",
-        "opens > max(abs(share.left) - closes, 0):\n",
-        "opens > abs(share.left):\n",
+        "opens > max(left - closes, 0) or",
+        "opens > left or",
+    ),
+    Mutation(
+        "an exit that fills before the entry that it covers has closed nothing of what the person closed",
+        "copied_position.py",
+        " or (closes > left and share.entering(-sign))):\n",
+        "):\n",
     ),
     Mutation(
         "of the leader's orders the one that was placed first comes first",

@@ -99,6 +99,49 @@ def test_an_exit_covers_of_an_entry_what_is_left_of_it_after_a_position_that_sta
     assert [each.ticket.quantity for each in play.of() if each.is_open] == [150, 75]
 
 
+def a_target_that_covers_the_rest_of_an_entry() -> Play:
+    """The person has closed the lot that the entry has filled; the target is for the one that is to come."""
+    play = Play()
+    play.places("E", ticket(quantity=300))
+    play.fills_follower(play.of()[0], 75)
+    play.drain()
+    play.leader_fills("E")
+    play.trades_by_hand(-1)
+    play.places("T", ticket(Side.SELL, 300, "105"))
+    return play
+
+
+def test_what_an_exit_sells_before_the_entry_that_it_covers_is_bought_back_beside_what_the_person_has_closed() -> None:
+    play = a_target_that_covers_the_rest_of_an_entry()
+    play.fills_follower(play.of()[-1], 75)
+    play.drain()
+    play.leader_fills("T")
+    assert play.lots() == -1
+
+    play.waits(1)
+    play.reads_book("asha")
+    play.waits(5)
+    play.fills()
+    assert play.lots() == 0
+    assert not any(each.is_open for each in play.of())
+
+
+def test_nothing_is_bought_back_where_that_entry_has_filled_first_and_is_told_later() -> None:
+    play = a_target_that_covers_the_rest_of_an_entry()
+    entry, target = play.of()[0], play.of()[-1]
+    play.fills_follower(entry, 75)
+    told = play.queue.pop()
+    play.fills_follower(target, 75)
+    play.drain()
+    play.leader_fills("T")
+    play.waits(0.5)
+    play.feed(told)
+    play.waits(30)
+
+    assert play.lots() == 0
+    assert [each.ticket.side for each in play.of() if each.correlation_id] == [Side.BUY, Side.SELL]
+
+
 def test_what_an_adopted_exit_has_sold_was_not_sold_by_hand() -> None:
     """Under a restored journal the exit is an order that nobody knows, until it is adopted."""
     play = Play()
