@@ -178,12 +178,13 @@ def _is_lost(piece: Slice) -> bool:
 
 
 def _may_close_unseen(share: Share, piece: Slice) -> int:
-    """What a lost order may close, where `exits.being_closed` does not count it."""
+    """What a lost order may close, where `exits.being_closed` does not count it: not what is to open by now."""
     if any(piece is sweep for sweep in share.sweeps):
         return 0
     leader = piece.copy.leader if piece.copy is not None else None
     is_counted = leader is not None and not leader.known.is_dead and (leader.known.is_filled or is_immediate(leader))
-    return 0 if is_counted else piece.largest - piece.filled
+    opens = min(piece.may_open, piece.copy.may_open) if piece.copy is not None else 0
+    return 0 if is_counted else piece.largest - piece.filled - opens
 
 
 def _is_larger(scene: Scene, piece: Slice) -> bool:

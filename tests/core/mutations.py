@@ -277,6 +277,18 @@ MUTATIONS = (
         "abs(share.left) - closing)",
     ),
     Mutation(
+        "what an entry without an answer is to open holds no sweep up",
+        "sweeps.py",
+        "piece.largest - piece.filled - opens",
+        "piece.largest - piece.filled",
+    ),
+    Mutation(
+        "what an entry without an answer has come to close is left to it",
+        "sweeps.py",
+        "    opens = min(piece.may_open, piece.copy.may_open) if",
+        "    opens = piece.may_open if",
+    ),
+    Mutation(
         "an exit that is not found is said before it is given up",
         "answers.py",
         "            _say_lost(state, piece, news)\n",

@@ -306,3 +306,54 @@ def test_what_a_stop_without_an_answer_may_close_is_left_to_it(cancelled: bool) 
     lose(play)
     play.fills()
     assert play.lots() == 0
+
+
+def too_much_is_held_beside_an_entry_without_an_answer() -> Play:
+    """The entry has filled though the leader's was cancelled; the one on the other side got no answer."""
+    play = Play(followers=(follower(ratio="1"),))
+    play.places("L1", ticket(quantity=300))
+    play.fills()
+    play.cancels("L1")
+    play.answer = unanswered(play, Place)
+    play.places("L2", ticket(Side.SELL, 300, "105"))
+    play.answer = None
+    return play
+
+
+@pytest.mark.parametrize("arrives", [False, True])
+def test_what_is_held_too_much_is_closed_beside_an_entry_without_an_answer(arrives: bool) -> None:
+    play = too_much_is_held_beside_an_entry_without_an_answer()
+    entry = places(play)[-1]
+    play.waits(2)
+    play.reads_book("asha")
+    play.waits(1)
+    play.fills()
+    assert play.lots() == 0
+
+    if arrives:
+        play.takes(entry)
+        play.reads_book("asha")
+        play.leader_fills("L2")
+    else:
+        lose(play)
+    play.fills()
+    play.waits(5)
+    assert play.lots() == (-4 if arrives else 0)
+
+
+def test_what_an_entry_without_an_answer_has_come_to_close_is_left_to_it() -> None:
+    play = Play(followers=(follower(ratio="1"),))
+    play.answer = unanswered(play, Place)
+    play.places("L1", ticket(Side.SELL, 300, "105"))
+    play.answer = None
+    play.trades("L2", 4)
+    play.leader_fills("L1", 150)
+    play.cancels("L1")
+    for _ in range(4):
+        play.waits(2)
+        play.reads_book("asha")
+    assert [each.ticket.side for each in play.of()] == [Side.BUY]
+
+    lose(play)
+    play.fills()
+    assert play.lots() == 2
