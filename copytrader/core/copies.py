@@ -264,13 +264,17 @@ class Copy:
 
         Returns what of it opens: that has opened, whatever orders come to close later.
         """
+        closes = min(self._to_close(piece), quantity)
+        self.reduced += closes
+        return quantity - closes
+
+    def _to_close(self, filling: Slice | None = None) -> int:
+        """What its fills are still to close, whichever of its orders fills next."""
         closes = -self.reduced
         for each in self.slices:
             closing = each.asked.quantity - each.opens
-            closes += closing if each.ended is None or each is piece else min(closing, each.filled)
-        closes = min(max(closes, 0), quantity)
-        self.reduced += closes
-        return quantity - closes
+            closes += closing if each.ended is None or each is filling else min(closing, each.filled)
+        return max(closes, 0)
 
     @property
     def waiting(self) -> int:
@@ -283,6 +287,11 @@ class Copy:
     def may_open(self) -> int:
         """What its working orders may still open."""
         return min(sum(piece.may_open for piece in self.slices), self.units - self.opened) if self.units else 0
+
+    @property
+    def may_add(self) -> int:
+        """What its working orders will open if all of them fill: the first that do close what is still to be closed."""
+        return max(self.remaining - self._to_close(), 0)
 
     @property
     def will_open(self) -> int:

@@ -123,9 +123,11 @@ def _over_position(
     """Judge what would be held on the side that the entry opens; what it closes first is not there any more."""
     if limits.max_position_lots is None:
         return None
-    working = sum(piece.may_open for piece in share.open.values() if piece.asked.side is side)
-    waiting = sum(copy.waiting for copy in _copies(holding, share.follower) if copy.leader.known.ticket.side is side)
-    lots = (copied_position.held(holding, share, side.sign) + working + waiting + adds) // instrument.lot_size
+    working = sum(piece.may_open for piece in share.open.values() if piece.asked.side is side and piece.copy is None)
+    for copy in _copies(holding, share.follower):
+        if copy.leader.known.ticket.side is side:
+            working += copy.may_add + copy.waiting
+    lots = (copied_position.held(holding, share, side.sign) + working + adds) // instrument.lot_size
     if lots <= limits.max_position_lots:
         return None
     return SkipReason.LIMIT_POSITION_LOTS, f"{lots} lots would be held, the limit is {limits.max_position_lots}"

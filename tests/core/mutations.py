@@ -1608,8 +1608,14 @@ MUTATIONS = (
     Mutation(
         "whichever order of a copy fills first closes",
         "copies.py",
-        "            closes += closing if each.ended is None or each is piece else min(closing, each.filled)\n",
-        "            closes += min(closing, each.filled + quantity) if each is piece else min(closing, each.filled)\n",
+        "            closes += closing if each.ended is None or each is filling else min(closing, each.filled)\n",
+        "            closes += min(closing, each.filled)\n",
+    ),
+    Mutation(
+        "what has closed already takes nothing off what resting orders will open",
+        "copies.py",
+        "        return max(self.remaining - self._to_close(), 0)\n",
+        "        return sum(piece.may_open for piece in self.slices)\n",
     ),
     Mutation(
         "an exit whose early fills a sweep has bought back covers no entry any more",
@@ -1862,8 +1868,8 @@ MUTATIONS = (
     Mutation(
         "what works counts towards the position",
         "limits.py",
-        " + working + waiting",
-        " + waiting",
+        "            working += copy.may_add + copy.waiting\n",
+        "            working += copy.waiting\n",
     ),
     Mutation(
         "what is held on the entry's side counts towards the position",

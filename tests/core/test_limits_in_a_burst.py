@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import timedelta
 from decimal import Decimal
 
+import pytest
+
 from copytrader.core.facts import Accepted, BookRead, Command, Event, Halted, Modify, Place, TokenRenewed, Verb
 from copytrader.core.model import Limits, Order, OrderStatus, Position, Product, RefusalClass, Side
 from tests.core.play import NIFTY, D, Play, follower, instrument, quiet, ticket
@@ -81,6 +83,29 @@ def test_what_an_order_through_zero_opens_is_held_against_the_position_limit_alo
 
     assert play.lots() == 0
     assert play.skips("LIMIT_POSITION_LOTS")
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_whichever_slice_of_an_order_through_zero_rests_what_it_may_still_open_takes_room(first: int) -> None:
+    """One slice is to close and the other to open: the one that fills first closes."""
+    rows = instrument(freeze_quantity=150)
+    play = Play(followers=(follower(ratio="1", limits=Limits(max_position_lots=4)),), row=rows)
+    play.trades("L1", 2)
+    flipping(play, 300)
+    slices = play.of()[1:]
+    assert [each.ticket.quantity for each in slices] == [150, 150]
+    play.fills_follower(slices[first], 150)
+    play.drain()
+    play.leader_fills("L2", 150)
+
+    play.places("L3", ticket(Side.SELL, 300))
+    play.fills()
+    assert play.lots() == -2
+    assert [each.reason for each in play.skips()] == ["LIMIT_POSITION_LOTS"]
+
+    play.places("L4", ticket(Side.SELL, 150))
+    play.fills()
+    assert play.lots() == -4
 
 
 def test_orders_through_zero_count_as_entries() -> None:
