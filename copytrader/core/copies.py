@@ -169,7 +169,8 @@ class Copy:
     due by it now, as far as the leader has opened and not closed again; `gone` what of its units the leader had
     closed again before it was sized; `reduced` what of its fills was to close when they came; `held` what the
     follower had when the leader's exit traded first; `swept` what of its fills a sweep closed, because the
-    leader's order had become smaller than they were, or because they came before the entry that they were to close;
+    leader's order had become smaller than they were, or because they came before the entry that they were to close, or
+    closed an entry that the leader's has not filled;
     `bought_back` how often a sweep came after new fills of it.
     """
 

@@ -22,7 +22,7 @@ def still_to_open(holding: Holding, follower: str, sign: int, *, filled_only: bo
             continue
         if order.known.ticket.side.sign == sign:
             still = _still_to_open(holding, order, copy)
-            total += min(still, _ahead(order, copy)) if filled_only else still
+            total += min(still, ahead_of_leader(order, copy)) if filled_only else still
     return total
 
 
@@ -37,10 +37,10 @@ def filled_ahead(holding: Holding, order: LeaderOrder, copy: Copy) -> int:
         return 0
     if not copy.opened:
         return 0
-    return int(min(_still_to_open(holding, order, copy), _ahead(order, copy)))
+    return int(min(_still_to_open(holding, order, copy), ahead_of_leader(order, copy)))
 
 
-def _ahead(order: LeaderOrder, copy: Copy) -> Units:
+def ahead_of_leader(order: LeaderOrder, copy: Copy) -> Units:
     """What a copy has opened beyond its share of what the leader's order has; what was closed since counts in both."""
     return max(copy.opened + copy.gone - quotient(copy.units * order.opened, max(copy.opens, order.opened, 1)), 0)
 

@@ -22,7 +22,7 @@ from copytrader.core.model import (
     day_of,
 )
 from copytrader.core.news import News, lot_of
-from copytrader.core.outcomes import end_piece, fill_piece, note_refusal, refuse_modification
+from copytrader.core.outcomes import end_piece, fill_piece, make_good_ahead, note_refusal, refuse_modification
 from copytrader.core.state import Account, Holding, State
 
 _LAG = timedelta(seconds=1)
@@ -66,6 +66,8 @@ def _see_leader(state: State, order: Order, source: Source, at: datetime, news: 
     _fill_leader(state, holding, found, before, at, news)
     if known.ended is OrderStatus.REJECTED and (before is None or before.ended is not OrderStatus.REJECTED):
         _say_rejected(found, news)
+    if known.is_dead and (before is None or not before.is_dead):
+        make_good_ahead(state, found, at, news)
     exposure.classify(holding, found)
     if known.rival is not None:
         state.ask_books.add(LEADER)

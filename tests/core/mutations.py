@@ -1638,7 +1638,7 @@ MUTATIONS = (
     Mutation(
         "what an entry heard of late has closed is opened again",
         "outcomes.py",
-        "        _open_again(state, account, share, piece.copy.leader, against, at, news)\n",
+        "        _make_good(state, account, share, piece.copy.leader, against, at, news)\n",
         "        pass\n",
     ),
     Mutation(
@@ -1652,6 +1652,30 @@ MUTATIONS = (
         "outcomes.py",
         " or order.first_seen < since:\n",
         ":\n",
+    ),
+    Mutation(
+        "what has closed a bid that has died is opened again",
+        "sightings.py",
+        "        make_good_ahead(state, found, at, news)\n",
+        "        pass\n",
+    ),
+    Mutation(
+        "it is opened again where the leader's order itself has closed nothing",
+        "outcomes.py",
+        "                copy.swept += back  #",
+        "                copy.reduced += back  #",
+    ),
+    Mutation(
+        "what waits for its turn is not opened again",
+        "outcomes.py",
+        "            coming += copy.waiting\n",
+        "            pass\n",
+    ),
+    Mutation(
+        "an order that is over opens nothing again, and that is said",
+        "outcomes.py",
+        "order.copies.get(account.follower.name) if not order.known.is_dead else None",
+        "order.copies.get(account.follower.name)",
     ),
     Mutation(
         "nothing is opened again once the day's loss has reached its limit",
@@ -2138,7 +2162,7 @@ MUTATIONS = (
     Mutation(
         "what is to be opened again is looked at again",
         "outcomes.py",
-        "            state.holding(order.key).active[order.known.order_id] = order\n",
+        "            holding.active[order.known.order_id] = order\n",
         "",
     ),
     Mutation(

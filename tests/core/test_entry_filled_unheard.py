@@ -21,7 +21,7 @@ from copytrader.core.facts import (
     Verb,
 )
 from copytrader.core.model import Limits, OrderStatus, OrderType, RefusalClass, Side, Ticket
-from tests.core.play import D, Held, Play, follower, quiet, ticket
+from tests.core.play import D, Held, Play, follower, instrument, quiet, ticket
 
 
 def market(side: Side) -> Ticket:
@@ -183,3 +183,146 @@ def test_what_an_entry_heard_of_late_has_closed_is_not_opened_again_once_entries
     assert play.lots() == 0
     assert len(play.of()) == 2
     assert any("150 fewer are held than are due" in each.text for each in play.alerts())
+
+
+def bid_filled_before_a_turn(held: int = 0, limits: Limits | None = None) -> Play:
+    """The leader goes short while its bid works; what the follower sells then closes what it has bought."""
+    play = Play(followers=(follower(ratio="1", limits=limits or Limits()),))
+    if held:
+        play.trades("L0", held)
+    play.places("L1", ticket(Side.BUY, 300, "98"))
+    play.fills()
+    play.waits(1)
+    play.trades("L2", -4 - held)
+    assert (play.leader_net(), play.lots()) == (-300, 0)
+    return play
+
+
+def lacking(play: Play) -> list[str]:
+    return [each.text for each in play.alerts() if "fewer are held than are due" in each.text]
+
+
+@pytest.mark.parametrize("held", [0, 2])
+def test_what_a_bid_has_closed_that_only_the_follower_has_filled_is_opened_again_when_it_is_cancelled(
+    held: int,
+) -> None:
+    play = bid_filled_before_a_turn(held)
+    before = len(play.of())
+    play.cancels("L1")
+    play.fills()
+    assert play.lots() == -4
+
+    play.waits(60)
+    play.reads_leader_book()
+    play.reads_book("asha")
+    assert (play.lots(), len(play.of()) - before, play.alerts()) == (-4, 1, [])
+    play.trades("L3", 4)
+    assert play.lots() == 0
+
+
+def test_of_a_bid_that_the_leader_has_filled_in_part_the_rest_is_opened_again() -> None:
+    play = bid_filled_before_a_turn()
+    play.leader_fills("L1", 75)
+    play.cancels("L1")
+    play.fills()
+    play.waits(5)
+
+    assert (play.leader_net(), play.lots(), lacking(play)) == (-225, -3, [])
+
+
+def test_what_waits_for_its_turn_when_a_bid_is_cancelled_is_not_opened_twice() -> None:
+    play = Play(followers=(follower(ratio="1"),), row=instrument(freeze_quantity=75))
+    play.places("L1", ticket(Side.BUY, 300, "98"))
+    play.fills()
+    play.waits(1)
+    play.trades("L2", -12)
+    assert len(play.of()) < 4 + 12
+    play.cancels("L1")
+    for _ in range(8):
+        play.fills()
+        play.waits(1)
+
+    assert (play.leader_net(), play.lots()) == (-900, -12)
+    assert len(play.of()) == 4 + 12 + 4
+
+
+def test_what_a_bid_has_closed_of_an_order_that_is_over_itself_is_said() -> None:
+    play = Play(followers=(follower(ratio="1"),))
+    play.places("L1", ticket(Side.BUY, 150, "98"))
+    play.fills()
+    play.places("L2", ticket(Side.SELL, 300, "0", order_type=OrderType.MARKET))
+    play.fills_follower(play.of()[-1], 150)
+    play.drain()
+    play.leader_fills("L2", 150)
+    play.cancels("L2")
+    assert (play.leader_net(), play.lots()) == (-150, 0)
+
+    play.cancels("L1")
+    play.waits(5)
+    assert (play.lots(), len(lacking(play))) == (0, 1)
+
+
+def test_a_bid_that_the_leader_fills_after_all_opens_nothing_again() -> None:
+    play = bid_filled_before_a_turn()
+    play.leader_fills("L1")
+    play.waits(5)
+
+    assert (play.leader_net(), play.lots(), len(play.of()), play.alerts()) == (0, 0, 2, [])
+
+
+def test_what_such_a_bid_has_closed_stays_closed_when_it_is_cancelled_much_later_and_that_is_said() -> None:
+    play = bid_filled_before_a_turn()
+    play.waits(60)
+    play.cancels("L1")
+    play.waits(10)
+    play.reads_leader_book()
+
+    assert (play.lots(), len(play.of())) == (0, 2)
+    [said] = lacking(play)
+    assert "L1 is over, and what had filled of its copy has closed what opened since, and 300 fewer are held" in said
+
+
+@pytest.mark.parametrize("stop", ["halt", "loss"])
+def test_what_such_a_bid_has_closed_is_not_opened_again_once_entries_have_stopped(stop: str) -> None:
+    play = bid_filled_before_a_turn(limits=Limits(max_daily_loss=D(1000)))
+    if stop == "halt":
+        play.feed(Halted(play.now, "asha"))
+    else:
+        account = play.state.accounts["asha"]
+        account.loss_day, account.loss = play.now.date(), D(2000)
+    play.cancels("L1")
+    play.waits(10)
+    play.fills()
+
+    assert (play.lots(), len(play.of()), len(lacking(play))) == (0, 2, 1)
+
+
+def test_a_bid_that_only_the_follower_has_filled_is_closed_and_nothing_is_said_where_the_leader_has_not_turned() -> (
+    None
+):
+    play = Play(followers=(follower(ratio="1"),))
+    play.places("L1", ticket(Side.BUY, 300, "98"))
+    play.fills()
+    play.cancels("L1")
+    play.waits(3)
+    play.fills()
+
+    assert (play.lots(), lacking(play)) == (0, [])
+
+
+def test_what_was_refused_of_another_entry_is_not_made_up_for_when_a_bid_is_cancelled() -> None:
+    play = Play(followers=(follower(ratio="1"),))
+    play.answer = lambda command: Refused(
+        play.now, "asha", command.correlation_id, Verb.PLACE, RefusalClass.MARGIN, "DH-906", "no funds"
+    )
+    play.trades("L1", 4)
+    play.answer = None
+    play.trades("L2", 2)
+    play.places("L3", ticket(Side.BUY, 300, "98"))
+    play.fills()
+    play.cancels("L3")
+    play.waits(5)
+    play.fills()
+
+    assert lacking(play) == []
+    assert sum(each.filled for each in play.of() if each.ticket.side is Side.BUY) == 450
