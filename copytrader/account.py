@@ -89,8 +89,8 @@ class Account:
 
     Its token is `unchecked` while the broker has not said yet whose it is.  It is `unread` while its book cannot be
     read, and is to be read `again` soon also where its parts did not fit together.  Its positions are `behind_since`
-    they first lacked a fill that the book has, and `ahead_since` they first had one that the book lacks; `unexplained`
-    is what they have beyond the book and was taken for true in the end, by holding and side.
+    they first lacked a fill that the book has; those of a holding, on a side, are `ahead_since` they first had one
+    that the book lacks, and `unexplained` is what was taken for true of that in the end.
     """
 
     name: str
@@ -101,7 +101,7 @@ class Account:
     positions: tuple[Position, ...] | None = None
     positions_at: datetime | None = None
     behind_since: datetime | None = None
-    ahead_since: datetime | None = None
+    ahead_since: Mapping[tuple[Key, Side], datetime] = field(default_factory=dict)
     unexplained: Mapping[tuple[Key, Side], int] = field(default_factory=dict)
     holdings: bool = True
     funds: Funds | None = None

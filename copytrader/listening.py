@@ -162,7 +162,7 @@ class Listener:
         holdings = self._has_holdings(account, positions)
         if positions is not None:
             same = positions == account.positions and holdings == account.holdings
-            if same and not changed and not first and readings.agree_with(self._state, account, positions):
+            if same and not changed and not first and readings.agree_with(self._state, account, positions, self._now()):
                 account.positions_at, positions = self._now(), None
             else:
                 account.positions, account.positions_at, account.holdings = positions, self._now(), holdings
@@ -187,9 +187,9 @@ class Listener:
     async def _read(self, account: Account, *, positions: bool) -> bool:
         """Read an account's book, with its positions if wanted; False when that could not be done.
 
-        Positions count only beside all orders that made them, with all their fills and no others.  A row that
-        cannot be read in any attempt is of an order that we shall not understand later either, and counts as part
-        of the position alone.
+        Positions count only beside all orders that made them, and with all their fills; one that has others counts
+        as it is known until they are told, and is read again.  A row that cannot be read in any attempt is of an
+        order that we shall not understand later either, and counts as part of the position alone.
         """
         if not account.is_own:
             return False
@@ -206,19 +206,16 @@ class Listener:
                 unreadable |= {before.problems, after.problems}
                 is_whole = not (before.problems or after.problems) or (attempt == _TRIES and len(unreadable) == 1)
                 is_behind = readings.are_behind(self._state, account, after.rows, held, self._now())
-                is_ahead = readings.are_ahead(account, after.rows, held, self._now())
-                if (
-                    is_whole
-                    and not is_behind
-                    and not is_ahead
-                    and readings.are_one(self._state, account, before.rows, after.rows)
-                ):
-                    self._feed_rows(account, after.rows, held, funds)
-                    return True
+                doubted = readings.ahead(self._state, account, after.rows, held, self._now())
+                fits = is_whole and not is_behind and readings.are_one(self._state, account, before.rows, after.rows)
+                is_ready = readings.is_ready(self._state, account)
+                if fits and (is_ready or not doubted):
+                    self._feed_rows(account, after.rows, readings.as_known(self._state, account, held, doubted), funds)
+                    return not doubted
+                if is_ready:
+                    self._feed_rows(account, after.rows)
                 await asyncio.sleep(_BOOK_PAUSE)
-            if readings.is_ready(self._state, account):
-                self._feed_rows(account, after.rows)
-            else:
+            if not readings.is_ready(self._state, account):
                 account.say(f"nothing is copied yet: {readings.misfit(self._state, account, after.rows)}")
         except BrokerError as error:
             self._identity.note_trouble(account, error)
@@ -300,6 +297,8 @@ class Listener:
         with suppress(TimeoutError):
             async with asyncio.timeout(BUFFER_AT_MOST):
                 await self.refresh(account, positions=True)
+        if account.again:
+            account.poke.set()
         account.catching_up = False
         waiting, account.buffer = account.buffer, []
         for text in waiting:

@@ -21,8 +21,8 @@ BEHIND_AT_MOST, AT_START = timedelta(seconds=60), timedelta(seconds=15)
 """Positions that show less than was filled are waited for no longer; at the start nothing is copied meanwhile."""
 MAY_BE_BEHIND = timedelta(seconds=8)
 """So long after a fill, positions that do not show what was traded today are not taken for true."""
-MAY_BE_AHEAD = timedelta(seconds=8)
-"""So long positions that show more traded today than the book has are not taken for true."""
+MAY_BE_AHEAD, AHEAD_AT_START = timedelta(seconds=8), timedelta(seconds=2)
+"""So long a position that shows more traded today than the book has is not taken for true."""
 
 
 def is_ready(state: State, account: Account) -> bool:
@@ -52,7 +52,11 @@ def are_wanted(state: State, account: Account, now: datetime) -> bool:
         return True
     if account.name == LEADER and leader_is_doubted(state):
         return True
-    if _is_missed(state, account) or _has_opened(state, account.positions_at, now):
+    if account.ahead_since or account.behind_since is not None:
+        return True
+    if _is_missed(state, account) or _is_hidden(state, account, now):
+        return True
+    if _has_opened(state, account.positions_at, now):
         return True
     return now - account.positions_at >= POSITIONS_EVERY
 
@@ -72,13 +76,29 @@ def _is_missed(state: State, account: Account) -> bool:
     return any(share is not None and share.gone_at is not None for share in shares)
 
 
+def _is_hidden(state: State, account: Account, now: datetime) -> bool:
+    """Whether positions do not show what was carried over, though its market has opened: they may do so any moment."""
+    if state.desk is None:
+        return False
+    rules, calendar = state.desk.rules, state.desk.calendar
+    for key, holding in state.holdings.items():
+        share = holding.shares.get(account.name)
+        if share is None or not share.carried or share.net is None or key.product in DELIVERED:
+            continue
+        sign = 1 if share.copied > 0 else -1
+        is_open = not rules.enforce_hours or hours.may_trade(calendar, key.security.exchange_segment, now)
+        if is_open and abs(share.left) > max(share.net * sign, 0):
+            return True
+    return False
+
+
 def is_odd(state: State, account: Account, row: Order) -> bool:
     """Whether a row, though it did not change, shows our order otherwise than it should be by now, or ends a doubt."""
     piece = state.by_order_id.get((account.name, row.order_id))
     return piece is not None and piece.is_open and (piece.is_doubtful or contradicts(piece, row))
 
 
-def agree_with(state: State, account: Account, positions: Sequence[Position]) -> bool:
+def agree_with(state: State, account: Account, positions: Sequence[Position], now: datetime) -> bool:
     """Whether the engine has the same: news of a fill that comes after a reading that had it counts twice."""
     nets = {Key(each.security, each.product): each.net_quantity for each in positions}
     if account.name == LEADER:
@@ -86,7 +106,7 @@ def agree_with(state: State, account: Account, positions: Sequence[Position]) ->
             awaits_reading(holding) or _is_known_otherwise(holding, nets.get(key, 0))
             for key, holding in state.holdings.items()
         )
-    if _is_missed(state, account):
+    if _is_missed(state, account) or _is_hidden(state, account, now):
         return False
     shares = ((key, holding.shares.get(account.name)) for key, holding in state.holdings.items())
     return all(share is None or share.net is None or share.net == nets.get(key, 0) for key, share in shares)
@@ -122,21 +142,43 @@ def are_behind(
     return False
 
 
-def are_ahead(account: Account, rows: Sequence[Order], positions: Sequence[Position], now: datetime) -> bool:
-    """Whether positions have a fill that the book does not tell yet: it would count again with its order.
+def ahead(
+    state: State, account: Account, rows: Sequence[Order], positions: Sequence[Position], now: datetime
+) -> frozenset[Key]:
+    """Return the holdings in which positions have a fill that the book does not tell yet: it would count twice.
 
     A position that was converted, or made by an order that the book does not show, has more for the whole day: after
     a while it is taken for true, and is no news any more.
     """
-    more = unexplained(rows, positions)
-    if all(quantity <= account.unexplained.get(where, 0) for where, quantity in more.items()):
-        account.unexplained, account.ahead_since = more, None
-        return False
-    account.ahead_since = account.ahead_since or now
-    if now - account.ahead_since < MAY_BE_AHEAD:
-        return True
-    account.unexplained, account.ahead_since = more, None
-    return False
+    most = MAY_BE_AHEAD if is_ready(state, account) else AHEAD_AT_START
+    more, known = unexplained(rows, positions), account.unexplained
+    since = {where: account.ahead_since.get(where, now) for where in more if more[where] > known.get(where, 0)}
+    account.ahead_since = {where: at for where, at in since.items() if now - at < most}
+    account.unexplained = {
+        where: known.get(where, 0) if where in account.ahead_since else max(quantity, known.get(where, 0))
+        for where, quantity in more.items()
+    }
+    return frozenset(key for key, _ in account.ahead_since)
+
+
+def as_known(
+    state: State, account: Account, positions: Sequence[Position], doubted: frozenset[Key]
+) -> tuple[Position, ...]:
+    """Return positions with those in doubt as they are known already: no news, while all others count."""
+    taken = []
+    for each in positions:
+        key = Key(each.security, each.product)
+        holding = state.holdings.get(key) if key in doubted else None
+        if key not in doubted:
+            taken.append(each)
+        elif account.name == LEADER:
+            if holding is not None and holding.leader_net is not None:
+                taken.append(replace(each, net_quantity=holding.leader_net))
+        else:
+            share = holding.shares.get(account.name) if holding is not None else None
+            net = share.net if share is not None else None
+            taken.append(each if net is None else replace(each, net_quantity=net))
+    return tuple(taken)
 
 
 def unexplained(rows: Sequence[Order], positions: Sequence[Position]) -> Counter[tuple[Key, Side]]:

@@ -23,6 +23,7 @@ from copytrader.core.facts import (
     OrderSeen,
     Place,
     Source,
+    Started,
     Ticked,
     TokenRefused,
     Verb,
@@ -395,6 +396,80 @@ def test_a_position_that_no_order_of_the_book_has_made_counts_after_a_while() ->
             account.poke.set()
             await asyncio.sleep(1)
             assert account.positions_at is not None
+
+    played(story)
+
+
+@pytest.mark.parametrize("seconds", [3, 9])
+def test_a_position_in_doubt_holds_no_other_up_and_ends_no_other_s_doubt(seconds: int) -> None:
+    """Another contract was converted; then positions show a fill of this one before its order is known."""
+
+    async def story(scene: Scene) -> None:
+        scene.trades("L0", Side.BUY, 300)
+        await asyncio.sleep(62)
+        leader, account = scene.brokers[LEADER], scene.copier.accounts[LEADER]
+        shown = leader.positions
+        converted = Position(Security("NSE_FNO", "999"), Product.MARGIN, 75, day_bought=75)
+
+        async def positions() -> tuple[Position, ...]:
+            return (*await shown(), converted)
+
+        leader.positions = positions  # type: ignore[method-assign]
+        account.positions_at = None
+        account.poke.set()
+        await asyncio.sleep(seconds)
+        await scene.trades_ahead("L1", Side.BUY, 300, 0.6)
+        await asyncio.sleep(90)
+
+    scene = played(story)
+
+    assert scene.brokers["asha"].net == 300
+    assert len(scene.brokers["asha"].rows) == 2
+    assert sorted(holding.leader_net or 0 for holding in scene.copier.state.holdings.values()) == [75, 600]
+
+
+@pytest.mark.parametrize("poll_seconds", [0, 1, 5])
+def test_an_exit_that_only_the_positions_show_is_followed_soon_after_a_reconnect(poll_seconds: int) -> None:
+    """They show more sold than the book has: that is waited for, but not until somebody reads them by chance."""
+
+    async def story(scene: Scene) -> None:
+        scene.trades("L1", Side.BUY, 300)
+        await asyncio.sleep(66)
+        leader = scene.brokers[LEADER]
+        order = Order("X", ticket(Side.SELL, 300), OrderStatus.TRADED, scene.now(), scene.now(), 300, D(100))
+        leader.unseen["X"], leader.net = order, 0
+        scene.lines[LEADER].log_in()
+        await asyncio.sleep(25)
+
+    assert played(story, poll_seconds=poll_seconds).brokers["asha"].net == 0
+
+
+def test_what_positions_hide_of_what_was_carried_is_looked_for_until_it_shows() -> None:
+    """The broker shows nothing in the night, nor in the first seconds of the day; the leader gets out soon after."""
+    opens = BEGAN.replace(second=0, microsecond=0) + timedelta(minutes=2)
+    minute = opens.hour * 60 + opens.minute
+    calendar = Calendar({"NSE_FNO": Session(minute, minute + 60)}, {}, (BEGAN.year,))
+
+    async def story(scene: Scene) -> None:
+        copier, asha = scene.copier, scene.brokers["asha"]
+        scene.trades("L1", Side.BUY, 300)
+        await asyncio.sleep(20)
+        copier.desk = replace(copier.desk, rules=CopyRules(enforce_hours=True), calendar=calendar)
+        copier.handle(Started(scene.now(), "", "", copier.desk))
+        next(iter(copier.state.holdings.values())).shares["asha"].carried = 150
+        shown = asha.positions
+
+        async def positions() -> tuple[Position, ...]:
+            return await shown() if scene.now() >= opens + timedelta(seconds=4) else ()
+
+        asha.positions = positions  # type: ignore[method-assign]
+        for account in copier.accounts.values():
+            account.positions_at = None
+            account.poke.set()
+        await asyncio.sleep((opens - scene.now()).total_seconds() + 10)
+        scene.trades("L2", Side.SELL, 300)
+        await asyncio.sleep(1)
+        assert asha.net == 0
 
     played(story)
 

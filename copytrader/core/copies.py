@@ -171,7 +171,7 @@ class Copy:
     follower had when the leader's exit traded first; `swept` what of its fills a sweep closed, because the
     leader's order had become smaller than they were, or because they came before the entry that they were to close, or
     closed an entry that the leader's has not filled;
-    `bought_back` how often a sweep came after new fills of it.
+    `bought_back` how often a sweep came after new fills of it, which were `filled_before` the last such one.
     """
 
     leader: LeaderOrder
@@ -185,6 +185,7 @@ class Copy:
     swept: int = 0
     reduced: int = 0
     bought_back: int = 0
+    filled_before: int = 0
     due: Units = 0
     covers: Units = 0
     exact: Decimal = ZERO

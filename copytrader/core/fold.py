@@ -250,8 +250,9 @@ def _note_bought_back(holding: Holding, share: Share, side: Side) -> None:
         copy = order.copies.get(share.follower)
         if copy is None or order.known.ticket.side is side:
             continue
-        if any(piece.filled and (not share.swept_at or piece.placed_at >= share.swept_at) for piece in copy.slices):
+        if copy.filled > copy.filled_before:
             copy.bought_back += 1
+            copy.filled_before = copy.filled
 
 
 def _modify(state: State, modify: Modify, at: datetime) -> None:

@@ -14,7 +14,7 @@ from copytrader.core.facts import Divided, Level, Modify, Place, Role
 from copytrader.core.model import OrderType, RefusalClass, SkipReason, Ticket
 from copytrader.core.names import correlation_id
 from copytrader.core.outcomes import remedy
-from copytrader.core.placing import may_open, may_place
+from copytrader.core.placing import is_bought_back, may_open, may_place
 from copytrader.core.pricing import goes_at_market, ticket_for, times_repriced, watch_market
 from copytrader.core.scene import (
     Scene,
@@ -62,6 +62,7 @@ def close_gap(scene: Scene, order: LeaderOrder, copy: Copy, total: Total) -> lis
         if total.opens > opening and not may_open(scene, order, copy):
             total.opens = opening
     grows = total.exits or limits.over_daily_loss(scene.account, scene.at) is None
+    grows = grows and not is_bought_back(scene, copy)
     for piece, quantity in zip(pieces, _spread(total.left, lost, pieces, largest if grows else 0), strict=True):
         opens = total.take(max(quantity, piece.filled))
         want = _adjust(scene, order, piece, quantity, opens)

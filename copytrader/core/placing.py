@@ -27,7 +27,7 @@ def may_place(scene: Scene, order: LeaderOrder, copy: Copy, *, exits: bool) -> b
         return False
     if not copy.slices:
         return True
-    if _goes_to_and_fro(scene, copy) or _is_bought_back(scene, copy):
+    if _goes_to_and_fro(scene, copy) or is_bought_back(scene, copy):
         return False
     if any(piece.is_refused and _differs_in_quantity_only(piece.asked, order.known.ticket) for piece in copy.slices):
         return False
@@ -50,7 +50,7 @@ def _goes_to_and_fro(scene: Scene, copy: Copy) -> bool:
     return True
 
 
-def _is_bought_back(scene: Scene, copy: Copy) -> bool:
+def is_bought_back(scene: Scene, copy: Copy) -> bool:
     """Whether its orders filled ahead of the leader's, and were closed by a sweep, so often that no more may go yet.
 
     Each time costs the spread.  Once the leader's order is over, what it comes to is certain.
@@ -58,8 +58,7 @@ def _is_bought_back(scene: Scene, copy: Copy) -> bool:
     order = copy.leader.known
     if copy.bought_back < _MOST_BOUGHT_BACK or order.is_done:
         return False
-    text = f"the copy of {order.order_id} filled ahead of the leader's {copy.bought_back} times, and was closed again"
-    text += ": it waits"
+    text = f"the copy of {order.order_id} filled ahead of the leader's again and again, and was closed: it waits"
     say_once(scene, Level.CRITICAL, text, f"bought-back-{order.order_id}")
     return True
 

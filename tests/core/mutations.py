@@ -1626,13 +1626,13 @@ MUTATIONS = (
     Mutation(
         "an order that is placed and cancelled again and again waits",
         "placing.py",
-        "    if _goes_to_and_fro(scene, copy) or _is_bought_back(scene, copy):\n",
-        "    if _is_bought_back(scene, copy):\n",
+        "    if _goes_to_and_fro(scene, copy) or is_bought_back(scene, copy):\n",
+        "    if is_bought_back(scene, copy):\n",
     ),
     Mutation(
         "what fills ahead of the leader's and is bought back thrice waits for the leader's order",
         "placing.py",
-        "    if _goes_to_and_fro(scene, copy) or _is_bought_back(scene, copy):\n",
+        "    if _goes_to_and_fro(scene, copy) or is_bought_back(scene, copy):\n",
         "    if _goes_to_and_fro(scene, copy):\n",
     ),
     Mutation(
