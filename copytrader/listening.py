@@ -209,11 +209,15 @@ class Listener:
                 doubted = readings.ahead(self._state, account, after.rows, held, self._now())
                 fits = is_whole and not is_behind and readings.are_one(self._state, account, before.rows, after.rows)
                 is_ready = readings.is_ready(self._state, account)
-                if fits and (is_ready or not doubted):
-                    self._feed_rows(account, after.rows, readings.as_known(self._state, account, held, doubted), funds)
-                    return not doubted
+                if fits and not doubted:
+                    self._feed_rows(account, after.rows, held, funds)
+                    return True
                 if is_ready:
-                    self._feed_rows(account, after.rows)
+                    self._feed_rows(account, after.rows, funds=funds)
+                    funds = None
+                if fits and is_ready and attempt == _TRIES:  # what is known is known with the rows: they came first
+                    self._feed_rows(account, after.rows, readings.as_known(self._state, account, held, doubted))
+                    return False
                 await asyncio.sleep(_BOOK_PAUSE)
             if not readings.is_ready(self._state, account):
                 account.say(f"nothing is copied yet: {readings.misfit(self._state, account, after.rows)}")

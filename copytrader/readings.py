@@ -154,11 +154,21 @@ def ahead(
     more, known = unexplained(rows, positions), account.unexplained
     since = {where: account.ahead_since.get(where, now) for where in more if more[where] > known.get(where, 0)}
     account.ahead_since = {where: at for where, at in since.items() if now - at < most}
-    account.unexplained = {
-        where: known.get(where, 0) if where in account.ahead_since else max(quantity, known.get(where, 0))
-        for where, quantity in more.items()
-    }
+    late = _told_lately(rows, now)
+    taken = {where: known.get(where, 0) for where in account.ahead_since}
+    taken |= {where: quantity for where, quantity in more.items() if where not in account.ahead_since}
+    taken |= {where: max(more[where], quantity) for where, quantity in known.items() if where in late}
+    account.unexplained = taken
     return frozenset(key for key, _ in account.ahead_since)
+
+
+def _told_lately(rows: Sequence[Order], now: datetime) -> set[tuple[Key, Side]]:
+    """Where the book has a fill so new that positions may lack it: what it does not explain seems less than it is."""
+    return {
+        (Key(row.ticket.security, row.ticket.product), row.ticket.side)
+        for row in rows
+        if row.filled_quantity and (at := row.updated_at or row.placed_at) is not None and now - at < MAY_BE_BEHIND
+    }
 
 
 def as_known(

@@ -428,6 +428,51 @@ def test_a_position_in_doubt_holds_no_other_up_and_ends_no_other_s_doubt(seconds
     assert sorted(holding.leader_net or 0 for holding in scene.copier.state.holdings.values()) == [75, 600]
 
 
+@pytest.mark.parametrize("told", [2, 6, 60])
+def test_an_order_that_the_book_tells_first_counts_beside_a_position_in_doubt(told: int) -> None:
+    """The stream breaks; the leader buys by one order, and by another that only the positions show yet."""
+
+    async def story(scene: Scene) -> None:
+        await asyncio.sleep(62)
+        leader, terms = scene.brokers[LEADER], replace(ticket(Side.BUY, 300, "0"), order_type=OrderType.MARKET)
+        order = Order("L1", terms, OrderStatus.TRADED, scene.now(), scene.now(), 300, D(100))
+        more = replace(order, order_id="L2", ticket=replace(terms, quantity=150), filled_quantity=150)
+        leader.rows["L1"], leader.unseen["L2"], leader.net = order, more, 450
+        scene.lines[LEADER].log_in()
+        await asyncio.sleep(1.5)
+        assert scene.brokers["asha"].net == 150
+        await asyncio.sleep(told - 1.5)
+        leader.rows["L2"] = leader.unseen.pop("L2")
+        await asyncio.sleep(40)
+        scene.trades("L3", Side.SELL, 450)
+        await asyncio.sleep(40)
+        assert leader.net == 0
+
+    scene = played(story)
+
+    assert scene.brokers["asha"].net == 0
+    bought = [row.ticket.side for row in scene.brokers["asha"].rows.values()]
+    assert bought[-1] is Side.SELL
+
+
+def test_one_long_doubt_ends_no_other_of_the_day() -> None:
+    """A part of the position was converted; once a fill is shown 12 s before it is told, and later one a moment before."""
+
+    async def story(scene: Scene) -> None:
+        leader = scene.brokers[LEADER]
+        order = Order("X", ticket(Side.BUY, 75), OrderStatus.TRADED, scene.now(), scene.now(), 75, D(100))
+        leader.unseen["X"], leader.net = order, 75
+        await asyncio.sleep(55)
+        await scene.trades_ahead("L1", Side.BUY, 300, 12)
+        await asyncio.sleep(40)
+        await scene.trades_ahead("L2", Side.BUY, 300, 0.6)
+        await asyncio.sleep(3)
+        scene.trades("L3", Side.SELL, leader.net)
+        await asyncio.sleep(20)
+
+    assert played(story).brokers["asha"].net == 0
+
+
 @pytest.mark.parametrize("poll_seconds", [0, 1, 5])
 def test_an_exit_that_only_the_positions_show_is_followed_soon_after_a_reconnect(poll_seconds: int) -> None:
     """They show more sold than the book has: that is waited for, but not until somebody reads them by chance."""

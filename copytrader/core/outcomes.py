@@ -99,10 +99,11 @@ def make_good_ahead(state: State, entry: LeaderOrder, at: datetime, news: News) 
     Where the leader has turned meanwhile, its later orders on the other side have closed that, and opened less.
     """
     holding, side = state.holding(entry.key), entry.known.ticket.side.opposite
+    served = {each.name for each in state.desk.followers} if state.desk is not None else set()
     for name, copy in entry.copies.items():
-        ahead = int(room.ahead_of_leader(entry, copy)) + copy.too_much
+        ahead = int(room.ahead_of_leader(entry, copy)) + copy.too_much if name in served else 0
         lacking = _lacking(holding, state.share(holding, name), side) if ahead else 0
-        if lacking <= 0 or name not in state.accounts:
+        if lacking <= 0:
             continue
         account = state.accounts[name]
         left = _open_again(state, account, entry, ahead, {side: lacking}, at)
