@@ -155,10 +155,11 @@ def ahead(
     since = {where: account.ahead_since.get(where, now) for where in more if more[where] > known.get(where, 0)}
     account.ahead_since = {where: at for where, at in since.items() if now - at < most}
     late = _told_lately(rows, now)
-    taken = {where: known.get(where, 0) for where in account.ahead_since}
-    taken |= {where: quantity for where, quantity in more.items() if where not in account.ahead_since}
-    taken |= {where: max(more[where], quantity) for where, quantity in known.items() if where in late}
-    account.unexplained = taken
+    account.unexplained = {
+        **more,
+        **{where: max(more[where], quantity) for where, quantity in known.items() if where in late},
+        **{where: known.get(where, 0) for where in account.ahead_since},
+    }
     return frozenset(key for key, _ in account.ahead_since)
 
 

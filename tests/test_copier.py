@@ -455,6 +455,21 @@ def test_an_order_that_the_book_tells_first_counts_beside_a_position_in_doubt(to
     assert bought[-1] is Side.SELL
 
 
+def test_a_fill_that_positions_show_first_is_doubted_also_beside_a_conversion_and_a_new_fill() -> None:
+    async def story(scene: Scene) -> None:
+        leader = scene.brokers[LEADER]
+        order = Order("X", ticket(Side.BUY, 75), OrderStatus.TRADED, scene.now(), scene.now(), 75, D(100))
+        leader.unseen["X"], leader.net = order, 75
+        await asyncio.sleep(55)
+        scene.trades("L1", Side.BUY, 300)
+        await asyncio.sleep(2)
+        await scene.trades_ahead("L2", Side.BUY, 300, 2.5)
+        await asyncio.sleep(60)
+        assert [holding.leader_net for holding in scene.copier.state.holdings.values()] == [675]
+
+    assert played(story).brokers["asha"].net == 300
+
+
 def test_one_long_doubt_ends_no_other_of_the_day() -> None:
     """A part of the position was converted; once a fill is shown 12 s before it is told, and later one a moment before."""
 
