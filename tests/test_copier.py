@@ -451,8 +451,7 @@ def test_an_order_that_the_book_tells_first_counts_beside_a_position_in_doubt(to
     scene = played(story)
 
     assert scene.brokers["asha"].net == 0
-    bought = [row.ticket.side for row in scene.brokers["asha"].rows.values()]
-    assert bought[-1] is Side.SELL
+    assert [row.ticket.side for row in scene.brokers["asha"].rows.values()][-1] is Side.SELL
 
 
 def test_a_fill_that_positions_show_first_is_doubted_also_beside_a_conversion_and_a_new_fill() -> None:

@@ -2207,4 +2207,16 @@ MUTATIONS = (
         "    return not state.desk.rules.enforce_hours or at >= first_opening(state.desk.calendar, at)\n",
         "    return True\n",
     ),
+    Mutation(
+        "an order that was bought back thrice is not made larger",
+        "gap.py",
+        "    grows = grows and not is_bought_back(scene, copy)\n",
+        "",
+    ),
+    Mutation(
+        "each sweep that comes after new fills is counted",
+        "fold.py",
+        "        if copy.filled > copy.filled_before:\n",
+        "        if copy.filled and not copy.filled_before:\n",
+    ),
 )

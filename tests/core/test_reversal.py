@@ -213,4 +213,23 @@ def test_what_fills_ahead_of_the_leader_and_is_bought_back_thrice_waits_for_the_
     play.fills()
     play.waits(5)
     play.fills()
-    assert play.lots() == -1  # it said that one lot is lacking: that was opened too early, and bought back
+    assert play.lots() == -1  # one lot is lacking: it was opened too early, and bought back
+
+
+def test_an_order_that_is_bought_back_thrice_is_not_made_larger_any_more() -> None:
+    """One order that fills a lot at a time, ahead of the leader's: what works may fill on, but nothing is added."""
+    play = Play((follower(ratio="1"),))
+    play.places("L1", ticket(Side.BUY, 150, "98"))
+    play.places("L2", ticket(Side.SELL, 600, "105"))
+    for _ in range(100):
+        for held in play.of():
+            if held.is_open and held.ticket.side is Side.SELL:
+                play.fills_follower(held, 75)
+            elif held.is_open and held.ticket.order_type is OrderType.MARKET:
+                play.fills_follower(held, held.ticket.quantity)
+        play.drain()
+        play.waits(1)
+        play.reads_book("asha")
+
+    assert sum(held.ticket.order_type is OrderType.MARKET for held in play.of()) <= 8
+    assert sum(held.filled for held in play.of() if held.ticket.side is Side.SELL) <= 11 * 75
