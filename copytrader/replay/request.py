@@ -134,7 +134,7 @@ def _window(request: Request, journal: Journal, *, whole: bool) -> tuple[Window,
         if day is None:
             raise _nothing(journal)
         if request.source is None and day != datetime.now(IST).date():
-            notes.append(f"nothing is recorded today: this is {day}")
+            notes.append(f"nothing has happened today: this is {day}")
     begin = None if day is None else datetime.combine(day, time(), IST)
     end = None if begin is None else begin + timedelta(days=1)
     since = begin if request.since is None else _moment(request.since, day or dated, "--since")
