@@ -11,9 +11,9 @@ from copytrader.account import Account
 from copytrader.core import hours
 from copytrader.core.copies import Key
 from copytrader.core.exposure import DELIVERED, awaits_reading
+from copytrader.core.in_force import contradicts
 from copytrader.core.merge import Known
 from copytrader.core.model import LEADER, Order, OrderStatus, Position, Side
-from copytrader.core.sightings import contradicts
 from copytrader.core.state import Holding, State
 
 POSITIONS_EVERY = timedelta(seconds=30)

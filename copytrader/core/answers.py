@@ -6,6 +6,8 @@ from datetime import datetime, timedelta
 
 from copytrader.core.copies import Slice
 from copytrader.core.facts import Accepted, Level, NotFound, NotSent, Refused, Role, Skip, Throttled, Unanswered, Verb
+from copytrader.core.follower_orders import locate, reclaim
+from copytrader.core.in_force import is_as_asked
 from copytrader.core.model import OrderStatus, RefusalClass, SkipReason
 from copytrader.core.news import News
 from copytrader.core.outcomes import (
@@ -18,7 +20,6 @@ from copytrader.core.outcomes import (
     refuse_modification,
     take_back,
 )
-from copytrader.core.sightings import is_as_asked, locate, reclaim
 from copytrader.core.state import Account, State
 
 ABSENT_AFTER = timedelta(seconds=120)

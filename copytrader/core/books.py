@@ -9,11 +9,13 @@ from copytrader.core import capital, copied_position, exposure
 from copytrader.core.copies import Key, Slice
 from copytrader.core.days import turn_day
 from copytrader.core.facts import Adopted, BookRead, Level, Role, Source
+from copytrader.core.follower_orders import see_follower
 from copytrader.core.hours import first_opening, may_trade
+from copytrader.core.in_force import whole_second
 from copytrader.core.model import LEADER, Position
 from copytrader.core.news import News
 from copytrader.core.outcomes import count_loss
-from copytrader.core.sightings import see, see_follower, whole_second
+from copytrader.core.sightings import see
 from copytrader.core.state import Account, Holding, Share, State
 
 OPENING = timedelta(minutes=1)

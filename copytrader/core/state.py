@@ -18,16 +18,19 @@ from copytrader.core.budget import Budget
 from copytrader.core.copies import Key, LeaderOrder, Slice
 from copytrader.core.facts import Level, Role
 from copytrader.core.model import (
+    DEAD,
     ZERO,
     Desk,
     Follower,
     Funds,
     Instrument,
+    Order,
     RefusalClass,
     Security,
     Side,
     Ticket,
     Units,
+    day_of,
 )
 
 
@@ -226,6 +229,12 @@ class State:
         """Name an instrument to a person, by its ids where the master's row is not known."""
         instrument = self.instruments.get(security)
         return instrument.label if instrument is not None else f"{security.exchange_segment} {security.security_id}"
+
+    def is_bygone(self, account: str, order: Order) -> bool:
+        """Whether it is an order of an earlier day, and not one of today that bears its number."""
+        if (account, order.order_id) not in self.bygone:
+            return False
+        return order.placed_at is None or day_of(order.placed_at) != self.day or order.status in DEAD
 
     def holding(self, key: Key) -> Holding:
         found = self.holdings.get(key)

@@ -44,15 +44,15 @@ MUTATIONS = (
     ),
     Mutation(
         "an order that turns up late is cancelled",
-        "sightings.py",
+        "follower_orders.py",
         "    if not (piece.absent and piece.ended is not None):\n",
         "    if piece.correlation_id:\n",
     ),
     Mutation(
         "an order with our name but other terms is not adopted",
-        "sightings.py",
-        "    if not piece.order_id and not is_as_asked(piece, order.ticket):",
-        "    if not piece.order_id and not is_as_asked(piece, order.ticket) and piece.ended:",
+        "follower_orders.py",
+        "    if not piece.order_id and not in_force.is_as_asked(piece, order.ticket):",
+        "    if not piece.order_id and not in_force.is_as_asked(piece, order.ticket) and piece.ended:",
     ),
     Mutation(
         "an entry that has a reason not to be copied is not placed",
@@ -302,13 +302,13 @@ MUTATIONS = (
     ),
     Mutation(
         "what the broker made of a market order is no change by hand",
-        "sightings.py",
+        "in_force.py",
         "    same_price = any(ticket.order_type is OrderType.MARKET or seen.price",
         "    same_price = any(seen.price",
     ),
     Mutation(
         "the old price proves that a market order was not made",
-        "sightings.py",
+        "in_force.py",
         "    return next(priced, fitting[0] if fitting else None)\n",
         "    return fitting[0] if fitting else None\n",
     ),
@@ -362,7 +362,7 @@ MUTATIONS = (
     ),
     Mutation(
         "the last price is the newest that any frame told",
-        "sightings.py",
+        "follower_orders.py",
         "        state.holding(piece.key).last_price = order.last_price\n",
         "        pass\n",
     ),
@@ -434,9 +434,9 @@ MUTATIONS = (
     ),
     Mutation(
         "a modification that the book goes on not showing was refused",
-        "sightings.py",
-        "    if source is Source.BOOK and contradicts(piece, order):\n",
-        "    if source is Source.BOOK and contradicts(piece, order) and piece.absent:\n",
+        "follower_orders.py",
+        "    if source is Source.BOOK and in_force.contradicts(piece, order):\n",
+        "    if source is Source.BOOK and in_force.contradicts(piece, order) and piece.absent:\n",
     ),
     Mutation(
         "what a plan made up for is not copied again",
@@ -458,7 +458,7 @@ MUTATIONS = (
     ),
     Mutation(
         "shares that the person sold are not sold again",
-        "sightings.py",
+        "follower_orders.py",
         "        copied_position.close_by_hand(share, share.against)\n",
         "        pass\n",
     ),
@@ -530,13 +530,13 @@ MUTATIONS = (
     ),
     Mutation(
         "what bears our name outranks the id in an answer",
-        "sightings.py",
+        "follower_orders.py",
         "        piece = _held_against_its_answer(state, piece, order, news)\n",
         "        pass\n",
     ),
     Mutation(
         "what the person sells of a copy is its own at once",
-        "sightings.py",
+        "follower_orders.py",
         "    if key.product in exposure.DELIVERED or share.net is not None:  #",
         "    if key.product in exposure.DELIVERED:  #",
     ),
@@ -722,7 +722,7 @@ MUTATIONS = (
     ),
     Mutation(
         "the frame of a refusal leaves it to the book which terms there are",
-        "sightings.py",
+        "in_force.py",
         "        piece.maybe.append(attempted)\n",
         "",
     ),
@@ -740,19 +740,19 @@ MUTATIONS = (
     ),
     Mutation(
         "a cancel does not wait for the answer to a placing that is seen to work",
-        "sightings.py",
+        "in_force.py",
         "        piece.in_flight, piece.accepted_at = None, at\n",
         "        piece.accepted_at = at\n",
     ),
     Mutation(
         "a modification that the exchange refuses later is not tried again",
-        "sightings.py",
+        "in_force.py",
         "        refuse_modification(piece, order.note, news)\n",
         "        return\n",
     ),
     Mutation(
         "terms from before the modification before do not settle the last one",
-        "sightings.py",
+        "in_force.py",
         "        if real is not None and not _is_in_force(piece, source, at):\n            return\n",
         "        real = None\n",
     ),
@@ -836,7 +836,7 @@ MUTATIONS = (
     ),
     Mutation(
         "an order changed by hand is left alone",
-        "sightings.py",
+        "in_force.py",
         "    piece.detached = True\n    detail",
         "    piece.detached = False\n    detail",
     ),
@@ -975,7 +975,7 @@ MUTATIONS = (
     ),
     Mutation(
         "why an order was rejected is learnt when its answer did not say",
-        "sightings.py",
+        "follower_orders.py",
         "    _learn_why(state, account, piece, news)\n",
         "",
     ),
@@ -1287,7 +1287,7 @@ MUTATIONS = (
     ),
     Mutation(
         "a sweep that was given up and turns up is cancelled",
-        "sightings.py",
+        "follower_orders.py",
         "    else:\n        piece.cancelling = True\n    news.alert(",
         "    news.alert(",
     ),
@@ -1367,15 +1367,15 @@ MUTATIONS = (
     ),
     Mutation(
         "a number of yesterday's may be another order's today",
-        "sightings.py",
-        "    return order.placed_at is None or day_of(order.placed_at) != state.day or order.status in DEAD\n",
+        "state.py",
+        "    return order.placed_at is None or day_of(order.placed_at) != self.day or order.status in DEAD\n",
         "    return True\n",
     ),
     Mutation(
         "a row of yesterday's that was cancelled stays yesterday's",
-        "sightings.py",
-        "day_of(order.placed_at) != state.day or order.status in DEAD\n",
-        "day_of(order.placed_at) != state.day\n",
+        "state.py",
+        "day_of(order.placed_at) != self.day or order.status in DEAD\n",
+        "day_of(order.placed_at) != self.day\n",
     ),
     Mutation(
         "an order that ended is the same though its row bears a later time",
@@ -1421,7 +1421,7 @@ MUTATIONS = (
     ),
     Mutation(
         "a row older than the frame that told the terms contradicts nothing",
-        "sightings.py",
+        "in_force.py",
         "        return False  # it is older than the frame that told the terms\n",
         "        pass\n",
     ),
@@ -1601,7 +1601,7 @@ MUTATIONS = (
     ),
     Mutation(
         "an order that works though it was refused is looked after",
-        "sightings.py",
+        "follower_orders.py",
         "        _take_on(state, account, piece, news)\n        return\n",
         "        return\n",
     ),
@@ -1765,7 +1765,7 @@ MUTATIONS = (
     ),
     Mutation(
         "an order that was rejected after a part had filled stays over",
-        "sightings.py",
+        "follower_orders.py",
         "    if known.filled_quantity <= piece.filled and",
         "    if not known.filled_quantity and",
     ),
@@ -1975,13 +1975,13 @@ MUTATIONS = (
     ),
     Mutation(
         "an order of another security is none of ours",
-        "sightings.py",
+        "follower_orders.py",
         "order.ticket.security != piece.asked.security or order.ticket.side",
         "order.ticket.side",
     ),
     Mutation(
         "an order on the other side is none of ours",
-        "sightings.py",
+        "follower_orders.py",
         "    return order.ticket.security != piece.asked.security or order.ticket.side is not piece.asked.side\n",
         "    return order.ticket.security != piece.asked.security\n",
     ),
@@ -2095,7 +2095,7 @@ MUTATIONS = (
     ),
     Mutation(
         "shares that the person sold are not sold again though no reading shows any",
-        "sightings.py",
+        "follower_orders.py",
         "    if key.product in exposure.DELIVERED or share.net is not None:",
         "    if share.net is not None:",
     ),
@@ -2143,19 +2143,19 @@ MUTATIONS = (
     ),
     Mutation(
         "the leader's order of one that works though it was refused is looked at again",
-        "sightings.py",
+        "follower_orders.py",
         "    if piece.copy is not None:\n        holding.active[piece.leader_order_id] = piece.copy.leader\n",
         "",
     ),
     Mutation(
         "an order that works though it was refused counts for the limits",
-        "sightings.py",
+        "follower_orders.py",
         "    state.share(holding, piece.follower).open[piece.correlation_id] = piece\n",
         "",
     ),
     Mutation(
         "an order that works though it was refused is among the account's open ones",
-        "sightings.py",
+        "follower_orders.py",
         "    account.open[piece.correlation_id] = piece\n    if",
         "    if",
     ),

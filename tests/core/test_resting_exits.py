@@ -22,6 +22,7 @@ from copytrader.core.facts import (
     Unanswered,
     Verb,
 )
+from copytrader.core.in_force import whole_second
 from copytrader.core.model import (
     Calendar,
     CopyRules,
@@ -34,7 +35,6 @@ from copytrader.core.model import (
     Side,
     Ticket,
 )
-from copytrader.core.sightings import whole_second
 from tests.core.play import START, D, Held, Play, follower, ticket
 from tests.core.test_answers import unanswered
 

@@ -60,6 +60,7 @@ from copytrader.core.facts import (
     Unanswered,
     Verb,
 )
+from copytrader.core.in_force import contradicts
 from copytrader.core.model import (
     LEADER,
     CopyRules,
@@ -79,7 +80,6 @@ from copytrader.core.model import (
     Ticket,
     Validity,
 )
-from copytrader.core.sightings import contradicts
 from copytrader.core.state import State
 from tests.core.play import START
 
