@@ -132,7 +132,7 @@ def are_behind(
     A row that has as much as the book proves itself.  One that has less is behind; one that tells nothing of the
     day, or is not there, may be.  A position that was converted never has as much: nothing is waited for for long.
     """
-    if not _lack_a_fill(rows, positions, now):
+    if not lack_a_fill(rows, positions, now):
         account.behind_since = None
         return False
     account.behind_since = account.behind_since or now
@@ -209,7 +209,8 @@ def _traded(rows: Sequence[Order]) -> Counter[tuple[Key, Side]]:
     return traded
 
 
-def _lack_a_fill(rows: Sequence[Order], positions: Sequence[Position], now: datetime) -> bool:
+def lack_a_fill(rows: Sequence[Order], positions: Sequence[Position], now: datetime) -> bool:
+    """Whether positions show less traded today than the book has filled, so lately that they may come to show it."""
     traded, newest = _traded(rows), dict[Key, datetime]()
     for row in rows:
         told = row.updated_at or row.placed_at

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from copytrader.config import Config
     from copytrader.core.reconcile.picture import Finding, Row
     from copytrader.core.reconcile.planning import Step
-    from copytrader.reconcile import Done, Report, Request
+    from copytrader.looking import Done, Report, Request
     from copytrader.render import Column
 
 Fix = Annotated[bool, typer.Option("--fix", help="Show the plan, ask, carry it out and show the result.")]
@@ -69,7 +69,7 @@ def reconcile(
     """
     import asyncio
 
-    from copytrader import errand, reconcile, render
+    from copytrader import errand, looking, reconcile, render
     from copytrader.config import load
     from copytrader.core.reconcile.picture import Scope
     from copytrader.core.reconcile.planning import Wishes
@@ -84,7 +84,7 @@ def reconcile(
     settings = load(config)
     for name in follower or ():
         errand.known_followers(settings, name)
-    request = reconcile.Request(
+    request = looking.Request(
         Scope(frozenset(follower or ()), symbol),
         Wishes(reduce_only, at_limit),
         adopt,
@@ -113,9 +113,9 @@ def _refuse_idle(given: dict[str, bool]) -> None:
 
 
 async def _once(config: Config, request: Request) -> Report:
-    from copytrader import reconcile, render
+    from copytrader import looking, render
 
-    async with reconcile.looking(config, render.notice) as looker:
+    async with looking.connected(config, render.notice) as looker:
         return await looker.look(request)
 
 
@@ -123,10 +123,10 @@ async def _watch(config: Config, request: Request, seconds: float, *, show_all: 
     """Draw the table anew every few seconds; on a terminal in place of the last."""
     import asyncio
 
-    from copytrader import reconcile, render
+    from copytrader import looking, render
 
     report: Report | None = None
-    async with reconcile.looking(config, render.notice) as looker:
+    async with looking.connected(config, render.notice) as looker:
         while True:
             try:
                 report = await looker.look(request)

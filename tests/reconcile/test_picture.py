@@ -37,7 +37,7 @@ from copytrader.core.reconcile import comparing, planning
 from copytrader.core.reconcile.picture import FindingKind, Picture, Reading, Row, RowState, Scope
 from copytrader.core.reconcile.planning import Action, Step, Wishes
 from copytrader.failure import ExitCode
-from copytrader.reconcile import Report
+from copytrader.looking import Report
 from tests.core.play import NIFTY, Play, follower, ticket
 
 D = Decimal
