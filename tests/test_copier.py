@@ -183,8 +183,9 @@ class Scene:
         self.brokers = {name: Bench(self.now) for name in (LEADER, *followers)}
         self.lines = {name: Line() for name in self.brokers}
         self.told: list[Event] = []
+        self.journal = Journal.open(":memory:")
         self.copier = Copier(
-            journal=Journal.open(":memory:"),
+            journal=self.journal,
             facts=(),
             desk=desk,
             accounts={
@@ -245,6 +246,11 @@ def played(
 
     async def play() -> Scene:
         scene = Scene(loop, followers or ("asha",), poll_seconds)
+        with scene.journal:
+            await rehearse(scene)
+        return scene
+
+    async def rehearse(scene: Scene) -> None:
         before(scene)
         await scene.copier.identity.check_tokens()
         stop = asyncio.Event()
@@ -255,7 +261,6 @@ def played(
             await story(scene)
         stop.set()
         await running
-        return scene
 
     return loop.run(play())
 

@@ -9,6 +9,7 @@ import stat
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import closing
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -80,7 +81,7 @@ def test_it_leaves_a_private_folder_with_configuration_and_journal(folder: Path)
     for name in ("copytrader.toml", "copytrader.db"):
         assert stat.S_IMODE((folder / name).stat().st_mode) == 0o600
     assert load(folder / "copytrader.toml", {}).dhan.is_simulated
-    with sqlite3.connect(folder / "copytrader.db") as journal:
+    with closing(sqlite3.connect(folder / "copytrader.db")) as journal:
         kinds = dict(journal.execute("SELECT kind, count(*) FROM facts GROUP BY kind"))
     assert (kinds["Modify"], kinds["Cancel"], kinds["Skip"], kinds["Stopped"]) == (2, 3, 3, 1)
 

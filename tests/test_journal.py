@@ -23,6 +23,7 @@ from typing import Any, cast, get_args, get_origin, get_type_hints
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sqlite_utils import Database
 
 from copytrader.core.facts import (
     Accepted,
@@ -417,13 +418,8 @@ def test_commits_are_synchronous_and_the_settings_hold(path: Path) -> None:
         ]
         assert read("busy_timeout") == 5000
         assert read("journal_size_limit") == 16 * 1024 * 1024
-        assert read("user_version") == schema.VERSION == len(migrations.pending(_empty()))
-
-
-def _empty() -> Any:
-    from sqlite_utils import Database
-
-    return Database(memory=True)
+        with closing(Database(memory=True)) as empty:
+            assert read("user_version") == schema.VERSION == len(migrations.pending(empty))
 
 
 # --- Nobody alters it unseen ---
@@ -991,15 +987,15 @@ def test_every_fact_is_known_to_the_codec() -> None:
 
 
 def test_a_night_that_the_copier_ran_through_makes_no_last_day() -> None:
-    journal = Journal.open(":memory:")
-    assert journal.last_day() is None
-    friday = datetime(2026, 11, 27, 15, 0, tzinfo=IST)
-    journal.record(Ticked(friday))
-    assert journal.last_day() == friday.date()
-    journal.record(Noticed(friday, Level.INFO, "something happened"))
-    saturday = friday + timedelta(hours=9)
-    for event in (Ticked(saturday), BookRead(saturday, "asha", (), ()), Connected(saturday, "asha")):
-        journal.record(event)
-    assert journal.last_day() == friday.date()
-    journal.record(Stopped(saturday))
-    assert journal.last_day() == saturday.date()
+    with Journal.open(":memory:") as journal:
+        assert journal.last_day() is None
+        friday = datetime(2026, 11, 27, 15, 0, tzinfo=IST)
+        journal.record(Ticked(friday))
+        assert journal.last_day() == friday.date()
+        journal.record(Noticed(friday, Level.INFO, "something happened"))
+        saturday = friday + timedelta(hours=9)
+        for event in (Ticked(saturday), BookRead(saturday, "asha", (), ()), Connected(saturday, "asha")):
+            journal.record(event)
+        assert journal.last_day() == friday.date()
+        journal.record(Stopped(saturday))
+        assert journal.last_day() == saturday.date()

@@ -7,7 +7,7 @@ import shutil
 import sqlite3
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, closing
 from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
@@ -73,7 +73,10 @@ def test_a_second_follow_is_refused_by_each_way_to_the_same_journal_or_follower(
             (tmp_path / "elsewhere").symlink_to(tmp_path, target_is_directory=True)
             await (await refused(stage, twin_of(stage, "elsewhere.toml", "elsewhere/copytrader.db"))).says(holder)
 
-            with sqlite3.connect(tmp_path / "copytrader.db") as journal, sqlite3.connect(tmp_path / "copy.db") as copy:
+            with (
+                closing(sqlite3.connect(tmp_path / "copytrader.db")) as journal,
+                closing(sqlite3.connect(tmp_path / "copy.db")) as copy,
+            ):
                 journal.backup(copy)
             program = await refused(stage, twin_of(stage, "copied.toml", "copy.db"))
             assert f"follower {stage.ids['asha']}" in await program.says(holder)

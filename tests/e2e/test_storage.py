@@ -10,6 +10,7 @@ import resource
 import shutil
 import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from decimal import Decimal
 from pathlib import Path
 
@@ -169,7 +170,7 @@ def no_database(path: Path) -> None:
 
 def foreign(path: Path) -> None:
     path.unlink()
-    with sqlite3.connect(path) as connection:
+    with closing(sqlite3.connect(path)) as connection:
         connection.execute("CREATE TABLE orders (id)")
 
 
@@ -180,7 +181,7 @@ def foreign_wal(path: Path) -> None:
 
 def changed(path: Path) -> None:
     """Make one recorded quantity another one, as if with a hex editor."""
-    with sqlite3.connect(path, isolation_level=None) as connection:
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         triggers = connection.execute("SELECT name, sql FROM sqlite_master WHERE type = 'trigger'").fetchall()
         for name, _ in triggers:
             connection.execute(f"DROP TRIGGER {name}")
@@ -190,14 +191,14 @@ def changed(path: Path) -> None:
 
 
 def removed(path: Path) -> None:
-    with sqlite3.connect(path, isolation_level=None) as connection:
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         connection.execute("DROP TRIGGER facts_are_kept")
         connection.execute("PRAGMA foreign_keys = OFF")
         connection.execute("DELETE FROM facts WHERE seq = 5")
 
 
 def newer(path: Path) -> None:
-    with sqlite3.connect(path) as connection:
+    with closing(sqlite3.connect(path)) as connection:
         connection.execute("PRAGMA user_version = 99")
 
 
