@@ -152,7 +152,7 @@ def fill_leader(holding: Holding, order: LeaderOrder, quantity: int) -> None:
     if opens:
         order.opened += opens
         order.standing += opens
-        if not order.known.kind.is_copied:
+        if not order.known.kind.is_copied and not any(copy.units for copy in order.copies.values()):
             holding.before += sign * opens
         for name, share in holding.shares.items():
             copy = order.copies.get(name)

@@ -1746,6 +1746,12 @@ MUTATIONS = (
         "            pass\n",
     ),
     Mutation(
+        "what a super order opens is due where it was copied before it was known to be one",
+        "exposure.py",
+        "is_copied and not any(copy.units for copy in order.copies.values()):",
+        "is_copied:",
+    ),
+    Mutation(
         "an exit refused for its token waits for the new one",
         "fold.py",
         "        waits = copy.skip is None or copy.skip.reason is SkipReason.TOKEN\n",

@@ -613,6 +613,27 @@ def test_a_super_order_that_gets_out_of_what_was_copied_is_followed() -> None:
     assert play.lots() == 0
 
 
+@pytest.mark.parametrize("filled", [0, 150])
+def test_a_super_order_that_was_copied_before_it_was_known_to_be_one_is_followed_out(filled: int) -> None:
+    """Its frames may look like those of any order; the book names its leg."""
+    play = Play()
+    play.places("S", ticket(quantity=600))
+    if filled:
+        play.leader_fills("S", filled)
+        play.fills()
+    play.leader["S"] = replace(play.leader["S"], kind=OrderKind.SUPER)
+    play.feed(OrderSeen(play.now, LEADER, play.leader["S"], Source.BOOK))
+    play.leader_fills("S")
+    play.fills()
+    assert play.lots() == 4
+    play.places("T", ticket(Side.SELL, 600, "110"), kind=OrderKind.SUPER)
+    play.leader_fills("T")
+    play.waits(5)
+    play.fills()
+
+    assert play.lots() == 0
+
+
 def test_an_exit_is_a_fraction_of_what_a_super_order_opened_as_well() -> None:
     play = Play()
     play.trades("IN", 8)
