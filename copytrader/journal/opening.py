@@ -66,7 +66,7 @@ def _without_writing(path: Path) -> sqlite3.Connection:
     try:
         schema.settle(connection)
         schema.pragma(connection, "application_id")
-    except sqlite3.OperationalError as error:
+    except sqlite3.DatabaseError as error:
         connection.close()
         if error.sqlite_errorname != "SQLITE_CANTOPEN" or files.has_wal(path):
             raise
