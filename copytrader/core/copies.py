@@ -315,8 +315,8 @@ class LeaderOrder:
     reduced it, `standing` what of `opened` the leader has not closed again; `filled_at` is when it was heard that it
     had filled, which it had at `traded_at` by the broker's clock; `turned_at` is when it had closed all that there
     was. `only_exits` once it was seen as an exit and nothing else; it stays one unless it grows beyond
-    `classified_quantity`, what it had when it was judged (0: not judged yet), and opens something. `missed`: it was
-    placed before this run began, and over when the leader's book was first read.
+    `classified_quantity`, what it had when it was judged (0: not judged yet), and opens something: then it `has_grown`.
+    `missed`: it was placed before this run began, and over when the leader's book was first read.
     """
 
     known: Known
@@ -330,6 +330,7 @@ class LeaderOrder:
     standing: Units = 0
     only_exits: bool = False
     classified_quantity: int = 0
+    has_grown: bool = False
     missed: bool = False
     filled_at: datetime | None = None
     traded_at: datetime | None = None

@@ -178,6 +178,8 @@ def _is_settled(state: State, order: LeaderOrder) -> bool:
             return False
         if copy.skip is None and not copy.was_sent:
             return False
+        if order.has_grown and _is_to_be_sized(copy):
+            return False
         waits = copy.skip is None or copy.skip.reason is SkipReason.TOKEN
         if order.only_exits and waits and _is_to_be_sent(state, order, copy) and _holds(state, order, copy):
             return False
@@ -187,6 +189,13 @@ def _is_settled(state: State, order: LeaderOrder) -> bool:
         if not order.known.is_dead and _is_behind(state, order, copy):
             return False
     return True
+
+
+def _is_to_be_sized(copy: Copy) -> bool:
+    """Whether a copy that had nothing to close has still to be judged by what the leader's order has opened."""
+    if copy.lots is not None or copy.skip is None or copy.slices:
+        return False
+    return copy.skip.reason in (SkipReason.NOTHING_TO_EXIT, SkipReason.BELOW_ONE_LOT)
 
 
 def _is_to_be_sent(state: State, order: LeaderOrder, copy: Copy) -> bool:

@@ -16,7 +16,7 @@ from copytrader.core.copies import Copy, LeaderOrder
 from copytrader.core.facts import Level, Sized, Skip
 from copytrader.core.model import LEADER, ZERO, OrderStatus, SizingMode, SkipReason, Ticket
 from copytrader.core.names import correlation_id
-from copytrader.core.scene import Scene, age_of, rules_of
+from copytrader.core.scene import Scene, age_of, age_of_opening, rules_of
 
 _FRAME_WAIT = timedelta(seconds=0.4)
 """The frame with an order's terms may be overtaken by the next one; the book is asked only when it does not come."""
@@ -205,7 +205,7 @@ def _refusal(scene: Scene, order: LeaderOrder) -> tuple[SkipReason, str] | None:
     assert scene.instrument is not None
     known, ticket = order.known, order.known.ticket
     follower = scene.account.follower
-    age, most = age_of(scene, order), rules_of(scene.state).max_age_seconds
+    age, most = age_of_opening(scene, order), rules_of(scene.state).max_age_seconds
     if (exposure.is_immediate(order) or known.is_done) and age > most:
         return SkipReason.STALE, f"first judged {age:.0f} s after it was placed, at most {most} s is copied"
     if order.missed:

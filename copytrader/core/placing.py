@@ -8,7 +8,7 @@ from copytrader.core import exposure, limits
 from copytrader.core.copies import Copy, LeaderOrder
 from copytrader.core.facts import Level
 from copytrader.core.model import OrderType, SkipReason, Ticket
-from copytrader.core.scene import RETRY_PAUSES, Scene, age_of, is_changing, rules_of, say_once
+from copytrader.core.scene import RETRY_PAUSES, Scene, age_of_opening, is_changing, rules_of, say_once
 
 _MOST_FAILED_PLACINGS = 6
 _MOST_ABSENT_EXITS = 3
@@ -104,7 +104,7 @@ def _may_place_again(scene: Scene, copy: Copy, *, exits: bool) -> bool:
 def _is_fresh(scene: Scene, order: LeaderOrder, copy: Copy) -> bool:
     """Judge an entry once more that could not be sent at once."""
     most = rules_of(scene.state).max_age_seconds
-    if (exposure.is_immediate(order) or order.known.is_done) and age_of(scene, order) > most:
+    if (exposure.is_immediate(order) or order.known.is_done) and age_of_opening(scene, order) > most:
         scene.desk.skip(copy, SkipReason.STALE, f"it could not be sent within {most} s")
         scene.wake(scene.at + _SOON)  # what it was to close as well is a sweep's from now on
         return False

@@ -127,6 +127,13 @@ def age_of(scene: Scene, order: LeaderOrder) -> float:
     return (scene.at - (order.known.placed_at or order.first_seen)).total_seconds()
 
 
+def age_of_opening(scene: Scene, order: LeaderOrder) -> float:
+    """Return the age in seconds of what an order opens: that of the fill by which it does, where an exit has grown."""
+    if order.has_grown and order.traded_at is not None:
+        return (scene.at - order.traded_at).total_seconds()
+    return age_of(scene, order)
+
+
 def is_late(scene: Scene, order: LeaderOrder) -> bool:
     return order.known.is_done and age_of(scene, order) > rules_of(scene.state).max_age_seconds
 

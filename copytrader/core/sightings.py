@@ -97,7 +97,7 @@ def _fill_leader(
 def _note_opened(order: LeaderOrder, news: News) -> None:
     """An exit has opened something: one that has grown is more than an exit, another came before its entry."""
     if order.known.ticket.quantity > order.classified_quantity:
-        order.only_exits = False
+        order.only_exits, order.has_grown = False, True
         return
     text = f"the leader's order {order.known.order_id} was an exit, and has opened {order.opened} on the other side"
     for name in order.copies:

@@ -637,9 +637,21 @@ MUTATIONS = (
         "        pass\n",
     ),
     Mutation(
+        "what an exit opens that has grown is as old as the fill by which it does",
+        "scene.py",
+        "    if order.has_grown and order.traded_at is not None:\n",
+        "    if False:\n",
+    ),
+    Mutation(
+        "an exit that has grown is judged by what it has opened before it is over",
+        "fold.py",
+        "        if order.has_grown and _is_to_be_sized(copy):\n",
+        "        if False:\n",
+    ),
+    Mutation(
         "an exit that has grown opens what the leader's does",
         "sightings.py",
-        "        order.only_exits = False\n",
+        "        order.only_exits, order.has_grown = False, True\n",
         "        pass\n",
     ),
     Mutation(

@@ -60,11 +60,14 @@ def test_a_market_exit_whose_new_price_is_refused_is_said_as_critical() -> None:
 
 
 @pytest.mark.parametrize("copy_fills_first", [False, True])
-def test_an_exit_that_has_grown_opens_what_the_leader_s_does(copy_fills_first: bool) -> None:
+@pytest.mark.parametrize("rests", [0, 60])
+def test_an_exit_that_has_grown_opens_what_the_leader_s_does(rests: int, copy_fills_first: bool) -> None:
+    """What it opens is as old as the fill by which it does, however long it rested."""
     play = Play()
     play.trades("L1", 4)
     play.places("L2", ticket(Side.SELL, 300, "110"))
     play.modifies("L2", quantity=600)
+    play.waits(rests)
     assert sum(each.ticket.quantity for each in play.of() if each.is_open) == 150
     if copy_fills_first:
         play.fills()
@@ -76,6 +79,42 @@ def test_an_exit_that_has_grown_opens_what_the_leader_s_does(copy_fills_first: b
 
     assert (play.leader_net(), play.lots()) == (-300, -2)
     assert not play.alerts()
+
+
+@pytest.mark.parametrize("copy_fills_first", [False, True])
+def test_a_stop_larger_than_what_it_protects_is_not_withdrawn_when_it_triggers(copy_fills_first: bool) -> None:
+    """It grew with an entry, and the leader got out of a part since."""
+    play = Play(followers=(follower(ratio="1"),))
+    play.trades("IN", 4)
+    play.places("SL", ticket(Side.SELL, 300, "90", order_type=OrderType.STOP_LOSS, trigger_price=D(91)))
+    play.trades("ADD", 2)
+    play.modifies("SL", quantity=450)
+    play.trades("PART", -2)
+    play.waits(60)
+    if copy_fills_first:
+        play.fills()
+    play.leader_fills("SL")
+    play.waits(1)
+    assert [each for each in play.decisions if isinstance(each, Cancel)] == []
+    play.fills()
+    play.waits(10)
+
+    assert (play.leader_net(), play.lots()) == (-150, -2)
+
+
+def test_an_exit_that_has_grown_opens_also_where_there_was_nothing_to_exit() -> None:
+    play = Play()
+    play.answer = refused(play, RefusalClass.MARGIN, Place)
+    play.trades("L1", 4)
+    play.answer = None
+    play.places("L2", ticket(Side.SELL, 300, "110"))
+    play.modifies("L2", quantity=600)
+    play.waits(60)
+    play.leader_fills("L2")
+    play.fills()
+    play.waits(10)
+
+    assert (play.leader_net(), play.lots()) == (-300, -2)
 
 
 def test_an_exit_made_larger_before_the_entry_that_it_is_for_stays_an_exit() -> None:
