@@ -201,7 +201,7 @@ async def short_session(
         closing(Journal.open(config.journal)) as journal,
         closing(InstrumentStore(config.instruments_path)) as store,
     ):
-        market = session.calendar_of(config, say) if market is None else market
+        market = session.calendar_of(config) if market is None else market
         await session.sync_instruments(config, store, say, _SYNC_PATIENCE)
         async with session.connected(config, credentials) as accounts:
             copier = Copier(

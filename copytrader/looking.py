@@ -197,7 +197,7 @@ async def connected(config: Config, say: Say) -> AsyncIterator[Looker]:
     _warn_of_damage(config, say)
     found, missing = errand.tokens_of(config, (LEADER, *config.enabled))
     with closing(InstrumentStore(config.instruments_path)) as store:
-        market = session.calendar_of(config, say)
+        market = session.calendar_of(config)
         await session.sync_instruments(config, store, say)
         async with session.connected(config, found) as accounts:
             await identity.check_whose(accounts.values())

@@ -86,7 +86,7 @@ def _is_hidden(state: State, account: Account, now: datetime) -> bool:
         if share is None or not share.carried or share.net is None or key.product in DELIVERED:
             continue
         sign = 1 if share.copied > 0 else -1
-        is_open = not rules.enforce_hours or hours.may_trade(calendar, key.security.exchange_segment, now)
+        is_open = not rules.enforce_hours or hours.is_open(calendar, key.security.exchange_segment, now).is_open
         if is_open and abs(share.left) > max(share.net * sign, 0):
             return True
     return False

@@ -146,15 +146,12 @@ async def _sync(config: Config, store: InstrumentStore, say: Callable[[str], Non
         say(f"instruments: {double}")
 
 
-def calendar_of(config: Config, say: Callable[[str], None]) -> Calendar:
-    """Return the trading calendar; an unknown year is said, because entries would be held back."""
+def calendar_of(config: Config) -> Calendar:
+    """Return the trading calendar of this year and the next, as far as their holidays are known."""
     if config.copy_rules.market_hours == "off":
         return Calendar()
     year = now().year
-    built = calendar.build(config.calendar, (year, year + 1))
-    if year not in built.years:
-        say(f"the holidays of {year} are not known: entries are held back; give them in copy.calendar")
-    return built
+    return calendar.build(config.calendar, (year, year + 1))
 
 
 @contextmanager
@@ -221,7 +218,7 @@ async def run(
         kept(config.log) as write,
     ):
         say = _both(say, write)
-        market = calendar_of(config, say)
+        market = calendar_of(config)
         with closing(InstrumentStore(config.instruments_path)) as store:
             late = await begin_sync(config, store, say)
             async with connected(config, tokens_of) as accounts:

@@ -10,7 +10,15 @@ from pathlib import Path
 import pytest
 
 from copytrader.calendar import SEGMENTS, CalendarError, build
-from copytrader.core.hours import Hours, is_open, opening, session_day, special_key, us_daylight_saving
+from copytrader.core.hours import (
+    Hours,
+    holidays_unknown,
+    is_open,
+    opening,
+    session_day,
+    special_key,
+    us_daylight_saving,
+)
 from copytrader.core.model import IST, Calendar, Session
 
 CALENDAR = build(None, [2026])
@@ -75,7 +83,6 @@ def test_the_words_tell_the_hours() -> None:
     assert is_open(CALENDAR, "NSE_FNO", at).text == "NSE_FNO trades 09:15-15:40 on working days"
     assert is_open(CALENDAR, "NSE_FNO", at.replace(day=24)).text == "NSE_FNO is closed on 2026-11-24"
     assert is_open(CALENDAR, "NSE_COMM", at).text == "no trading hours are known for NSE_COMM"
-    assert is_open(CALENDAR, "NSE_FNO", at.replace(year=2027)).text == "the holidays of 2027 are not known"
 
 
 def test_the_machines_zone_does_not_matter() -> None:
@@ -140,9 +147,14 @@ def test_a_segment_opens_later_on_a_day_that_it_trades(segment: str, moment: str
     assert opening(CALENDAR, segment, at) == expected
 
 
-def test_an_unknown_year_is_not_a_holiday_and_not_a_working_day() -> None:
-    assert build(None, [2026, 2031]).years == (2026,)
-    assert verdict("NSE_FNO", "2031-01-02 11:00") is Hours.UNKNOWN_YEAR
+def test_in_a_year_whose_holidays_nobody_knows_every_weekday_is_a_working_day() -> None:
+    calendar = build(None, [2026, 2031])
+    assert calendar.years == (2026,)
+    assert verdict("NSE_FNO", "2031-01-02 11:00", calendar) is Hours.OPEN
+    assert verdict("NSE_FNO", "2031-01-02 16:00", calendar) is Hours.CLOSED
+    assert verdict("NSE_FNO", "2031-01-04 11:00", calendar) is Hours.CLOSED
+    assert holidays_unknown(calendar, date(2031, 1, 2)).startswith("the holidays of 2031 are not known")
+    assert holidays_unknown(calendar, date(2026, 12, 31)) == ""
 
 
 def test_new_york_changes_its_clocks_on_sundays() -> None:

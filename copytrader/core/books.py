@@ -10,7 +10,7 @@ from copytrader.core.copies import Key, Slice
 from copytrader.core.days import turn_day
 from copytrader.core.facts import Adopted, BookRead, Level, Role, Source
 from copytrader.core.follower_orders import see_follower
-from copytrader.core.hours import first_opening, may_trade
+from copytrader.core.hours import first_opening, is_open
 from copytrader.core.in_force import whole_second
 from copytrader.core.model import LEADER, Position
 from copytrader.core.news import News
@@ -224,7 +224,7 @@ def _trades_now(state: State, holding: Holding, at: datetime) -> bool:
     assert state.desk is not None
     if not state.desk.rules.enforce_hours:
         return True
-    return may_trade(state.desk.calendar, holding.key.security.exchange_segment, at)
+    return is_open(state.desk.calendar, holding.key.security.exchange_segment, at).is_open
 
 
 def adopt(state: State, event: Adopted, at: datetime, news: News) -> None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import datetime, time, timedelta
+from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 
 from copytrader.core import capital, exposure, fixing, left_out
 from copytrader.core.copies import LeaderOrder, Slice, copy_of
 from copytrader.core.facts import Ended, Level, Skip, Started, Verb
-from copytrader.core.hours import session_day
+from copytrader.core.hours import holidays_unknown, session_day
 from copytrader.core.model import IST, LEADER, Desk, OrderStatus, Product, SkipReason, Ticket, day_of
 from copytrader.core.news import News
 from copytrader.core.outcomes import close_piece
@@ -113,8 +113,11 @@ def renamed(state: State, desk: Desk, at: datetime) -> list[tuple[str, str, str]
 def turn_day(state: State, at: datetime, news: News) -> None:
     """On a new trade date yesterday's orders are over, and what happened to them is what the books said."""
     day = day_of(at)
-    if state.day is None or day <= state.day:
-        state.day = state.day or day
+    if state.day is not None and day <= state.day:
+        return
+    _say_unknown_holidays(state, day, news)
+    if state.day is None:
+        state.day = day
         return
     state.day = day
     capital.forget(state)
@@ -142,6 +145,15 @@ def turn_day(state: State, at: datetime, news: News) -> None:
     state.by_order_id = {key: each for key, each in state.by_order_id.items() if each.is_open}
     over -= {(LEADER, order_id) for order_id in staying} | state.by_order_id.keys()
     state.bygone = over or state.bygone
+
+
+def _say_unknown_holidays(state: State, day: date, news: News) -> None:
+    if state.desk is None or not state.desk.rules.enforce_hours:
+        return
+    unknown = holidays_unknown(state.desk.calendar, day)
+    if unknown:
+        text = f"{unknown}, until a file that copy.calendar names says otherwise (docs/journal.md)"
+        news.alert(Level.WARNING, text, key=f"calendar-{day.year}")
 
 
 def _forget_position(holding: Holding) -> None:

@@ -2,8 +2,9 @@
 
 The one question is whether an order sent now would meet an exchange that takes it.  It is
 answered from the desk's calendar alone: a special session or a closed day first, then the
-weekend, then the segment's usual session.  A year that the calendar does not know is never
-guessed: somebody must be told.
+weekend, then the segment's usual session.  In a year whose holidays the calendar does not know
+every weekday counts as a working day, and somebody must be told: on a holiday the leader
+cannot trade either, but entries held back are entries lost.
 
 A segment's session is the widest that any of its instruments has, from the first minute in
 which orders are taken: whether one share trades in the closing auction is the broker's
@@ -29,7 +30,6 @@ _WINTER = " winter"
 class Hours(StrEnum):
     OPEN = "OPEN"
     CLOSED = "CLOSED"
-    UNKNOWN_YEAR = "UNKNOWN_YEAR"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,18 +55,7 @@ def is_open(calendar: Calendar, exchange_segment: str, at: datetime, after_marke
     special = special_key(exchange_segment, day)
     if special in calendar.special:
         return _on_special_day(exchange_segment, calendar.special[special], local)
-    if day.year not in calendar.years:
-        return Verdict(Hours.UNKNOWN_YEAR, f"the holidays of {day.year} are not known")
     return _on_usual_day(exchange_segment, usual_session(calendar, exchange_segment, day), local)
-
-
-def may_trade(calendar: Calendar, exchange_segment: str, at: datetime) -> bool:
-    """Tell whether a segment trades as far as is known: of a year whose holidays are not, every weekday may be one."""
-    verdict = is_open(calendar, exchange_segment, at)
-    if verdict.hours is not Hours.UNKNOWN_YEAR:
-        return verdict.is_open
-    local = at.astimezone(IST)
-    return _on_usual_day(exchange_segment, usual_session(calendar, exchange_segment, local.date()), local).is_open
 
 
 def opening(calendar: Calendar, exchange_segment: str, at: datetime) -> datetime | None:
@@ -89,6 +78,13 @@ def first_opening(calendar: Calendar, at: datetime) -> datetime:
 
 def _moment(day: date, minute: int) -> datetime:
     return datetime.combine(day, time(minute // 60, minute % 60), IST)
+
+
+def holidays_unknown(calendar: Calendar, day: date) -> str:
+    """Say that the holidays of a day's year are not known, and what follows; "" where they are."""
+    if day.year in calendar.years:
+        return ""
+    return f"the holidays of {day.year} are not known: every weekday of it counts as a working day"
 
 
 def session_day(calendar: Calendar, exchange_segment: str, placed_at: datetime) -> date:

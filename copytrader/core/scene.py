@@ -167,7 +167,7 @@ def is_open_now(scene: Scene) -> bool:
         return True
     assert scene.state.desk is not None
     segment = scene.holding.key.security.exchange_segment
-    return hours.may_trade(scene.state.desk.calendar, segment, scene.at)
+    return hours.is_open(scene.state.desk.calendar, segment, scene.at).is_open
 
 
 def is_due(scene: Scene, piece: Slice) -> bool:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from copytrader import calendar, login
 from copytrader.config import Config
-from copytrader.core.hours import session_day
+from copytrader.core.hours import holidays_unknown, session_day
 from copytrader.core.model import IST, Calendar
 from copytrader.dhan.master import InstrumentStore, MasterError
 from copytrader.doctor.check import Check, fail, ok, warn
@@ -57,9 +57,12 @@ def holidays(override: Path | None) -> Check:
         market = calendar.build(override, (today.year, today.year + 1))
     except Failure as failure:
         return fail("calendar", "; ".join(failure.lines), "mend that file, see docs/journal.md")
-    remedy = "update copytrader's exchange_calendars, or name a file in copy.calendar (docs/journal.md)"
-    if today.year not in market.years:
-        return fail("calendar", f"the holidays of {today.year} are not known: entries are held back", remedy)
+    remedy = (
+        "write the holidays into a file and name it in copy.calendar (docs/journal.md), or install a newer copytrader"
+    )
+    unknown = holidays_unknown(market, today)
+    if unknown:
+        return warn("calendar", unknown, remedy)
     closed = {segment: day for segment in calendar.SEGMENTS if (day := _next_session(market, segment, today)) > today}
     if closed:
         return warn("calendar", *_no_session(closed))

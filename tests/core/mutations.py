@@ -637,6 +637,12 @@ MUTATIONS = (
         "        pass\n",
     ),
     Mutation(
+        "holidays that nobody knows are said as soon as the year begins",
+        "days.py",
+        "    _say_unknown_holidays(state, day, news)\n",
+        "    pass\n",
+    ),
+    Mutation(
         "what an exit opens that has grown is as old as the fill by which it does",
         "scene.py",
         "    if order.has_grown and order.traded_at is not None:\n",
@@ -1034,10 +1040,12 @@ MUTATIONS = (
         "OPENING = timedelta(minutes=-1)\n",
     ),
     Mutation(
-        "a year without known holidays holds no exit back",
-        "scene.py",
-        "    return hours.may_trade(scene.state.desk.calendar, segment, scene.at)\n",
-        "    return hours.is_open(scene.state.desk.calendar, segment, scene.at).is_open\n",
+        "in a year whose holidays nobody knows every weekday is a working day",
+        "hours.py",
+        "    return _on_usual_day(exchange_segment, usual_session(calendar, exchange_segment, day), local)\n",
+        "    if day.year not in calendar.years:\n"
+        '        return Verdict(Hours.CLOSED, "")\n'
+        "    return _on_usual_day(exchange_segment, usual_session(calendar, exchange_segment, day), local)\n",
     ),
     Mutation(
         "what the demat account shows at night changes nothing",

@@ -9,7 +9,7 @@ from decimal import Decimal
 import pytest
 
 from copytrader.core.days import renamed
-from copytrader.core.facts import BookRead, Level, Started
+from copytrader.core.facts import BookRead, Level, Started, Ticked
 from copytrader.core.model import (
     LEADER,
     Calendar,
@@ -173,7 +173,7 @@ def test_the_night_shows_nothing_of_what_the_leader_holds() -> None:
     trades(play, "L1", ENTRY)
     play.now = START.replace(hour=8, minute=45) + timedelta(days=1)
     play.rules = CopyRules(enforce_hours=True)
-    play.feed(Started(play.now, "test", "", Desk("1000000001", play.followers, play.rules)))
+    play.feed(Started(play.now, "test", "", Desk("1000000001", play.followers, play.rules, HOURS)))
     play.feed(BookRead(play.now, "asha", (), _position(150)))
     for _ in range(5):
         play.feed(BookRead(play.now, LEADER, (), ()))
@@ -386,3 +386,23 @@ def test_positions_that_come_late_at_the_opening_give_up_nothing_that_was_carrie
 
     assert play.lots() == 0
     assert [each.level for each in play.alerts()] == [Level.CRITICAL]
+
+
+@pytest.mark.parametrize("runs_through", [False, True])
+def test_on_the_first_day_of_a_year_whose_holidays_nobody_knows_copying_goes_on_and_says_so(runs_through: bool) -> None:
+    play = Play((follower(ratio="1"),))
+    play.rules = CopyRules()
+    calendar = Calendar({"NSE_FNO": Session(9 * 60 + 15, 15 * 60 + 30)}, {}, (START.year,))
+    desk = Desk("1000000001", play.followers, play.rules, calendar)
+    play.feed(Started(play.now, "test", "", desk))
+    assert not play.alerts()
+    play.now = START.replace(year=START.year + 1, month=1, day=1, hour=9)
+    play.feed(Ticked(play.now) if runs_through else Started(play.now, "test", "", desk))
+    for name in (LEADER, "asha"):
+        play.feed(BookRead(play.now, name, (), ()))
+    assert [each.level for each in play.alerts()] == [Level.WARNING]
+    play.waits(3600)
+    trades(play, "L1", ENTRY)
+
+    assert play.lots() == 4
+    assert len(play.alerts()) == 1
