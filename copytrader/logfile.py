@@ -1,6 +1,6 @@
 """What a session said, in a file that is turned over before it grows large, readable by its owner alone.
 
-Lines go to a thread that writes them: a full or slow disk holds nothing up.
+Lines go to a thread that writes them: a full or slow disk holds nothing up, and changes nothing of how a session ends.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import os
 import queue
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
@@ -24,8 +25,11 @@ KEPT = 9
 
 
 @contextmanager
-def kept(path: Path | None) -> Iterator[Callable[[str], None]]:
-    """Write a session's lines, and what copytrader warns of, to a file while the block runs; None keeps none."""
+def kept(path: Path | None, say: Callable[[str], None]) -> Iterator[Callable[[str], None]]:
+    """Write a session's lines, and what copytrader warns of, to a file while the block runs; None keeps none.
+
+    Where lines could not be written, `say` gets one that tells so at the end.
+    """
     if path is None:
         yield _nowhere
         return
@@ -47,6 +51,8 @@ def kept(path: Path | None) -> Iterator[Callable[[str], None]]:
         log.removeHandler(into)
         listener.stop()
         file.close()
+        if file.trouble:
+            say(f"warning: {path} lacks lines: {file.trouble}; the journal has everything")
 
 
 def _nowhere(_text: str) -> None:
@@ -61,8 +67,23 @@ class _IndianTime(logging.Formatter):
 
 
 class _PrivateFile(RotatingFileHandler):
-    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
+    trouble = ""
+    """Why the first of the lines that are missing could not be written, nothing where none is."""
+
+    def handleError(self, _record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
         """Pass over a line that cannot be written: the journal is the record, and the screen stays calm."""
+        self._note(sys.exception())
+
+    def close(self) -> None:
+        """Close the file; what waited for room on the disk is given up."""
+        try:
+            super().close()
+        except OSError as error:
+            self._note(error)
+
+    def _note(self, error: BaseException | None) -> None:
+        why = error.strerror if isinstance(error, OSError) else None
+        self.trouble = self.trouble or why or type(error).__name__
 
     def _open(self) -> TextIOWrapper:
         flags = os.O_CREAT | os.O_APPEND | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC

@@ -215,7 +215,7 @@ async def run(
     with (
         await _locked_in_turn(config, say),
         closing(Journal.open(config.journal)) as journal,
-        kept(config.log) as write,
+        kept(config.log, say) as write,
     ):
         say = _both(say, write)
         market = calendar_of(config)
