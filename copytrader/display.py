@@ -155,8 +155,6 @@ class LiveDisplay(Display):
         for text in self._said:
             super().say(text)
         await super().close()
-        if self._drawing is not None and not self._drawing.cancelled():
-            self._drawing.result()
 
     def _drawn(self, drawing: asyncio.Task[None]) -> None:
         """Say that there is no screen any more, where nobody has ended it; lines go on."""

@@ -73,8 +73,9 @@ def line(text: str, indent: int = 4) -> None:
 
 
 def notice(text: str) -> None:
-    """Say something to the user beside the data, on stderr."""
-    print(folded(clean(text), width_of(sys.stderr)), file=sys.stderr, flush=True)
+    """Say something to the user beside the data, on stderr; where nobody can hear it, it ends no command."""
+    with suppress(OSError):
+        print(folded(clean(text), width_of(sys.stderr)), file=sys.stderr, flush=True)
 
 
 def width_of(stream: TextIO) -> int | None:

@@ -123,6 +123,20 @@ def test_what_a_command_returns_is_the_exit_code(returned: object, code: int) ->
     assert RUN.invoke(program(returning=returned), ["end"]).exit_code == code
 
 
+def test_what_stderr_cannot_take_changes_no_exit_code() -> None:
+    """Some codes keep systemd from starting it again, whether or not there is room for the reason."""
+    with Path("/dev/full").open("w") as full:
+        ended = subprocess.run(
+            [sys.executable, "-m", "copytrader", "--config", "not-there.toml", "follow"],
+            check=False,
+            stderr=full,
+            timeout=30,
+            cwd=ROOT,
+        )
+
+    assert ended.returncode == 2
+
+
 def test_a_mistake_of_ours_is_not_hidden() -> None:
     done = RUN.invoke(program(raising=KeyError("oops")), ["end"])
 

@@ -20,6 +20,7 @@ from datetime import date, datetime, timedelta
 from decimal import Decimal
 from fcntl import ioctl
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Self, cast
 
 import pytest
@@ -41,9 +42,9 @@ from copytrader.core.model import (
     label,
 )
 from copytrader.core.state import State
-from copytrader.display import Form, form_for
+from copytrader.display import Form, LiveDisplay, form_for
 from copytrader.outlet import Outlet
-from copytrader.view import Known, Line, Watching, page
+from copytrader.view import Known, Line, Screen, Watching, page
 from tests.core.play import START, Play, follower, instrument, ticket
 from tests.e2e.stage import ROOT, Stage
 
@@ -105,6 +106,33 @@ def test_a_long_name_is_whole_where_there_is_room_and_known_by_both_ends_where_n
     assert re.search(r"^the-family-of-asha up ", shown(state, width=160), re.MULTILINE)
     assert re.search(r"^the-fa…f-asha up ", shown(state, width=80), re.MULTILINE)
     assert re.search(r"^the-fa…f-ravi up ", shown(state, width=80), re.MULTILINE)
+
+
+def test_a_screen_that_cannot_be_drawn_is_said_and_changes_nothing_of_how_the_session_ends(
+    play: Play, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stream = io.StringIO()
+    copier = SimpleNamespace(state=play.state, ready=asyncio.Event())
+
+    def broken(_: Screen) -> None:
+        raise ValueError("no such column")
+
+    async def session() -> None:
+        copier.ready.set()
+        outlet = Outlet(stream)
+        display = LiveDisplay(outlet, now, dry_run=False)
+        display.watch(cast(Any, copier))
+        display.say("copying")
+        await asyncio.sleep(0.05)
+        await display.close()
+        outlet.close()
+
+    monkeypatch.setattr(Screen, "draw", broken)
+    asyncio.run(session())
+
+    said = stream.getvalue()
+    assert "warning: the screen cannot be drawn, lines follow (ValueError: no such column)" in said
+    assert "stopped; nobody looks after these" in said
 
 
 # --- the page ------------------------------------------------------------------------
