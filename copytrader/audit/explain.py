@@ -208,7 +208,7 @@ def _inputs(
     if ticket is not None:
         row = known.get(ticket.security)
         if row is not None:
-            sizes = f"lot {row.lot_size}, tick {row.tick_size:g}, multiplier {row.multiplier or 1}"
+            sizes = f"lot {row.lot_size}, tick {row.tick_size:g}, multiplier {row.multiplier or 'not known'}"
             yield f"instrument {row.label}: {sizes}"
         yield f"position from copying before it: {_copied(journal, name, ticket.security, first):+d}"
 

@@ -351,9 +351,12 @@ def held_back(
 
     `before` units of it, in so many `decided` entries, go in the same moment.
     """
-    instrument = state.instruments.get(holding.key.security)
-    if instrument is None or instrument.multiplier is None:
-        return SkipReason.UNKNOWN_INSTRUMENT, "its row in the instrument master is not known"
+    security = holding.key.security
+    instrument, where = state.instruments.get(security), f"{security.exchange_segment} {security.security_id}"
+    if instrument is None:
+        return SkipReason.UNKNOWN_INSTRUMENT, f"{where} is not in the instrument master"
+    if instrument.multiplier is None:
+        return SkipReason.UNKNOWN_INSTRUMENT, f"the multiplier of {where} is not known"
     if account.halted:
         return SkipReason.HALTED, "copying is halted"
     return (

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import json
+from decimal import Decimal
 
 import pytest
 
-from copytrader.core.facts import OrderSeen, Skip, Source
-from copytrader.core.model import Order, OrderStatus, RefusalClass, SkipReason
-from tests.audit.journals import NOON, Writer, audit, name, ticket
+from copytrader.core.facts import InstrumentRead, OrderSeen, Skip, Source
+from copytrader.core.model import Instrument, Order, OrderStatus, RefusalClass, SkipReason
+from tests.audit.journals import CALL, NOON, Writer, audit, name, ticket
 
 
 def told(writer: Writer, order: str) -> str:
@@ -50,6 +51,15 @@ def test_each_step_names_the_fact_it_follows_from(writer: Writer) -> None:
     command = by_seq[answer["cause"]]
     assert command["what"] == "request" or command["what"] == "decision"
     assert by_seq[command["cause"]]["what"] == "seen"
+
+
+def test_a_multiplier_that_nobody_told_is_not_taken_for_one(writer: Writer) -> None:
+    writer.record(
+        InstrumentRead(writer.now, Instrument(CALL, "CRUDEOIL-18Dec2026-FUT", 75, Decimal(1), multiplier=None))
+    )
+    writer.copied(1)
+
+    assert "lot 75, tick 1, multiplier not known" in told(writer, "362261123000001")
 
 
 def test_the_position_before_an_order_is_what_was_copied_until_then(writer: Writer) -> None:

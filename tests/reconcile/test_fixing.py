@@ -195,7 +195,8 @@ def test_a_plan_enters_nothing_of_which_the_multiplier_is_not_known() -> None:
     play.feed(order(play, 2))
 
     assert play.of() == []
-    assert [skip.leader_order_id for skip in play.skips("UNKNOWN_INSTRUMENT")] == ["fix-p1-0"]
+    (skip,) = play.skips("UNKNOWN_INSTRUMENT")
+    assert (skip.leader_order_id, skip.detail) == ("fix-p1-0", "the multiplier of NSE_FNO 45463 is not known")
 
 
 def test_a_plan_waits_for_a_token_that_is_refused() -> None:

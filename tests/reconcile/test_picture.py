@@ -38,7 +38,7 @@ from copytrader.core.reconcile.picture import FindingKind, Picture, Reading, Row
 from copytrader.core.reconcile.planning import Action, Step, Wishes
 from copytrader.failure import ExitCode
 from copytrader.looking import Report
-from tests.core.play import NIFTY, Play, follower, ticket
+from tests.core.play import NIFTY, Play, follower, instrument, ticket
 
 D = Decimal
 
@@ -406,6 +406,26 @@ def test_the_last_line_names_what_is_wrong_and_nothing_else(capsys: pytest.Captu
     assert capsys.readouterr().out.splitlines()[-1] == "not in sync: 1 order, see above"
     show(Report(replace(seen, findings=(), problems=(Reading("asha", problem="403"),)), (), ExitCode.FINDINGS))
     assert capsys.readouterr().out.splitlines()[-1] == "not in sync: an account cannot be read"
+
+
+@pytest.mark.parametrize(
+    ("multiplier", "value", "refusal"),
+    [
+        (1, D(15_000), ""),
+        (10, D(150_000), ""),
+        (None, None, "UNKNOWN_INSTRUMENT: the multiplier of NSE_FNO 45463 is not known"),
+    ],
+)
+def test_what_no_multiplier_is_known_of_has_no_value(
+    multiplier: int | None, value: Decimal | None, refusal: str
+) -> None:
+    play = Play(row=instrument(multiplier=multiplier))
+    while_halted(play, 4)
+    found = row(play)
+    (step,) = planned(play)
+
+    assert (found.drift_quantity, found.last_price, found.drift_value) == (-150, D(100), value)
+    assert (step.value, step.held_back) == (value, refusal)
 
 
 def test_what_is_reckoned_from_a_quotient_is_rounded_for_programs(capsys: pytest.CaptureFixture[str]) -> None:

@@ -179,7 +179,6 @@ def _judge(evidence: Evidence, part: Part, target: int) -> None:
     part.coming, part.stuck = _under_way(evidence, part)
     state = _state(evidence, part)
     drift = -part.need
-    price, multiplier = part.row.last_price, part.instrument.multiplier if part.instrument is not None else None
     part.row = replace(
         part.row,
         target_quantity=target,
@@ -188,9 +187,17 @@ def _judge(evidence: Evidence, part: Part, target: int) -> None:
         drift_quantity=drift,
         state=state,
         drift_lots=Decimal(drift) / part.lot,
-        drift_value=None if price is None else abs(drift) * price * (multiplier or 1),
+        drift_value=_value(part, abs(drift)),
     )
     part.row = replace(part.row, why=why(evidence, part))
+
+
+def _value(part: Part, quantity: int) -> Decimal | None:
+    """What so many units are worth in rupees, None where their price or their multiplier is not known."""
+    price, instrument = part.row.last_price, part.instrument
+    if price is None or instrument is None or instrument.multiplier is None:
+        return None
+    return quantity * price * instrument.multiplier
 
 
 def _need(part: Part, target: int) -> int:
