@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import csv
 import json
+import logging
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
+from functools import partial
+from glob import escape
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -20,10 +23,13 @@ from copytrader.core.fold import recall
 from copytrader.core.model import IST
 from copytrader.core.state import State
 from copytrader.failure import ExitCode, Failure
-from copytrader.journal import Journal, Row
+from copytrader.journal import Journal, JournalError, Row, files
+from copytrader.journal.pruning import keep_only
 from copytrader.journal.pruning import prune as take_out
 from copytrader.journal.rows import day_bounds
 from copytrader.render import csv_row
+
+_log = logging.getLogger(__name__)
 
 EXPORTED = ("orders", "copies", "skips", "fills", "latency", "slippage", "alerts")
 DAYS_THAT_STAY = 2
@@ -114,11 +120,14 @@ class Pruned:
     digest: str
 
 
-def prune(path: Path, before: date, archive: Path | None, now: datetime) -> Pruned | None:
+def prune(
+    path: Path, before: date, archive: Path | None, now: datetime, say: Callable[[str], None] | None = None
+) -> Pruned | None:
     """Move every whole day before a date into an archive; None where there is none that may go.
 
     The caller holds the journal's lock.  Refuses when the journal does not verify, or when
-    what stays needs what would go: a copy that is open or held, a halt, a carry.
+    what stays needs what would go: a copy that is open or held, a halt, a carry.  `say` hears of
+    what earlier prunes have left that were killed; an archive that one of them finished is gone on with.
     """
     latest = now.astimezone(IST).date() - timedelta(days=DAYS_THAT_STAY - 1)
     if before > latest:
@@ -129,15 +138,70 @@ def prune(path: Path, before: date, archive: Path | None, now: datetime) -> Prun
             lines = [f"{finding.check}: {finding.what}" for finding in findings]
             raise Failure(*lines, "only verified days are moved; nothing was", code=ExitCode.FINDINGS)
         through = _through(journal, before)
-        if through is None:
+        last = None if through is None else journal.row(through)
+        home = None if last is None else _home(path, last, archive)
+        for text in _left_behind(journal, path, home):
+            (say or _log.warning)(text)
+        if last is None or home is None:
             return None
-        _require_independence(journal, through)
-        last = journal.row(through)
-        assert last is not None
-        home = (archive or path.with_name(f"{path.stem}.until-{last.at[:10]}.db")).resolve()
-        journal.backup(home)
-    take_out(path, through, home, now)
-    return Pruned(through, last.at[:10], home, last.hash)
+        _require_independence(journal, last.seq)
+        if _is_made(journal, home, last.seq):
+            files.clear_remnants(home)
+        else:
+            journal.backup(home, partial(keep_only, through=last.seq))
+    take_out(path, last.seq, home, now)
+    return Pruned(last.seq, last.at[:10], home, last.hash)
+
+
+def _home(path: Path, last: Row, archive: Path | None) -> Path:
+    return (archive or path.with_name(f"{path.stem}.until-{last.at[:10]}.db")).resolve()
+
+
+def _is_made(journal: Journal, home: Path, through: int) -> bool:
+    """Whether the archive is there, whole: a prune that ended then had not taken anything out yet."""
+    seqs = _still_here(journal, home)
+    if seqs is None:
+        return False
+    if seqs == (_first(journal), through):
+        return True
+    raise Failure(
+        f"{home} exists already; the journal still has every fact of it: delete it, or name another with --archive"
+    )
+
+
+def _still_here(journal: Journal, file: Path) -> tuple[int, int] | None:
+    """Return the first and the last seq of a journal of which this one has every fact; None for any other file."""
+    if not file.is_file():
+        return None
+    try:
+        with Journal.open(file, read_only=True) as other:
+            last = other.row(other.last_seq)
+            same = None if last is None else journal.row(last.seq)
+            if last is None or same is None or same.hash != last.hash or other.verify():
+                return None
+            first = _first(other)
+            return (first, last.seq) if first >= _first(journal) else None
+    except JournalError:
+        return None
+
+
+def _first(journal: Journal) -> int:
+    return int(journal.query("SELECT coalesce(min(seq), 0) FROM facts")[1][0][0])
+
+
+def _left_behind(journal: Journal, path: Path, home: Path | None) -> Iterator[str]:
+    """Name what prunes that were killed have left and nobody needs, but for what this one takes up."""
+    yield from unfinished((home or path).parent, "" if home is None else home.name)
+    for file in sorted(path.parent.resolve().glob(f"{escape(path.stem)}.until-*.db")):
+        if file != home and _still_here(journal, file) is not None:
+            yield f"{file} is of a prune that was killed: the journal still has every fact of it, delete it"
+
+
+def unfinished(folder: Path, name: str) -> Iterator[str]:
+    """Name what copies that were killed have left in a folder, but for one that is about to be made under this name."""
+    for file, meant in files.remnants(folder):
+        if meant != name:
+            yield f"{file} is what a copy that was killed has left: nothing is in it alone, delete it"
 
 
 def _through(journal: Journal, before: date) -> int | None:

@@ -290,24 +290,31 @@ def prune(before: PruneBefore, config: ConfigPath = None, archive: ArchiveFile =
     from copytrader import render, session
     from copytrader.audit import keeping
     from copytrader.config import load
+    from copytrader.journal.pruning import shrink
 
     settings = load(config)
     if not settings.journal.exists():
         raise Failure(f"{settings.journal}: there is no journal yet")
     with session.locked(settings, "audit prune"):
-        done = keeping.prune(settings.journal, day_of(before, "--before"), archive, now())
-    if done is None:
-        render.line(f"nothing to move: no run of follow began after a whole day before {before}")
-        return
-    render.line(f"facts up to {done.through} (the end of {done.last_day}) are now in {done.archive}")
-    render.line(f"digest {done.digest}: keep it elsewhere")
+        done = keeping.prune(settings.journal, day_of(before, "--before"), archive, now(), render.notice)
+        if done is None:
+            render.line(f"nothing to move: no run of follow began after a whole day before {before}")
+        else:
+            render.line(f"facts up to {done.through} (the end of {done.last_day}) are now in {done.archive}")
+            render.line(f"digest {done.digest}: keep it elsewhere")
+        freed = shrink(settings.journal)
+    if freed:
+        render.line(f"{settings.journal} takes {freed / 1_000_000:,.1f} MB less of the disk")
 
 
 @app.command()
 def backup(target: CopyFile, config: ConfigPath = None, journal: JournalPath = None) -> None:
     """Copy the journal, whole, also while `follow` runs."""
     from copytrader import render
+    from copytrader.audit import keeping
 
+    for text in keeping.unfinished(target.parent, target.name):
+        render.notice(text)
     with journal_of(config, journal) as opened:
         opened.backup(target)
     render.line(f"copied to {target}")

@@ -9,17 +9,21 @@ SQLite holds on it in this process.
 from __future__ import annotations
 
 import os
+import re
 import stat
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from copytrader.crash import crash_point
 from copytrader.failure import ExitCode
 from copytrader.journal.errors import JournalError
 
 _NETWORK = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "ncpfs", "afs", "9p", "ceph", "glusterfs", "fuse.sshfs"})
 _PRIVATE = 0o600
 _BESIDE = ("-wal", "-shm")
+_WITH_COPIES = (*_BESIDE, "-journal")
+_UNFINISHED = re.compile(rf"\.(?P<name>.+)\.(?P<process>\d{{1,9}})\.partial(?:{'|'.join(_WITH_COPIES)})?")
 
 Marks = Mapping[Path, tuple[int, int]]
 """The files of an open journal, each with its device and inode: these stay with a file that gets another name."""
@@ -86,22 +90,65 @@ def for_backup(path: Path) -> Path:
     return real
 
 
-def unfinished(real: Path) -> Path:
-    """Create the private file that a copy is written to until it is whole."""
+@contextmanager
+def unfinished(real: Path) -> Iterator[Path]:
+    """Yield a private file for a copy; it gets its name once the block is through, and is gone where that fails."""
+    clear_remnants(real)
     partial = real.with_name(f".{real.name}.{os.getpid()}.partial")
-    partial.unlink(missing_ok=True)
     _create(partial)
-    return partial
-
-
-def finish(partial: Path, real: Path) -> None:
-    """Give a whole copy its name, durably, unless the name was taken meanwhile."""
-    descriptor = os.open(partial, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        os.fsync(descriptor)
+        yield partial
+        _finish(partial, real)
+    finally:
+        for end in ("", *_WITH_COPIES):
+            with suppress(OSError):  # what stays is named the next time; how the copying ended is what counts
+                Path(f"{partial}{end}").unlink(missing_ok=True)
+
+
+def clear_remnants(real: Path) -> None:
+    """Delete what copies that were killed and were to get this name have left."""
+    for left, name in remnants(real.parent):
+        if name == real.name:
+            left.unlink(missing_ok=True)
+
+
+def remnants(folder: Path) -> list[tuple[Path, str]]:
+    """Return what copies that were killed have left in a folder, each with the name that the copy was to get."""
+    found = []
+    for path in sorted(folder.glob(".*.partial*")):
+        match = _UNFINISHED.fullmatch(path.name)
+        if match is not None and not _is_another(int(match["process"])):
+            found.append((path, match["name"]))
+    return found
+
+
+def _is_another(process: int) -> bool:
+    """Tell whether a process with this number lives that is not this one."""
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return process != os.getpid()
+
+
+def _finish(partial: Path, real: Path) -> None:
+    """Give a whole copy its name, durably, unless the name was taken meanwhile."""
+    sync(partial)
+    try:
         os.link(partial, real)
     except FileExistsError as error:
         raise JournalError(f"{real} exists already; a backup overwrites nothing, name another file") from error
+    crash_point("linked")
+    sync(real.parent)
+
+
+def sync(path: Path) -> None:
+    """Let a file last, or the names in a folder, even if the power fails."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
     finally:
         os.close(descriptor)
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import closing, suppress
 from datetime import date, datetime
 from pathlib import Path
@@ -167,23 +167,21 @@ class Journal:
             found = self._connection.execute(last_of_day, day_bounds(day)).fetchone()
         return found[0] if found else None
 
-    def backup(self, target: Path) -> None:
-        """Copy the journal, whole, to a new private file, also while it is being written.
+    def backup(self, target: Path, cut: Callable[[Path], None] | None = None) -> None:
+        """Copy the journal, whole, to a new private file, also while it is being written; `cut` may make less of it.
 
         May be called from another thread: it uses a connection of its own.
         """
         if self.path is None:
             raise JournalError("a journal in memory cannot be backed up")
         real = files.for_backup(target)
-        unfinished = files.unfinished(real)
-        with Errors(str(real)):
-            try:
-                with closing(connect(self.path, "ro")) as source, closing(connect(unfinished, "rw")) as copy:
-                    source.backup(copy)
-                    copy.execute("PRAGMA journal_mode = DELETE").fetchall()
-                files.finish(unfinished, real)
-            finally:
-                unfinished.unlink(missing_ok=True)
+        with Errors(str(real)), files.unfinished(real) as unfinished:
+            with closing(connect(self.path, "ro")) as source, closing(connect(unfinished, "rw")) as copy:
+                source.backup(copy)
+                copy.execute("PRAGMA journal_mode = DELETE").fetchall()
+            crash_point("copied")
+            if cut is not None:
+                cut(unfinished)
 
     def checkpoint(self) -> bool:
         """Move what the WAL holds into the database now, if no reader is in the way; tell whether all was moved.

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import csv
 import json
+import os
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -101,6 +103,31 @@ def test_a_backup_is_a_whole_journal(tmp_path: Path) -> None:
     assert audit(tmp_path / "copy.db", "verify").stdout == audit(path, "verify").stdout
 
 
+def test_a_backup_clears_away_what_a_killed_one_of_its_name_has_left_and_names_the_others(tmp_path: Path) -> None:
+    """A copy that is still being made by another process is left alone."""
+    path = days(tmp_path / "j.db", 1)
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    dead, alive = process.pid, os.getppid()
+    lying = [
+        f".copy.db.{dead}.partial",
+        f".copy.db.{dead}.partial-journal",
+        f".copy.db.{alive}.partial",
+        f".old.db.{dead}.partial",
+    ]
+    for each in lying:
+        (tmp_path / each).touch()
+
+    done = audit(path, "backup", str(tmp_path / "copy.db"))
+
+    assert done.exit_code == 0
+    assert (
+        done.stderr
+        == f"{tmp_path / lying[3]} is what a copy that was killed has left: nothing is in it alone, delete it\n"
+    )
+    assert names(tmp_path) == [*lying[2:], "copy.db", "j.db"]
+
+
 # --- Pruning -------------------------------------------------------------------------------
 
 
@@ -138,7 +165,9 @@ def test_an_archive_may_be_named_from_where_one_stands(tmp_path: Path, monkeypat
     assert seqs(done.archive) + seqs(path) == every
 
 
-def test_when_nothing_can_be_taken_out_no_archive_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_where_nothing_can_be_taken_out_the_archive_stays_and_is_gone_on_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = days(tmp_path / "j.db")
     every = seqs(path)
 
@@ -146,11 +175,16 @@ def test_when_nothing_can_be_taken_out_no_archive_stays(tmp_path: Path, monkeypa
         raise sqlite3.OperationalError("database or disk is full")
 
     monkeypatch.setattr(pruning, "_remove", full)
-    with pytest.raises(Failure, match="disk is full"):
+    with pytest.raises(Failure, match="disk is full") as failed:
         keeping.prune(path, NOON.date() + timedelta(days=2), tmp_path / "old.db", NOW)
+    monkeypatch.undo()
 
+    assert failed.value.lines[1] == f"{tmp_path}/old.db is whole and stays: the same prune goes on from there"
     assert seqs(path) == every
-    assert not (tmp_path / "old.db").exists()
+    made = (tmp_path / "old.db").stat()
+    keeping.prune(path, NOON.date() + timedelta(days=2), tmp_path / "old.db", NOW)
+    assert (tmp_path / "old.db").stat() == made
+    assert seqs(tmp_path / "old.db") + seqs(path) == every
 
 
 def test_an_archive_that_alone_has_the_facts_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -166,6 +200,103 @@ def test_an_archive_that_alone_has_the_facts_stays(tmp_path: Path, monkeypatch: 
         keeping.prune(path, NOON.date() + timedelta(days=2), tmp_path / "old.db", NOW)
 
     assert seqs(tmp_path / "old.db") + seqs(path) == every
+
+
+PRUNE = """
+import sys
+from datetime import date, datetime
+from pathlib import Path
+from copytrader.audit import keeping
+from copytrader.journal.pruning import shrink
+keeping.prune(Path(sys.argv[1]), date.fromisoformat(sys.argv[2]), None, datetime.fromisoformat(sys.argv[3]))
+shrink(Path(sys.argv[1]))
+"""
+
+
+def killed(path: Path, where: str, day: str = "2026-11-25") -> None:
+    """Let a prune die, as if killed from outside."""
+    arguments = [sys.executable, "-c", PRUNE, str(path), day, NOW.isoformat()]
+    done = subprocess.run(arguments, env={**os.environ, "COPYTRADER_CRASH": where}, check=False)
+    assert done.returncode == -signal.SIGKILL
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(file.name for file in folder.iterdir() if not file.name.endswith(("-wal", "-shm")))
+
+
+ARCHIVE = "j.until-2026-11-24.db"
+
+
+@pytest.mark.parametrize("where", ["copied", "cut", "linked", "archived", "unmoved", "moved"])
+def test_a_prune_that_is_killed_loses_nothing_and_the_next_one_ends_it(tmp_path: Path, where: str) -> None:
+    path, said = days(tmp_path / "j.db"), list[str]()
+    every, size = seqs(path), path.stat().st_size
+
+    killed(path, where)
+
+    archived = seqs(tmp_path / ARCHIVE) if (tmp_path / ARCHIVE).exists() else []
+    assert seqs(path) == (every[len(archived) :] if where == "moved" else every)
+    keeping.prune(path, NOON.date() + timedelta(days=2), None, NOW, said.append)
+    assert pruning.shrink(path) > 0
+    assert pruning.shrink(path) == 0
+    assert said == []
+    assert seqs(tmp_path / ARCHIVE) + seqs(path) == every
+    assert names(tmp_path) == ["j.db", ARCHIVE]
+    assert path.stat().st_size < size
+    assert audit(path, "verify").exit_code == audit(tmp_path / ARCHIVE, "verify").exit_code == 0
+
+
+def test_a_later_prune_names_what_killed_ones_have_left(tmp_path: Path) -> None:
+    path, said = days(tmp_path / "j.db"), list[str]()
+    every = seqs(path)
+    killed(path, "copied", "2026-11-24")
+    killed(path, "archived", "2026-11-25")
+
+    done = keeping.prune(path, NOON.date() + timedelta(days=3), None, NOW, said.append)
+
+    assert done is not None and seqs(done.archive) + seqs(path) == every
+    (partial,) = tmp_path.glob(".*.partial")
+    assert said == [
+        f"{partial} is what a copy that was killed has left: nothing is in it alone, delete it",
+        f"{tmp_path / ARCHIVE} is of a prune that was killed: the journal still has every fact of it, delete it",
+    ]
+    said.clear()
+    keeping.prune(path, NOON.date() + timedelta(days=3), None, NOW, said.append)
+    assert f"{done.archive} " not in "\n".join(said)
+
+
+def test_an_archive_of_other_days_is_not_gone_on_with(tmp_path: Path) -> None:
+    """After a backup of before was put back, one has a part alone of what is to leave."""
+    path, whole = days(tmp_path / "j.db"), tmp_path / "whole.db"
+    with Journal.open(path, read_only=True) as journal:
+        journal.backup(whole)
+    keeping.prune(path, NOON.date() + timedelta(days=2), None, NOW)
+    later = keeping.prune(path, NOON.date() + timedelta(days=3), None, NOW)
+    assert later is not None
+    archived = seqs(later.archive)
+
+    with pytest.raises(Failure, match="the journal still has every fact of it: delete it, or name another"):
+        keeping.prune(whole, NOON.date() + timedelta(days=3), later.archive, NOW)
+    with pytest.raises(Failure, match="exists already; a backup overwrites nothing"):
+        keeping.prune(path, NOON.date() + timedelta(days=4), later.archive, NOW)
+
+    assert seqs(later.archive) == archived
+
+
+def test_a_journal_that_cannot_be_made_smaller_says_that_nothing_is_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = days(tmp_path / "j.db")
+    keeping.prune(path, NOON.date() + timedelta(days=2), None, NOW)
+    monkeypatch.setattr("copytrader.journal.schema.BUSY_MILLISECONDS", 1)
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+
+    with pytest.raises(Failure, match=r"could not be made smaller .*; make room and prune again, nothing is missing"):
+        pruning.shrink(path)
+
+    other.close()
+    assert pruning.shrink(path) > 0
 
 
 def test_a_pruned_journal_is_written_on_and_pruned_again(tmp_path: Path) -> None:
