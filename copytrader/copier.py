@@ -356,8 +356,11 @@ class Copier:
             for ended in (work, self._failed):
                 if ended.done():
                     ended.result()
-        finally:
-            await self._end(work, stopped)
+        except BaseException:
+            with suppress(Failure):  # what ended the copying is what is told, whatever else fails now
+                await self._end(work, stopped)
+            raise
+        await self._end(work, stopped)
 
     async def _work(self) -> None:
         """Start followers first, so that nothing is decided before what they have is known."""

@@ -24,6 +24,7 @@ from copytrader.core.facts import (
     Place,
     Source,
     Started,
+    Stopped,
     Ticked,
     TokenRefused,
     Verb,
@@ -48,7 +49,7 @@ from copytrader.dhan.answers import Outcome
 from copytrader.dhan.bodies import Profile
 from copytrader.dhan.broker import BrokerError
 from copytrader.dhan.stream import Frame, LoggedIn, StreamEvent
-from copytrader.failure import Failure
+from copytrader.failure import ExitCode, Failure
 from copytrader.journal import Journal, JournalError
 from copytrader.listening import wait_for
 from tests.core.play import NIFTY, D, follower, instrument, ticket
@@ -797,6 +798,27 @@ def test_another_account_s_token_that_is_found_out_once_copying_has_begun_holds_
 def test_another_account_s_token_that_is_found_out_before_that_ends_the_start() -> None:
     with pytest.raises(Failure, match=r"followers\.ben.access_token belongs to client asha, not to ben"):
         played(trades_for_a_while, "asha", "ben", before=another_s_token(8))
+
+
+def test_what_ended_the_copying_is_told_though_its_end_cannot_be_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The exit code is that of the failure: with one of a full disk systemd would start it again."""
+    record = Journal.record
+
+    def full(journal: Journal, event: Event, *given: Any, **named: Any) -> tuple[int, ...]:
+        if isinstance(event, Stopped):
+            raise JournalError("the disk is full")
+        return record(journal, event, *given, **named)
+
+    def strays(scene: Scene) -> None:
+        at, name = scene.now(), "ct1-aaaaaaaaaaaaaaaaaaaaa"
+        stray = Order("F9", ticket(quantity=75, price="50"), OrderStatus.PENDING, at, at, correlation_id=name)
+        scene.brokers["asha"].rows["F9"] = stray
+
+    monkeypatch.setattr(Journal, "record", full)
+    with pytest.raises(Failure, match="another copier may serve this account") as failed:
+        played(trades_for_a_while, before=strays)
+
+    assert failed.value.code is ExitCode.SAFETY
 
 
 def test_a_task_that_waits_can_be_stopped_in_the_moment_in_which_its_wait_ends() -> None:
