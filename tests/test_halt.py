@@ -13,9 +13,11 @@ from pathlib import Path
 import pytest
 
 from copytrader import halting
+from copytrader.cli.halt import _show
 from copytrader.config import load
 from copytrader.core.facts import Halted
 from copytrader.core.model import IST, label
+from copytrader.halting import Outcome, Report
 from copytrader.journal import Journal
 from copytrader.simulator import Fault, FaultKind
 from tests.e2e.stage import Stage
@@ -71,6 +73,15 @@ def test_a_halt_beside_follow_cancels_open_copies_and_holds_back_entries_but_not
         assert len(stage.orders()) == 3
 
     played(scene, tmp_path)
+
+
+@pytest.mark.parametrize("flatten", [False, True])
+def test_a_halt_that_leaves_something_held_says_that_no_stop_protects_it(
+    flatten: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _show(Report((Outcome("asha", held=("+75 NIFTY MARGIN",), cancelled=1),), by_follow=True, flatten=flatten))
+
+    assert ("no stop loss or target rests" in capsys.readouterr().err) is not flatten
 
 
 def name_of(stage: Stage) -> str:

@@ -23,8 +23,8 @@ def halt(
 ) -> ExitCode:
     """Stop copying now: no new entries, and open copies are cancelled until the broker confirms it.
 
-    Works beside a running follow and without one, and holds until `copytrader resume`.  The leader's exits of
-    copied positions still pass while follow runs.
+    Works beside a running follow and without one, and holds until `copytrader resume`.  Stop losses and targets that
+    rest are cancelled too; the leader's exits of copied positions still pass while follow runs.
     """
     import asyncio
 
@@ -63,6 +63,8 @@ def _left(report: Report) -> Iterator[str]:
     if verbs:
         who = "follow goes on: it" if report.by_follow else "the next `follow`, or another `copytrader halt`,"
         yield f"{who} {' and '.join(verbs)}"
+    if not report.flatten and any(each.held for each in outcomes):
+        yield "no stop loss or target rests until `copytrader resume`: what is held goes when the leader is out"
     if report.flatten and any(each.given_up for each in outcomes):
         yield "exits that failed are tried again by another `copytrader halt --flatten`"
 
