@@ -49,13 +49,14 @@ class Total:
 
 def total_of(scene: Scene, order: LeaderOrder, copy: Copy) -> Total:
     divided = scene.parts(order)
+    is_to_be_sized = divided.opens > 0 and copy.lots is None and copy.skip is None
     opens = _within_room(scene, order, copy)
     closes = 0
     if order.only_exits or divided.closes > 0:
-        closes = _exit_total(scene, order, copy, divided, quiet=copy.units > 0)
+        closes = _exit_total(scene, order, copy, divided, quiet=copy.units > 0 or is_to_be_sized)
     else:
         opens += copy.swept
-    nothing = not opens + closes and not copy.was_sent and copy.skip is None
+    nothing = not opens + closes and not copy.was_sent and copy.skip is None and not is_to_be_sized
     if order.known.is_done and nothing:
         scene.desk.skip(copy, SkipReason.RATE_BUDGET, "the leader got out again while the copy waited for its turn")
     if copy.lots is not None and nothing and copy.skip is None:

@@ -2245,4 +2245,16 @@ MUTATIONS = (
         "        if copy.filled > copy.filled_before:\n",
         "        if copy.filled and not copy.filled_before:\n",
     ),
+    Mutation(
+        "an order that has filled waits for the money that it is sized by",
+        "due.py",
+        " and copy.skip is None and not is_to_be_sized\n",
+        " and copy.skip is None\n",
+    ),
+    Mutation(
+        "an order through zero that waits for its size is given no reason for what it closes",
+        "due.py",
+        "quiet=copy.units > 0 or is_to_be_sized)",
+        "quiet=copy.units > 0)",
+    ),
 )

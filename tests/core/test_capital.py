@@ -88,6 +88,21 @@ def test_yesterday_s_money_sizes_nothing() -> None:
     assert [each.ticket.quantity for each in play.of()] == [150]
 
 
+@pytest.mark.parametrize("lots", [8, -8], ids=["opens", "through zero"])
+def test_an_order_that_has_filled_waits_for_the_money_like_one_that_works(lots: int) -> None:
+    """The money is read a moment later; what an order through zero closes does not wait for it."""
+    play = Play(followers=(follower("asha", sizing=Sizing(SizingMode.CAPITAL)),), held_before=4 * 75 if lots < 0 else 0)
+    play.trades("L1", lots, fills=False)
+    assert not play.of()
+    assert not play.skips()
+
+    play.funds = {LEADER: Funds(D(1_000_000), D(0)), "asha": Funds(D(250_000), D(0))}
+    play.waits(1)
+    play.reads_book("asha")
+    play.reads_leader_book()
+    assert [each.ticket.quantity for each in play.of()] == [2 * 75 if lots > 0 else 75]
+
+
 def test_the_day_s_money_is_read_once() -> None:
     """What an account gains or loses in the day changes no size of the day."""
     play = into_the_night()
