@@ -279,6 +279,11 @@ class Copy:
         return max(closes, 0)
 
     @property
+    def is_judged(self) -> bool:
+        """Whether it has its size, or the reason why it has none."""
+        return self.lots is not None or self.skip is not None
+
+    @property
     def waiting(self) -> int:
         """What of its size was not asked for yet, and still may be."""
         if not self.units or self.skip is not None or self.closed is not None or self.leader.known.is_dead:

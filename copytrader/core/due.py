@@ -49,7 +49,7 @@ class Total:
 
 def total_of(scene: Scene, order: LeaderOrder, copy: Copy) -> Total:
     divided = scene.parts(order)
-    is_to_be_sized = divided.opens > 0 and copy.lots is None and copy.skip is None
+    is_to_be_sized = divided.opens > 0 and not copy.is_judged
     opens = _within_room(scene, order, copy)
     closes = 0
     if order.only_exits or divided.closes > 0:
@@ -116,7 +116,8 @@ def awaits_entry(scene: Scene, order: LeaderOrder) -> bool:
     if exposure.is_immediate(order) or order.known.is_done or scene.at >= until:
         return False
     entries = exposure.entries_before(scene.holding, order)
-    if not any(entry.copies[scene.name].waiting for entry in entries if scene.name in entry.copies):
+    copies = [entry.copies[scene.name] for entry in entries if scene.name in entry.copies]
+    if not any(copy.waiting or not copy.is_judged for copy in copies):
         return False
     scene.wake(until)
     return True

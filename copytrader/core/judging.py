@@ -21,6 +21,7 @@ from copytrader.core.scene import Scene, age_of, age_of_opening, rules_of
 _FRAME_WAIT = timedelta(seconds=0.4)
 """The frame with an order's terms may be overtaken by the next one; the book is asked only when it does not come."""
 _TERMS_WAIT = timedelta(seconds=1.5)
+_LOOK_AGAIN = timedelta(seconds=0.25)
 _FOR_OTHER_TERMS = frozenset(
     {
         SkipReason.LIMIT_ORDER_VALUE,
@@ -154,11 +155,11 @@ def _judge_entry(scene: Scene, order: LeaderOrder, copy: Copy) -> None:
         sized = _sized(scene, order, copy, opens)
         if sized is None:
             return
-        over = None
-        if sized.lots:
-            over = _over_limit(scene, order, sized.lots * scene.lot, sized.lots * scene.lot)
+        size = sized.lots * scene.lot
+        over = _over_limit(scene, order, size, size) if size else None
         if over is not None:
-            scene.desk.skip(copy, *over)
+            if not _waits_for_exits(scene, order, size):
+                scene.desk.skip(copy, *over)
             return
         _size(scene, order, copy, sized)
     else:
@@ -296,9 +297,34 @@ def _sized_by_risk(scene: Scene, order: LeaderOrder, opens: int, capital: Decima
     return Sized(scene.name, order.known.order_id, lots, opens, ZERO, carry, ticket.side, detail)
 
 
-def _over_limit(scene: Scene, order: LeaderOrder, total: int, adds: int) -> tuple[SkipReason, str] | None:
-    ticket = order.known.ticket
-    return limits.over_limit(scene.state, scene.account, scene.holding, scene.share, ticket, total, adds, scene.at)
+def _over_limit(
+    scene: Scene, order: LeaderOrder, total: int, adds: int, *, once_closed: bool = False
+) -> tuple[SkipReason, str] | None:
+    return limits.over_limit(
+        scene.state,
+        scene.account,
+        scene.holding,
+        scene.share,
+        order.known.ticket,
+        total,
+        adds,
+        scene.at,
+        once_closed=once_closed,
+    )
+
+
+def _waits_for_exits(scene: Scene, order: LeaderOrder, size: int) -> bool:
+    """Whether an entry is over a limit only for what exits are about to close, and may wait for that.
+
+    They may be another instrument's, of which nothing is told here: it is looked again every moment.  The last look
+    comes before the entry is too old, so that it is the limit that is given as the reason.
+    """
+    last_look = timedelta(seconds=rules_of(scene.state).max_age_seconds) - _LOOK_AGAIN
+    until = (order.known.placed_at or order.first_seen) + last_look
+    if scene.at >= until or _over_limit(scene, order, size, size, once_closed=True) is not None:
+        return False
+    scene.wake(min(scene.at + _LOOK_AGAIN, until))
+    return True
 
 
 def _resize(scene: Scene, order: LeaderOrder, copy: Copy) -> None:

@@ -10,9 +10,10 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 from decimal import Decimal
 
-from copytrader.core import copied_position
+from copytrader.core import copied_position, room
 from copytrader.core.copies import Copy
 from copytrader.core.model import ZERO, Filter, Instrument, Limits, OrderType, Side, SkipReason, Ticket, day_of
+from copytrader.core.news import lot_of
 from copytrader.core.sizing import price_of, value
 from copytrader.core.state import Account, Holding, Share, State
 
@@ -71,17 +72,20 @@ def over_limit(
     adds: int,
     at: datetime,
     decided: int = 0,
+    *,
+    once_closed: bool = False,
 ) -> Refusal | None:
     """Judge an entry of so many units with the ticket's terms, of which `adds` are new, by the follower's limits.
 
-    `decided` is how many entries were decided in the same moment and are not in the state yet.
+    `decided` is how many entries were decided in the same moment and are not in the state yet.  `once_closed`: as it
+    will be when what exits are about to close is gone.
     """
     limits, instrument = account.follower.limits, state.instruments[holding.key.security]
     return (
         over_daily_loss(account, at)
         or over_order(limits, ticket, quantity, instrument, holding.last_price)
-        or _over_position(limits, holding, share, ticket.side, adds, instrument)
-        or _over_open_positions(limits, state, holding, share)
+        or _over_position(limits, holding, share, ticket.side, adds, instrument, once_closed=once_closed)
+        or _over_open_positions(limits, state, holding, share, once_closed=once_closed)
         or _over_rate(limits, state, account, at, decided)
     )
 
@@ -118,7 +122,14 @@ def over_order(
 
 
 def _over_position(
-    limits: Limits, holding: Holding, share: Share, side: Side, adds: int, instrument: Instrument
+    limits: Limits,
+    holding: Holding,
+    share: Share,
+    side: Side,
+    adds: int,
+    instrument: Instrument,
+    *,
+    once_closed: bool,
 ) -> Refusal | None:
     """Judge what would be held on the side that the entry opens; what it closes first is not there any more."""
     if limits.max_position_lots is None:
@@ -127,7 +138,10 @@ def _over_position(
     for copy in _copies(holding, share.follower):
         if copy.leader.known.ticket.side is side:
             working += copy.may_add + copy.waiting
-    lots = (copied_position.held(holding, share, side.sign) + working + adds) // instrument.lot_size
+    held = copied_position.held(holding, share, side.sign)
+    if once_closed:
+        held -= room.about_to_close(holding, share, side.sign, instrument.lot_size)
+    lots = (held + working + adds) // instrument.lot_size
     if lots <= limits.max_position_lots:
         return None
     return SkipReason.LIMIT_POSITION_LOTS, f"{lots} lots would be held, the limit is {limits.max_position_lots}"
@@ -140,10 +154,15 @@ def _copies(holding: Holding, follower: str) -> Iterator[Copy]:
             yield copy
 
 
-def _over_open_positions(limits: Limits, state: State, holding: Holding, share: Share) -> Refusal | None:
+def _over_open_positions(
+    limits: Limits, state: State, holding: Holding, share: Share, *, once_closed: bool
+) -> Refusal | None:
     if limits.max_open_positions is None or _is_in_use(holding, share.follower):
         return None
-    open_now = sum(1 for other in state.holdings.values() if _is_in_use(other, share.follower))
+    in_use = [other for other in state.holdings.values() if _is_in_use(other, share.follower)]
+    if once_closed:
+        in_use = [other for other in in_use if not _is_about_to_close(state, other, share.follower)]
+    open_now = len(in_use)
     if open_now < limits.max_open_positions:
         return None
     return SkipReason.LIMIT_OPEN_POSITIONS, f"{open_now} positions are open, the limit is {limits.max_open_positions}"
@@ -156,6 +175,18 @@ def _is_in_use(holding: Holding, follower: str) -> bool:
         return False
     is_held = copied_position.held(holding, share, 1) or copied_position.held(holding, share, -1)
     return bool(is_held or share.open or any(copy.waiting for copy in _copies(holding, follower)))
+
+
+def _is_about_to_close(state: State, holding: Holding, follower: str) -> bool:
+    """Whether nothing of it will be left once exits have closed what they are about to."""
+    share = holding.shares[follower]
+    if any(piece.may_open for piece in share.open.values()) or any(copy.waiting for copy in _copies(holding, follower)):
+        return False
+    lot_size = lot_of(state, holding)
+    return all(
+        copied_position.held(holding, share, sign) <= room.about_to_close(holding, share, sign, lot_size)
+        for sign in (1, -1)
+    )
 
 
 def _over_rate(limits: Limits, state: State, account: Account, at: datetime, decided: int) -> Refusal | None:

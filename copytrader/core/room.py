@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from copytrader.core.copied_position import due_in, held
 from copytrader.core.copies import Copy, LeaderOrder
-from copytrader.core.exposure import behind_leader, opens_left
+from copytrader.core.exposure import behind_leader, is_immediate, opens_left, parts
 from copytrader.core.model import Units
 from copytrader.core.sizing import nearest_lots, quotient
 from copytrader.core.state import Holding, Share
@@ -135,14 +135,38 @@ def excess(holding: Holding, share: Share, lot_size: int, since: datetime) -> in
     sign = 1 if share.copied > 0 else -1
     if share.copied * sign <= share.due * sign:
         return 0
-    justified = _justified(holding, share, sign)
     closing = lagging(holding, share, sign, lot_size, since) + _not_sent_yet(holding, share, sign, lot_size)
-    too_much = held(holding, share, sign) - justified - closing
-    if too_much <= 0:
-        return 0
-    if justified == 0:
-        return int(too_much)
-    return int(too_much // lot_size) * lot_size
+    return _beyond(held(holding, share, sign) - closing, _justified(holding, share, sign), lot_size)
+
+
+def _beyond(quantity: int, justified: Units, lot_size: int) -> int:
+    too_much = max(quantity - justified, 0)
+    return int(too_much) if justified == 0 else int(too_much // lot_size) * lot_size
+
+
+def about_to_close(holding: Holding, share: Share, sign: int, lot_size: int) -> int:
+    """What of the follower's position on one side will soon be closed, by exits, or by a sweep where they fail.
+
+    It is not gone before that, so nothing may be opened in its place yet.
+    """
+    now = held(holding, share, sign)
+    closing = lagging(holding, share, sign, lot_size) + _not_sent_yet(holding, share, sign, lot_size)
+    closing += _at_market(holding, share, sign)
+    return min(max(closing, _beyond(now, _justified(holding, share, sign), lot_size)), now)
+
+
+def _at_market(holding: Holding, share: Share, sign: int) -> int:
+    """What exits close that trade at once and have not filled at the leader; one that was not asked for yet, all."""
+    total = 0
+    for order in holding.active.values():
+        if order.known.ticket.side.sign == sign or order.known.is_done or not is_immediate(order):
+            continue
+        copy = order.copies.get(share.follower)
+        if copy is not None and (copy.slices or copy.skip is not None):
+            total += copy.may_close
+        elif parts(holding, order).closes:
+            total += held(holding, share, sign)
+    return total
 
 
 def _justified(holding: Holding, share: Share, sign: int) -> Units:
