@@ -288,7 +288,7 @@ class Copy:
         """What of its size was not asked for yet, and still may be."""
         if not self.units or self.skip is not None or self.closed is not None or self.leader.known.is_dead:
             return 0
-        return max(self.units - self.gone - sum(piece.claims for piece in self.slices), 0)
+        return max(self.units + self.swept - self.gone - sum(piece.claims for piece in self.slices), 0)
 
     @property
     def may_open(self) -> int:

@@ -399,7 +399,7 @@ MUTATIONS = (
     Mutation(
         "entries that wait for their turn count for the limits",
         "copies.py",
-        "        return max(self.units - self.gone - sum(piece.claims for piece in self.slices), 0)\n",
+        "        return max(self.units + self.swept - self.gone - sum(piece.claims for piece in self.slices), 0)\n",
         "        return 0\n",
     ),
     Mutation(
@@ -2334,5 +2334,11 @@ MUTATIONS = (
         "due.py",
         "copy.waiting or not copy.is_judged for copy in copies",
         "copy.waiting for copy in copies",
+    ),
+    Mutation(
+        "what a sweep closed and is opened again counts for the limits",
+        "copies.py",
+        "max(self.units + self.swept - self.gone - sum(",
+        "max(self.units - self.gone - sum(",
     ),
 )

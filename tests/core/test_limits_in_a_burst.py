@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
 
@@ -235,3 +236,24 @@ def test_entries_that_were_cancelled_and_come_again_together_count_for_the_limit
     play.waits(3)
 
     assert sum(each.ticket.quantity for each in play.of() if each.is_open) == 4 * 75
+
+
+def test_what_a_sweep_closed_and_the_leader_s_order_opens_again_counts_for_the_limits() -> None:
+    """It filled ahead of the leader's, which became smaller and then, heard of with another, as large as before."""
+    play = limited(max_position_lots=4)
+    play.places("BID", ticket(Side.BUY, 300))
+    play.fills()
+    play.modifies("BID", quantity=150)
+    play.waits(2)
+    play.fills()
+    assert play.lots() == 2
+
+    play.now += timedelta(seconds=1)
+    bid = replace(play.leader["BID"], ticket=ticket(Side.BUY, 300), updated_at=play.now)
+    play.leader["BID"] = bid
+    play.leader["MORE"] = Order("MORE", ticket(quantity=75), OrderStatus.PENDING, play.now, play.now, last_price=D(100))
+    play.reads_leader_book()
+    play.fills()
+
+    assert play.lots() == 4
+    assert [each.leader_order_id for each in play.skips("LIMIT_POSITION_LOTS")] == ["MORE"]
