@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from decimal import Decimal
 
-from copytrader.core import capital, copied_position, exposure
+from copytrader.core import capital, closed_twice, copied_position, exposure
 from copytrader.core.copies import Key, Slice
 from copytrader.core.days import turn_day
 from copytrader.core.facts import Adopted, BookRead, Level, Role, Source
@@ -198,6 +198,7 @@ def _set_net(
     if holding.key.product in exposure.DELIVERED:
         is_all = row is not None and row.whole
         share.net = net if is_all or (holdings and not share.copied) else None
+        share.closed_twice = 0  # nobody can sell shares twice
         return
     is_relied_on = _trades_now(state, holding, at - OPENING)
     if not is_relied_on:
@@ -210,6 +211,10 @@ def _set_net(
     symbol = state.named(holding.key.security)
     text = f"{share.follower}: {symbol}: holds {net} at the broker but {copied} from copying: somebody traded by hand"
     _say_missing(share, text if missing and is_sure else "", f"own-trade-{share.follower}-{symbol}", news)
+    if share.closed_twice:
+        if is_relied_on:
+            closed_twice.forget(share, at)
+        closed_twice.say(state, holding, share, news)
 
 
 def _say_missing(share: Share, text: str, key: str, news: News) -> None:

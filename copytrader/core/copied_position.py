@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from decimal import Decimal
 
+from copytrader.core import closed_twice
 from copytrader.core.exposure import DELIVERED
 from copytrader.core.model import ZERO, Side, Units
 from copytrader.core.state import Holding, Share
@@ -17,13 +18,14 @@ AHEAD_FOR = timedelta(seconds=25)
 """A fill may be told so long after positions have shown it."""
 
 
-def fill_follower(share: Share, sign: int, quantity: int, price: Decimal, closes: int = 0) -> Decimal:
+def fill_follower(share: Share, sign: int, quantity: int, price: Decimal, closes: int, at: datetime) -> Decimal:
     """Apply a fill of an order of ours, meant to close so much; return what it realised per unit of multiplier.
 
     News of two orders may change places: an exit that closes more than is held proves that an entry has filled.
     """
     if share.copied * sign < 0:
         _retire(share, sign, quantity - closes, closes)
+        closed_twice.note_exit(share, sign, closes, at)
     before = share.copied
     reduces = min(quantity, abs(before)) if before * sign < 0 else 0
     realized = ZERO

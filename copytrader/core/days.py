@@ -165,13 +165,17 @@ def _forget_position(holding: Holding) -> None:
         share.copied, share.due, share.covers, share.average = 0, 0, 0, Decimal(0)
         share.net = 0 if share.net is not None else None
         share.carry, share.carry_side, share.flatten = Decimal(0), None, False
-        share.against = share.by_hand = share.overtaken = 0
-        share.overtaken_at = None
+        share.against = share.by_hand = share.overtaken = share.exited = share.closed_twice = 0
+        share.overtaken_at = share.exited_at = share.closed_twice_at = None
 
 
 def _is_idle(holding: Holding) -> bool:
     shares = holding.shares.values()
-    return not holding.active and not holding.leader_net and not any(share.left or share.open for share in shares)
+    return (
+        not holding.active
+        and not holding.leader_net
+        and not any(share.left or share.open or share.closed_twice for share in shares)
+    )
 
 
 def _outlives(state: State, order: LeaderOrder) -> bool:

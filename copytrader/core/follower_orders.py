@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from copytrader.core import copied_position, exposure, in_force
+from copytrader.core import closed_twice, copied_position, exposure, in_force
 from copytrader.core.copies import Key, Slice
 from copytrader.core.facts import Level, Source
 from copytrader.core.merge import merge
@@ -56,7 +56,7 @@ def see_follower(state: State, account: Account, order: Order, source: Source, a
     in_force.settle(piece, order, source, at)
     in_force.see_refusal(state, piece, order, news)
     _learn_why(state, account, piece, news)
-    fill_piece(state, account, piece, at, news)
+    fill_piece(state, account, piece, min(order.updated_at or at, at), at, news)
     end_piece(state, account, piece, news)
     in_force.watch_for_hands(piece, order, source, news)
     news.touch(piece.key, name)
@@ -188,8 +188,15 @@ def _see_foreign(state: State, account: Account, order: Order, at: datetime, new
         return
     account.foreign_filled[order.order_id] = filled
     key = Key(order.ticket.security, order.ticket.product)
-    share = state.share(state.holding(key), account.follower.name)
+    holding = state.holding(key)
+    share = state.share(holding, account.follower.name)
+    own = share.own
     copied_position.trade_by_hand(share, order.ticket.side.sign, new)
     if key.product in exposure.DELIVERED or share.net is not None:  # else it may have been the person's own
         copied_position.close_by_hand(share, share.against)
+    if not order.is_ours:
+        _, seen_at = account.foreign[order.order_id]
+        placed_at, traded_at = order.placed_at or seen_at, min(order.updated_at or at, at)
+        closed_twice.note_own(share, order.ticket.side.sign, new, own, placed_at, traded_at)
+        closed_twice.say(state, holding, share, news)
     news.touch(key, account.follower.name)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from decimal import Decimal
 
-from copytrader.core import copied_position, exposure, room
+from copytrader.core import closed_twice, copied_position, exposure, room
 from copytrader.core.copies import Copy, LeaderOrder, Slice
 from copytrader.core.facts import Ended, Filled, Level, Role, Skip
 from copytrader.core.limits import over_daily_loss
@@ -18,7 +18,8 @@ _OF_THE_FORM = frozenset({RefusalClass.PRODUCT, RefusalClass.PRICE_BAND, Refusal
 """What a market order may be refused for where a limit would be taken."""
 
 
-def fill_piece(state: State, account: Account, piece: Slice, at: datetime, news: News) -> None:
+def fill_piece(state: State, account: Account, piece: Slice, traded_at: datetime, at: datetime, news: News) -> None:
+    """Take in what an order of ours has filled more than was known; it traded then by the broker's clock."""
     known = piece.known
     if known is None or known.filled_quantity <= piece.filled:
         return
@@ -32,8 +33,10 @@ def fill_piece(state: State, account: Account, piece: Slice, at: datetime, news:
         against = min(max(against - (new - opening), 0), opening)
     piece.filled = known.filled_quantity
     was_flat = share.left == 0
-    realized = copied_position.fill_follower(share, piece.asked.side.sign, new, known.average_price, closes)
-    copied_position.tell_ahead(share, piece.asked.side.sign, new, at)
+    sign = piece.asked.side.sign
+    realized = copied_position.fill_follower(share, sign, new, known.average_price, closes, traded_at)
+    copied_position.tell_ahead(share, sign, new, at)
+    closed_twice.say(state, holding, share, news)
     share.overtaken = share.unproved
     if share.overtaken:
         share.overtaken_at = at

@@ -66,6 +66,9 @@ class Share:
     `no_market`: the last exit that the broker did not take was a market order, and none has filled since;
     `sweep_failed_at` is when the last sweep that failed was placed.
     `alerted` is what was said last of each matter.
+    `exited` is what exits have sold (or bought back, negative for sold) since they last traded the other way, the last
+    of it at `exited_at`; `closed_twice` is what both they and the account's own orders have closed of the copied
+    position, signed like the position that this makes, the last of it at `closed_twice_at`.
     `carried` is what of it was there when the day began and was not exited since, until a reading has shown all of
     that; `gone_at` is when one did not.
     """
@@ -82,6 +85,10 @@ class Share:
     overtaken_at: datetime | None = None
     ahead: int = 0
     ahead_at: datetime | None = None
+    exited: int = 0
+    exited_at: datetime | None = None
+    closed_twice: int = 0
+    closed_twice_at: datetime | None = None
     carried: int = 0
     gone_at: datetime | None = None
     flatten: bool = False
@@ -129,6 +136,19 @@ class Share:
             return sure
         gone = min(self.by_hand, abs(sure))
         return sure - gone if sure > 0 else sure + gone
+
+    @property
+    def own(self) -> int | None:
+        """What the broker shows beside what is left of the copied position, signed; None where it is not known."""
+        return None if self.net is None else self.net - self.left
+
+    @property
+    def turned(self) -> int:
+        """What of `closed_twice` the broker shows: the account stands with so much on the other side, signed."""
+        if not self.closed_twice or self.own is None:
+            return 0
+        sign = 1 if self.closed_twice > 0 else -1
+        return sign * min(abs(self.closed_twice), max(self.own * sign, 0))
 
 
 @dataclass(slots=True)

@@ -201,8 +201,8 @@ MUTATIONS = (
     Mutation(
         "an exit that fills before the news of its entry has not turned the position",
         "outcomes.py",
-        "known.average_price, closes)\n",
-        "known.average_price)\n",
+        "known.average_price, closes, traded_at)\n",
+        "known.average_price, 0, traded_at)\n",
     ),
     Mutation(
         "slices that wait for the budget are not forgotten",
@@ -1460,7 +1460,7 @@ MUTATIONS = (
     Mutation(
         "a follower's fill that positions show first counts once",
         "outcomes.py",
-        "    copied_position.tell_ahead(share, piece.asked.side.sign, new, at)\n",
+        "    copied_position.tell_ahead(share, sign, new, at)\n",
         "",
     ),
     Mutation(
@@ -2340,5 +2340,107 @@ MUTATIONS = (
         "copies.py",
         "max(self.units + self.swept - self.gone - sum(",
         "max(self.units - self.gone - sum(",
+    ),
+    Mutation(
+        "what an exit sells that the person has sold already is closed twice",
+        "closed_twice.py",
+        "    _add(share, sign, min(max(closes - left, 0), by_hand), at)\n",
+        "",
+    ),
+    Mutation(
+        "what the person closes by an order that was there before our exit is closed twice",
+        "closed_twice.py",
+        "        _add(share, sign, max(beyond, 0), at)\n",
+        "        _add(share, sign, 0, at)\n",
+    ),
+    Mutation(
+        "a part that our exit closes alone is not closed twice",
+        "closed_twice.py",
+        "min(max(closes - left, 0), by_hand)",
+        "min(closes, by_hand)",
+    ),
+    Mutation(
+        "while positions are not known what the person sold may have been the copy",
+        "closed_twice.py",
+        "    if share.net is None:\n        left, by_hand",
+        "    if share.exited_at is None and share.net == 0:\n        left, by_hand",
+    ),
+    Mutation(
+        "an own order that comes after our exit is meant as it is",
+        "closed_twice.py",
+        "is not None and placed_at <= share.exited_at + UNAWARE_FOR:",
+        "is not None:",
+    ),
+    Mutation(
+        "an exit that traded while nobody looked did so when the book says",
+        "follower_orders.py",
+        "    fill_piece(state, account, piece, min(order.updated_at or at, at), at, news)",
+        "    fill_piece(state, account, piece, at, at, news)",
+    ),
+    Mutation(
+        "no more is closed twice than our exits have closed",
+        "closed_twice.py",
+        "(share.exited - share.closed_twice) * sign)",
+        "quantity)",
+    ),
+    Mutation(
+        "who is on the other side by itself closes nothing twice",
+        "closed_twice.py",
+        "    return max(after, 0) if before <= 0 else 0\n",
+        "    return max(after, 0)\n",
+    ),
+    Mutation(
+        "a person that goes on the same way has taken it over",
+        "closed_twice.py",
+        "        share.closed_twice = 0\n",
+        "        pass\n",
+    ),
+    Mutation(
+        "what positions never show was not closed twice",
+        "closed_twice.py",
+        "        share.closed_twice = share.turned\n",
+        "        pass\n",
+    ),
+    Mutation(
+        "a reading that is behind ends no alarm",
+        "closed_twice.py",
+        "at >= share.closed_twice_at + SHOWN_WITHIN:",
+        "at >= share.closed_twice_at:",
+    ),
+    Mutation(
+        "what was closed twice is said once",
+        "closed_twice.py",
+        '    if abs(turned) <= abs(int(share.alerted.get(key, "0"))):\n',
+        "    if not turned:\n",
+    ),
+    Mutation(
+        "what was closed twice is said again at a start",
+        "books.py",
+        "            closed_twice.forget(share, at)\n        closed_twice.say(state, holding, share, news)\n",
+        "            closed_twice.forget(share, at)\n",
+    ),
+    Mutation(
+        "an order of ours without a name is none of the account's own",
+        "closed_twice.py",
+        "    if any(not piece.order_id and",
+        "    if any(not piece.known and piece.void and",
+    ),
+    Mutation(
+        "what was closed twice of a position for the day ends with it",
+        "days.py",
+        "share.overtaken = share.exited = share.closed_twice = 0",
+        "share.overtaken = 0",
+    ),
+    Mutation(
+        "what was closed twice of a carried position outlives the day",
+        "days.py",
+        " or share.closed_twice for share in shares",
+        " for share in shares",
+    ),
+    Mutation(
+        "shares cannot be sold twice",
+        "books.py",
+        "        share.closed_twice = 0  # nobody can sell shares twice\n",
+        "",
     ),
 )

@@ -88,6 +88,7 @@ class Held:
     filled: int = 0
     average: Decimal = ZERO
     updated: datetime = START
+    placed: datetime = START
 
     @property
     def is_open(self) -> bool:
@@ -98,7 +99,7 @@ class Held:
             self.order_id,
             self.ticket,
             self.status,
-            START,
+            self.placed,
             self.updated,
             self.filled,
             self.average,
@@ -242,7 +243,7 @@ class Play:
         name, quantity = self.followers[0].name, abs(lots) * self.row.lot_size
         terms = ticket(Side.BUY if lots > 0 else Side.SELL, quantity, "0", order_type=OrderType.MARKET)
         self.numbered += 1
-        held = Held(f"M{self.numbered}", name, "", terms, OrderStatus.TRADED, quantity, D(100), self.now)
+        held = Held(f"M{self.numbered}", name, "", terms, OrderStatus.TRADED, quantity, D(100), self.now, self.now)
         self.orders[held.order_id] = held
         self.positions[name] += lots * self.row.lot_size
         self.feed(OrderSeen(self.now, name, held.seen(), Source.STREAM))

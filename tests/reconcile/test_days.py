@@ -291,6 +291,35 @@ def test_what_was_closed_by_hand_is_said_and_neither_sold_nor_bought_again(tmp_p
     played(scene, tmp_path)
 
 
+def test_what_an_exit_and_the_person_have_both_sold_is_alerted_and_shown_until_it_is_bought_back(
+    tmp_path: Path,
+) -> None:
+    async def scene(stage: Stage) -> None:
+        follow = await stage.follows()
+        trades(stage, 150)
+        await stage.until(lambda: stage.copied() == 75)
+        await stage.settles()
+        stage.exchange.accounts[stage.ids["asha"]].fill_policy = "manual"
+        trades(stage, -150)
+        await stage.until(lambda: len(stage.orders()) == 2 and stage.orders()[1].status == "PENDING")
+        person = stage.exchange.leader(stage.ids["asha"])
+        for order_id in (person.place(*OPTION, "SELL", 75), stage.orders()[1].order_id):
+            stage.exchange.fill(order_id)
+        await stage.until(lambda: any("have closed the same copied position" in line for line in follow.err))
+
+        for _ in ("beside follow", "without it"):
+            code, document = await picture(stage)
+            row = row_of(document)
+            assert (code, document["in_sync"], row["state"], document["plan"]) == (3, False, "closed_twice", [])
+            assert "-75 because an exit of ours and an order of the account's own" in row["why"]
+            await follow.stops()
+
+        stage.exchange.fill(person.place(*OPTION, "BUY", 75))
+        assert (await picture(stage))[0] == 0
+
+    played(scene, tmp_path)
+
+
 def test_after_a_lost_journal_orders_are_unexplained_until_they_are_adopted(tmp_path: Path) -> None:
     async def scene(stage: Stage) -> None:
         follow = await stage.follows()

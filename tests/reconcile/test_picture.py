@@ -37,8 +37,8 @@ from copytrader.core.reconcile import comparing, planning
 from copytrader.core.reconcile.picture import FindingKind, Picture, Reading, Row, RowState, Scope
 from copytrader.core.reconcile.planning import Action, Step, Wishes
 from copytrader.failure import ExitCode
-from copytrader.looking import Report
-from tests.core.play import NIFTY, Play, follower, instrument, ticket
+from copytrader.looking import Report, code_of
+from tests.core.play import NIFTY, START, Held, Play, follower, instrument, ticket
 
 D = Decimal
 
@@ -528,6 +528,69 @@ def test_what_was_sold_by_hand_is_not_bought_again_while_the_leader_stays() -> N
     assert (seen.target_quantity, seen.copied_quantity, seen.own_quantity) == (300, 300, -150)
     assert (seen.state, planned(play)) == (RowState.OWN, [])
     assert "-150" in seen.why
+
+
+def sold_twice() -> Play:
+    """The person gets out by hand in the moment in which the leader does, and the copied exit fills as well."""
+    play = Play()
+    play.trades("IN", 4)
+    play.waits(60)
+    play.trades("OUT", -4, fills=False)
+    exit_of_ours = play.of()[-1]
+    play.trades_by_hand(-2, is_read=False)
+    play.fills_follower(exit_of_ours, 150)
+    play.drain()
+    assert play.lots() == -2
+    return play
+
+
+def test_what_an_exit_and_a_hand_have_both_sold_is_no_position_of_its_own(capsys: pytest.CaptureFixture[str]) -> None:
+    play = sold_twice()
+
+    seen = looked_at(play)
+
+    (found,) = seen.rows
+    assert (found.state, found.target_quantity, found.copied_quantity, found.own_quantity) == (
+        "closed_twice",
+        0,
+        0,
+        -150,
+    )
+    assert found.why == (
+        "-150 because an exit of ours and an order of the account's own have closed the same copied position: close "
+        "that by hand"
+    )
+    assert (seen.in_sync, code_of(seen), planned(play)) == (False, ExitCode.FINDINGS, [])
+    show(Report(seen, (), ExitCode.FINDINGS))
+    assert capsys.readouterr().out.splitlines()[-1] == "not in sync: 1 closed twice"
+
+
+def test_what_both_have_sold_is_told_apart_from_what_is_its_own() -> None:
+    play = sold_twice()
+    play.positions["asha"] -= 75
+    play.orders["OWN"] = Held("OWN", "asha", "", ticket(Side.SELL, 75), OrderStatus.TRADED, 75, D(100), START, START)
+
+    assert row(play).why.endswith("position: close that by hand; -75 of its own")
+
+
+def test_what_both_have_sold_is_shown_until_it_is_bought_back_by_hand() -> None:
+    play = sold_twice()
+    play.trades("AGAIN", 4)
+    play.trades_by_hand(1)
+    assert (play.lots(), row(play).state, row(play).own_quantity) == (1, RowState.CLOSED_TWICE, -75)
+    assert "-75 because an exit of ours" in row(play).why
+
+    play.trades_by_hand(1)
+    assert (play.lots(), row(play).state) == (2, RowState.IN_SYNC)
+
+
+def test_what_both_have_sold_is_over_where_the_leader_s_next_exit_finds_nothing_left_to_sell() -> None:
+    play = sold_twice()
+    play.reads_book("asha")
+    play.trades("AGAIN", 4)
+    play.trades("OUT2", -4)
+
+    assert (play.lots(), row(play).state) == (0, RowState.OWN)
 
 
 @pytest.mark.parametrize(("turns", "missing"), [((-4, 4), 150), ((-2, 2), 75), ((4,), 150), ((-8,), -150)])

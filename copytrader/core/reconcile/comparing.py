@@ -175,7 +175,7 @@ def _filtered(part: Part, target: int) -> tuple[object, str] | None:
 
 def _judge(evidence: Evidence, part: Part, target: int) -> None:
     """Compare, and find the state of the row."""
-    part.need = _need(part, target)
+    part.need, part.turned = _need(part, target), _turned(part, target)
     part.coming, part.stuck = _under_way(evidence, part)
     state = _state(evidence, part)
     drift = -part.need
@@ -210,6 +210,15 @@ def _need(part: Part, target: int) -> int:
     exits = min(abs(copied) - kept, copied_position.held(part.holding, part.share, sign))
     enters = target if target * copied < 0 else 0
     return -sign * exits + enters
+
+
+def _turned(part: Part, target: int) -> int:
+    """What an exit of ours and an order of the account's own have closed twice, unless all is as it should be again."""
+    turned, net = part.share.turned, part.share.net
+    if not turned or net is None:
+        return 0
+    sign = 1 if turned > 0 else -1
+    return sign * min(abs(turned), max((net - target) * sign, 0))
 
 
 def _under_way(evidence: Evidence, part: Part) -> tuple[int, list[Slice]]:
@@ -259,6 +268,8 @@ def _state(evidence: Evidence, part: Part) -> RowState:
     if part.need:
         working = part.coming + sum(piece.remaining for piece in part.stuck)
         return RowState.PENDING if working >= abs(part.need) else RowState.DRIFT
+    if part.turned:
+        return RowState.CLOSED_TWICE
     return RowState.OWN if part.own else RowState.IN_SYNC
 
 

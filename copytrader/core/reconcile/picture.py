@@ -21,6 +21,7 @@ class RowState(StrEnum):
     OWN = "own"
     PENDING = "pending"
     DRIFT = "drift"
+    CLOSED_TWICE = "closed_twice"
     UNEXPLAINED = "unexplained"
     UNKNOWN = "unknown"
 
@@ -123,6 +124,7 @@ class Part:
     instrument: Instrument | None
     row: Row
     copied: int = 0
+    turned: int = 0
     need: int = 0
     coming: int = 0
     stuck: list[Slice] = field(default_factory=list)

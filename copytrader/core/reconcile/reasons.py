@@ -68,7 +68,12 @@ def _why_order(order: LeaderOrder, copy: Copy | None) -> str:
 
 
 def _why_own(evidence: Evidence, part: Part) -> Iterator[str]:
-    own, copied = part.own, part.copied
+    own, copied = part.own - part.turned, part.copied
+    if part.turned:
+        yield (
+            f"{part.turned:+} because an exit of ours and an order of the account's own have closed the same copied "
+            "position: close that by hand"
+        )
     if not own:
         return
     today = evidence.foreign.get((part.name, part.key), 0)
