@@ -9,13 +9,16 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
+from copytrader.core.copies import Key
 from copytrader.core.exposure import DELIVERED
 from copytrader.core.facts import Level
 from copytrader.core.news import News
-from copytrader.core.state import Holding, Share, State
+from copytrader.core.state import Account, Holding, Share, State
 
 UNAWARE_FOR = timedelta(seconds=5)
 """So long after a fill an order may still be placed without knowing of it, by a person or by the broker's clock."""
+RESTS_AFTER = timedelta(seconds=5)
+"""An order of the account's own that has not traded so long after it was seen rests."""
 SHOWN_WITHIN = timedelta(seconds=25)
 """Positions that still do not show it so long after will not show it."""
 
@@ -90,3 +93,29 @@ def say(state: State, holding: Holding, share: Share, news: News) -> None:
         "close it by hand, unless it is wanted"
     )
     news.alert(Level.CRITICAL, text, name, key)
+
+
+def rests_beside(key: Key, account: Account, share: Share) -> tuple[str, datetime] | None:
+    """Find an order of the account's own that would, together with an exit of ours, close more than is held.
+
+    Returns its number, and when it was seen first.
+    """
+    for order_id, ticket in account.foreign_open.items():
+        if (ticket.security, ticket.product) != (key.security, key.product) or share.net is None or share.own is None:
+            continue
+        sign, held = ticket.side.sign, -share.net * ticket.side.sign
+        if held <= 0 or share.left * sign >= 0 or share.own * sign > 0:
+            continue
+        works, exits = ticket.quantity - account.foreign_filled.get(order_id, 0), _largest_exit(share, sign)
+        if works > 0 and exits > 0 and works + exits > held:
+            return order_id, account.foreign[order_id][1]
+    return None
+
+
+def _largest_exit(share: Share, sign: int) -> int:
+    """What the largest of our exits on a side still closes: of a stop loss and a target only one does.
+
+    One that the broker has not named yet may be the very order that is taken for the account's own.
+    """
+    exits = (piece for piece in share.open.values() if piece.order_id and piece.asked.side.sign == sign)
+    return max((piece.remaining - piece.may_open for piece in exits), default=0)

@@ -125,6 +125,7 @@ def turn_day(state: State, at: datetime, news: News) -> None:
     for account in state.accounts.values():
         over |= {(account.follower.name, order_id) for order_id in (*account.foreign, *account.foreign_filled)}
         account.foreign.clear()
+        account.foreign_open.clear()
         account.foreign_filled.clear()
         account.strays.clear()
         account.adopted.clear()

@@ -24,7 +24,7 @@ What must hold, whatever happens (the tests are named after these):
 
 from __future__ import annotations
 
-from copytrader.core import exposure, fixing, sizing
+from copytrader.core import closed_twice, exposure, fixing, sizing
 from copytrader.core.budget import Rank
 from copytrader.core.copies import Copy, Key, LeaderOrder, copy_of
 from copytrader.core.due import total_of
@@ -103,6 +103,24 @@ def _plan(desk: Step, holding: Holding, account: Account, least: Rank) -> None:
     for want in wants:
         if want.rank <= least:
             _emit(scene, want)
+    if account.foreign_open:
+        _say_beside(scene)
+
+
+def _say_beside(scene: Scene) -> None:
+    """Warn of an order of the account's own that rests beside an exit of ours: both may close the same position."""
+    found = closed_twice.rests_beside(scene.holding.key, scene.account, scene.share)
+    if found is None:
+        return
+    order_id, seen_at = found
+    if scene.at < seen_at + closed_twice.RESTS_AFTER:
+        scene.wake(seen_at + closed_twice.RESTS_AFTER)
+        return
+    text = (
+        f"the account's own order {order_id} and an exit of ours both work, and would close more than is held: where "
+        "both trade, the account stands on the other side; cancel your own, unless that is wanted"
+    )
+    say_once(scene, Level.WARNING, text, "beside")
 
 
 def _plan_orders(scene: Scene) -> list[Want]:

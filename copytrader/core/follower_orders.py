@@ -161,6 +161,7 @@ def _learn_why(state: State, account: Account, piece: Slice, news: News) -> None
 
 def reclaim(state: State, account: Account, piece: Slice, order_id: str) -> None:
     """An order that was seen before anything named it, and taken for the person's, is ours: its fills count anew."""
+    account.foreign_open.pop(order_id, None)
     if account.foreign.pop(order_id, None) is not None:
         state.ask_books.add(piece.follower)  # what was told of it then is to be told again
     filled = account.foreign_filled.pop(order_id, 0)
@@ -181,7 +182,7 @@ def _see_foreign(state: State, account: Account, order: Order, at: datetime, new
             f"stray-{order.order_id}",
         )
     if not order.is_ours:
-        account.foreign.setdefault(order.order_id, (order.ticket, at))
+        _note_foreign(account, order, at, news)
     filled = max(order.filled_quantity, order.ticket.quantity if order.status is OrderStatus.TRADED else 0)
     new = filled - account.foreign_filled.get(order.order_id, 0)
     if new <= 0:
@@ -200,3 +201,14 @@ def _see_foreign(state: State, account: Account, order: Order, at: datetime, new
         closed_twice.note_own(share, order.ticket.side.sign, new, own, placed_at, traded_at)
         closed_twice.say(state, holding, share, news)
     news.touch(key, account.follower.name)
+
+
+def _note_foreign(account: Account, order: Order, at: datetime, news: News) -> None:
+    """Keep an order of the account's own in mind, and its newest terms until it has ended: that never un-happens."""
+    is_new = order.order_id not in account.foreign
+    account.foreign.setdefault(order.order_id, (order.ticket, at))
+    if order.status.is_terminal:
+        account.foreign_open.pop(order.order_id, None)
+    elif is_new or order.order_id in account.foreign_open:
+        account.foreign_open[order.order_id] = order.ticket
+        news.touch(Key(order.ticket.security, order.ticket.product), account.follower.name)

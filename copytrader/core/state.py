@@ -179,7 +179,8 @@ class Account:
     `unreached` commands in a row never left for the broker, or were refused as too many; `unreached_said` is how
     loudly that was said, `exhausted_said` when it was said last, of each window, that exits wait for our own count.
     `read_at` is when a reading of its order book ended last, `funds_at` when its funds were read.  `foreign` are
-    orders seen without a name of ours, and when first.
+    orders seen without a name of ours, and when first; those of them that have not ended have their newest terms in
+    `foreign_open`.
     """
 
     follower: Follower
@@ -200,6 +201,7 @@ class Account:
     strays: dict[str, str] = field(default_factory=dict)
     adopted: dict[str, str] = field(default_factory=dict)
     foreign: dict[str, tuple[Ticket, datetime]] = field(default_factory=dict)
+    foreign_open: dict[str, Ticket] = field(default_factory=dict)
     foreign_filled: dict[str, int] = field(default_factory=dict)
     plans: dict[str, list[Fix]] = field(default_factory=dict)
     unreached: int = 0

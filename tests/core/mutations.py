@@ -2443,4 +2443,52 @@ MUTATIONS = (
         "        share.closed_twice = 0  # nobody can sell shares twice\n",
         "",
     ),
+    Mutation(
+        "an own order beside our exit is warned of",
+        "engine.py",
+        '    say_once(scene, Level.WARNING, text, "beside")\n',
+        "    pass\n",
+    ),
+    Mutation(
+        "an own order at the market is not warned of",
+        "engine.py",
+        "    if scene.at < seen_at + closed_twice.RESTS_AFTER:\n",
+        "    if scene.at < seen_at:\n",
+    ),
+    Mutation(
+        "an own order with enough left for it is not warned of",
+        "closed_twice.py",
+        "exits > 0 and works + exits > held:",
+        "exits > 0:",
+    ),
+    Mutation(
+        "an own order without an exit of ours is not warned of",
+        "closed_twice.py",
+        "works > 0 and exits > 0 and",
+        "works > 0 and",
+    ),
+    Mutation(
+        "an own order of another product is not warned of",
+        "closed_twice.py",
+        "        if (ticket.security, ticket.product) != (key.security, key.product) or",
+        "        if ticket.security != key.security or",
+    ),
+    Mutation(
+        "an own order that has ended works no more",
+        "follower_orders.py",
+        "    elif is_new or order.order_id in account.foreign_open:\n",
+        "    else:\n",
+    ),
+    Mutation(
+        "an own order for a position of its own is not warned of",
+        "closed_twice.py",
+        " or share.own * sign > 0:",
+        ":",
+    ),
+    Mutation(
+        "an exit of ours without a name does not rest beside itself",
+        "closed_twice.py",
+        "if piece.order_id and piece.asked.side.sign == sign)",
+        "if piece.asked.side.sign == sign)",
+    ),
 )

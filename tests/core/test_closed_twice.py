@@ -163,6 +163,32 @@ def test_it_is_said_again_at_a_start_while_the_position_stands() -> None:
     assert len(said(play)) == 2
 
 
+def both_stops(play: Play) -> tuple[Held, Held]:
+    """The leader's stop is copied, and the person has one of its own beside it."""
+    play.places("STOP", ticket(Side.SELL, 300, "89", **STOP))
+    return play.of()[-1], own_order(play, ticket(Side.SELL, 300, "89", **STOP))
+
+
+def warned(play: Play) -> list[Alert]:
+    return [each for each in play.alerts() if "both work, and would close more than is held" in each.text]
+
+
+def test_an_own_stop_beside_a_copied_one_is_warned_of_once_before_both_trigger_and_said_when_they_do() -> None:
+    play = holding()
+    stop, own = both_stops(play)
+    assert warned(play) == []
+    play.waits(600)
+    play.reads_book("asha")
+    play.modifies("STOP", price=D(90), trigger_price=D(91))
+    assert [(each.level, "order H" in each.text) for each in warned(play)] == [(Level.WARNING, True)]
+
+    for held in (stop, own):
+        play.fills_follower(held, 300)
+        play.drain()
+
+    assert (len(said(play)), len(warned(play))) == (1, 1)
+
+
 def test_an_own_stop_that_our_exit_has_left_behind_is_said_however_much_later_it_trades() -> None:
     play = holding()
     own = own_order(play, ticket(Side.SELL, 300, "89", **STOP))
@@ -175,6 +201,89 @@ def test_an_own_stop_that_our_exit_has_left_behind_is_said_however_much_later_it
     play.drain()
 
     assert len(said(play)) == 1
+
+
+@pytest.mark.parametrize(
+    ("order", "why"),
+    [
+        (ticket(Side.SELL, 75, "110"), "there is enough for both"),
+        (ticket(Side.BUY, 300, "80"), "it buys"),
+        (ticket(Side.SELL, 300, "110", product=Product.MARGIN), "it is of another product"),
+    ],
+    ids=lambda each: each if isinstance(each, str) else "",
+)
+def test_no_warning_goes_before_an_own_order_that_harms_nothing(order: Ticket, why: str) -> None:
+    play = holding()
+    play.places("STOP", ticket(Side.SELL, 225, "89", **STOP))
+    own_order(play, order)
+    play.waits(600)
+    play.reads_book("asha")
+
+    assert warned(play) == [], why
+
+
+def test_no_warning_goes_before_an_own_order_for_an_own_position_or_one_that_is_over() -> None:
+    play = holding()
+    sells(play, -4, "OWN")
+    play.reads_book("asha")
+    both_stops(play)
+    play.waits(600)
+    assert warned(play) == []
+
+    play.dies(play.orders["H"])
+    sells(play, 4, "GONE")
+    play.feed(OrderSeen(play.now, "asha", replace(play.orders["H"].seen(), status=OrderStatus.PENDING), Source.STREAM))
+    play.waits(600)
+    assert warned(play) == [], "a frame that is late brings back nothing"
+
+
+def test_no_warning_goes_before_an_own_order_where_no_exit_of_ours_works() -> None:
+    play = holding()
+    own_order(play, ticket(Side.SELL, 450, "110"))
+    play.waits(600)
+
+    assert warned(play) == []
+
+
+def test_no_warning_goes_before_an_own_order_that_adds_to_a_short_of_its_own() -> None:
+    play = Play(followers=(follower(ratio="1"),))
+    sells(play, 2, "OWN")
+    play.reads_book("asha")
+    play.trades("IN", 4)
+    play.reads_book("asha")
+    both_stops(play)
+    play.waits(600)
+
+    assert warned(play) == []
+
+
+def test_an_exit_of_ours_that_works_without_a_name_does_not_rest_beside_itself() -> None:
+    """Its frame has no name, and its answer is long in coming."""
+    play = holding()
+
+    def answer(command: Command) -> Event | None:
+        if not isinstance(command, Place):
+            return None
+        held = play.takes(command)
+        return OrderSeen(play.now, "asha", replace(held.seen(), correlation_id=""), Source.STREAM)
+
+    play.answer = answer
+    play.places("STOP", ticket(Side.SELL, 300, "89", **STOP))
+    play.waits(60)
+
+    assert warned(play) == []
+
+
+def test_a_sale_at_the_market_is_no_order_that_rests() -> None:
+    play = holding()
+    play.places("STOP", ticket(Side.SELL, 300, "89", **STOP))
+    hand = own_order(play, ticket(Side.SELL, 300, "0", order_type=OrderType.MARKET))
+    play.waits(1)
+    play.fills_follower(hand, 300)
+    play.drain()
+    play.waits(600)
+
+    assert (warned(play), said(play)) == ([], [])
 
 
 def test_an_order_of_ours_that_is_told_without_a_name_is_none_of_the_account_s_own() -> None:
