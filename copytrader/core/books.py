@@ -54,6 +54,7 @@ def _read_leader(state: State, book: BookRead, at: datetime, news: News) -> None
                 _read_delivered(state, holding, row, book.holdings, at, news)
             else:
                 _read_net(state, holding, row.net_quantity if row is not None else 0, at)
+            _reckon_adopted(holding, row.net_quantity if row is not None else 0)
         state.positions_known = True
     for key, holding in state.holdings.items():
         for order in sorted(holding.active.values(), key=lambda each: each.turn):
@@ -140,12 +141,7 @@ def _read_delivered(
 
 
 def _begin(holding: Holding, net: int) -> None:
-    """Learn the leader's position for the first time: go back behind the fills we know, and replay them.
-
-    What was adopted before is what is left of the day's copies already: nothing of it is too much while the leader
-    holds.
-    """
-    adopted = [share for share in holding.shares.values() if share.due]
+    """Learn the leader's position for the first time: go back behind the fills we know, and replay them."""
     orders = sorted(holding.active.values(), key=lambda each: each.turn)
     holding.leader_net = net - sum(each.known.ticket.side.sign * each.known.filled_quantity for each in orders)
     if holding.key.product in exposure.DELIVERED:
@@ -155,8 +151,20 @@ def _begin(holding: Holding, net: int) -> None:
         if order.known.filled_quantity:
             exposure.classify(holding, order)
             exposure.fill_leader(holding, order, order.known.filled_quantity)
-    for share in adopted:
-        share.due = _due_of_adopted(share, net)
+
+
+def _reckon_adopted(holding: Holding, net: int) -> None:
+    """Reckon what is due where orders were adopted before the leader's position was known.
+
+    Fills of the leader that are learnt afterwards say nothing of it, for what was adopted is what is left of the
+    copies already: nothing of it is too much while the leader holds.  From then on it is due like any other.
+    """
+    if exposure.awaits_reading(holding):
+        return
+    for share in holding.shares.values():
+        if share.unreckoned:
+            share.unreckoned = False
+            share.due = _due_of_adopted(share, holding.leader_net or 0) or _due_of_adopted(share, net)
 
 
 def _due_of_adopted(share: Share, net: int) -> int:
@@ -255,3 +263,4 @@ def adopt(state: State, event: Adopted, at: datetime, news: News) -> None:
         see_follower(state, account, order, Source.BOOK, at, news)
         net = holding.leader_net
         share.due = share.copied if net is None else _due_of_adopted(share, net)
+        share.unreckoned = not state.leader_ready or net is None or exposure.awaits_reading(holding)

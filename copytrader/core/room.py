@@ -130,7 +130,7 @@ def excess(holding: Holding, share: Share, lot_size: int, since: datetime) -> in
 
     Whole lots while the leader still holds; everything once the leader is out.
     """
-    if not share.copied or holding.leader_net is None:
+    if not share.copied or share.unreckoned or holding.leader_net is None:
         return 0
     sign = 1 if share.copied > 0 else -1
     if share.copied * sign <= share.due * sign:

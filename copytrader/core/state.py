@@ -71,6 +71,7 @@ class Share:
     position, signed like the position that this makes, the last of it at `closed_twice_at`.
     `carried` is what of it was there when the day began and was not exited since, until a reading has shown all of
     that; `gone_at` is when one did not.
+    `unreckoned`: orders were adopted for it before the leader's position was known, and what is due is not known yet.
     """
 
     follower: str
@@ -102,6 +103,7 @@ class Share:
     no_market: bool = False
     swept_at: datetime | None = None
     covers: Units = 0
+    unreckoned: bool = False
     excess_since: datetime | None = None  # transient
     alerted: dict[str, str] = field(default_factory=dict)  # transient
     fixes: list[Fix] = field(default_factory=list)  # transient

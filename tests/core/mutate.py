@@ -21,7 +21,7 @@ _STAGES = (
     "test_budget.py test_loss_reached.py test_limits_in_a_burst.py test_entries_that_wait_for_exits.py test_scaling_out.py test_reversal.py test_exits_sent_late.py test_entries_that_close.py",
     "test_daily_loss.py test_limits.py test_sizing.py test_exit_beside_hand_trades.py test_resting_exits.py test_market_orders_refused.py test_opening.py",
     "test_positions_ahead.py test_entry_filled_unheard.py test_capital.py",
-    "test_heard_together.py",
+    "test_heard_together.py test_restored_backup.py",
     "test_sessions.py",
     "test_messages.py",
 )

@@ -721,12 +721,6 @@ MUTATIONS = (
         "        return self.may_open\n",
     ),
     Mutation(
-        "what was adopted is what is left of the day's copies",
-        "books.py",
-        "        share.due = _due_of_adopted(share, net)\n",
-        "        pass\n",
-    ),
-    Mutation(
         "of what is adopted when the leader is out, nothing is due",
         "books.py",
         "        share.due = share.copied if net is None else _due_of_adopted(share, net)\n",
@@ -2490,5 +2484,65 @@ MUTATIONS = (
         "closed_twice.py",
         "if piece.order_id and piece.asked.side.sign == sign)",
         "if piece.asked.side.sign == sign)",
+    ),
+    Mutation(
+        "what was adopted is what is left of the copies",
+        "books.py",
+        "            _reckon_adopted(holding, row.net_quantity if row is not None else 0)\n",
+        "",
+    ),
+    Mutation(
+        "what is due of it is reckoned once",
+        "books.py",
+        "            share.unreckoned = False\n",
+        "",
+    ),
+    Mutation(
+        "it is not reckoned while the leader's reading is doubted",
+        "books.py",
+        "    if exposure.awaits_reading(holding):\n        return\n    for share in",
+        "    for share in",
+    ),
+    Mutation(
+        "the leader may hold what its book does not tell yet",
+        "books.py",
+        " or _due_of_adopted(share, net)\n",
+        "\n",
+    ),
+    Mutation(
+        "what is adopted beside a leader that is not known is reckoned later",
+        "books.py",
+        "        share.unreckoned = not state.leader_ready or net is None or exposure.awaits_reading(holding)\n",
+        "",
+    ),
+    Mutation(
+        "a leader that is known from before the start is not known",
+        "books.py",
+        "not state.leader_ready or net is None or exposure",
+        "net is None or exposure",
+    ),
+    Mutation(
+        "a leader of which only orders were read is not known",
+        "books.py",
+        " or net is None or exposure",
+        " or exposure",
+    ),
+    Mutation(
+        "a leader whose reading is doubted is not known",
+        "books.py",
+        " or net is None or exposure.awaits_reading(holding)\n",
+        " or net is None\n",
+    ),
+    Mutation(
+        "what is adopted beside a leader that is known is reckoned at once",
+        "books.py",
+        "share.unreckoned = not state.leader_ready or net is None or exposure.awaits_reading(holding)\n",
+        "share.unreckoned = True\n",
+    ),
+    Mutation(
+        "nothing is too much before what is due is reckoned",
+        "room.py",
+        " or share.unreckoned or",
+        " or",
     ),
 )
