@@ -30,6 +30,7 @@ from copytrader.readings import AHEAD_AT_START, MAY_BE_BEHIND, lack_a_fill, unex
 
 _GIVEN_UP_AFTER = timedelta(seconds=12)
 _BOOK_PAUSE = 0.5
+_TRIES = 4
 _NEAR = 3
 
 
@@ -99,8 +100,9 @@ class Looker:
     async def look(self, request: Request, state: State | None = None) -> Report:
         """Read every book and compare; `state` is what is known where that is not what the journal tells."""
         if state is None:
-            state = self._onlooker.look()
-        readings = await self._read_all(request.scope)
+            state, readings = await self._read_beside_the_journal(request.scope)
+        else:
+            readings = await self._read_all(request.scope)
         at = session.now()
         spoken_of = comparing.securities(state, readings.values())
         for security in spoken_of - self._rows.keys():
@@ -133,6 +135,19 @@ class Looker:
             f"--symbol {scope.symbol}: the instrument master has no such symbol, security id or underlying{hint}",
             code=ExitCode.USAGE,
         )
+
+    async def _read_beside_the_journal(self, scope: Scope) -> tuple[State, dict[str, Reading]]:
+        """Read the journal and every book; once more where a book has an order that the journal told of a moment later.
+
+        `follow` places while the books are read: what is in them and not in the journal need not be another copier's.
+        """
+        for _ in range(_TRIES):
+            state = self._onlooker.look()
+            readings = await self._read_all(scope)
+            unknown = _names(readings) - state.slices.keys()
+            if not unknown or unknown.isdisjoint(self._onlooker.look().slices):
+                break
+        return state, readings
 
     async def _read_all(self, scope: Scope) -> dict[str, Reading]:
         names = [LEADER, *(name for name in self._config.enabled if not scope.followers or name in scope.followers)]
@@ -176,6 +191,11 @@ async def read_book(account: Account, now: Callable[[], datetime] = session.now)
             return Reading(account.name, orders, positions, funds, holdings=complete)
         await asyncio.sleep(_BOOK_PAUSE)
     return Reading(account.name, problem="its orders fill faster than its positions can be read")
+
+
+def _names(readings: Mapping[str, Reading]) -> set[str]:
+    """The names of ours that orders in the books bear."""
+    return {order.correlation_id for each in readings.values() for order in each.orders if order.is_ours}
 
 
 def _filled(orders: Sequence[Order]) -> dict[str, int]:

@@ -73,7 +73,7 @@ async def _fix_by_follow(config: Config, looker: Looker, request: Request, say: 
     errand.refuse_dry_run(config)
     if request.adopt:
         await _adopt_by_follow(config, looker, request)
-    agreed = await _agreed(looker, request, onlooker.look)
+    agreed = await _agreed(looker, request, lambda: None)
     if isinstance(agreed, Report):
         return agreed
     say("follow is running: it carries the plan out")
@@ -100,7 +100,7 @@ class _Agreed:
     words: tuple[FixOrdered, ...]
 
 
-async def _agreed(looker: Looker, request: Request, state: Callable[[], State]) -> Report | _Agreed:
+async def _agreed(looker: Looker, request: Request, state: Callable[[], State | None]) -> Report | _Agreed:
     """Show and ask; then look again, and go on only if the plan would be the same."""
     report = await looker.look(request, state())
     _refuse_strays(report)

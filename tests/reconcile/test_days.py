@@ -348,6 +348,25 @@ def test_after_a_lost_journal_orders_are_unexplained_until_they_are_adopted(tmp_
     played(scene, tmp_path)
 
 
+def test_what_follow_places_while_the_books_are_read_is_no_order_of_another_copier(tmp_path: Path) -> None:
+    async def scene(stage: Stage) -> None:
+        def asked() -> int:
+            return len(stage.exchange.ledger.where(kind="request", client_id=stage.ids["asha"], path="/positions"))
+
+        await stage.follows()
+        stage.exchange.faults.add(Fault(FaultKind.HANG, stage.ids["asha"], "GET", "/positions", count=None, seconds=1))
+        before = asked()
+        program = await stage.runs("reconcile", "--json")
+        await stage.until(lambda: asked() > before)
+        stage.leader.place(*OPTION, "BUY", 150, "LIMIT", D(50))
+        await stage.until(lambda: len(stage.orders()) == 1)
+
+        assert await program.ends(60) == 0, program.out
+        assert json.loads("\n".join(program.out))["orders"] == []
+
+    played(scene, tmp_path)
+
+
 def test_a_book_that_cannot_be_read_is_unknown_and_never_flat(tmp_path: Path) -> None:
     async def scene(stage: Stage) -> None:
         trades(stage, 150)
