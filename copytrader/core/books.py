@@ -5,14 +5,14 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from decimal import Decimal
 
-from copytrader.core import capital, closed_twice, copied_position, exposure
+from copytrader.core import capital, closed_twice, copied_position, exposure, targets
 from copytrader.core.copies import Key, Slice
 from copytrader.core.days import turn_day
 from copytrader.core.facts import Adopted, BookRead, Level, Role, Source
 from copytrader.core.follower_orders import see_follower
 from copytrader.core.hours import first_opening, is_open
 from copytrader.core.in_force import whole_second
-from copytrader.core.model import LEADER, Position
+from copytrader.core.model import LEADER, Order, Position
 from copytrader.core.news import News
 from copytrader.core.outcomes import count_loss
 from copytrader.core.sightings import see
@@ -165,10 +165,17 @@ def _reckon_adopted(holding: Holding, net: int) -> None:
         if share.unreckoned:
             share.unreckoned = False
             share.due = _due_of_adopted(share, holding.leader_net or 0) or _due_of_adopted(share, net)
+            _cover(holding, share)
 
 
 def _due_of_adopted(share: Share, net: int) -> int:
     return share.copied if net * share.copied > 0 else 0
+
+
+def _cover(holding: Holding, share: Share) -> None:
+    """What was adopted is the follower's part of all that the leader has: no entry of it was missed."""
+    if share.due:
+        share.covers = targets.standing(holding)
 
 
 def _read_follower(state: State, account: Account, book: BookRead, at: datetime, news: News) -> None:
@@ -246,21 +253,32 @@ def adopt(state: State, event: Adopted, at: datetime, news: News) -> None:
     if account is None:
         return
     for order in event.orders:
-        key = Key(order.ticket.security, order.ticket.product)
-        holding = state.holding(key)
-        share = state.share(holding, event.account)
-        held = share.copied * order.ticket.side.sign < 0
-        role = Role.EXIT if held else Role.ENTRY
-        piece = Slice(event.account, "", key, None, order.correlation_id, order.ticket, role, at, in_flight=None)
-        piece.detached = piece.cancelling = True
-        account.strays.pop(order.order_id, None)
-        account.adopted[order.correlation_id] = order.order_id
-        filled = account.foreign_filled.pop(order.order_id, 0)
-        state.slices[order.correlation_id] = piece
-        share.open[order.correlation_id] = piece
-        account.open[order.correlation_id] = piece
-        copied_position.take_back_by_hand(share, order.ticket.side.sign, filled)
-        see_follower(state, account, order, Source.BOOK, at, news)
-        net = holding.leader_net
-        share.due = share.copied if net is None else _due_of_adopted(share, net)
-        share.unreckoned = not state.leader_ready or net is None or exposure.awaits_reading(holding)
+        _take_over(state, account, order, at, news)
+    for key in dict.fromkeys(Key(order.ticket.security, order.ticket.product) for order in event.orders):
+        _make_due(state, state.holding(key), state.share(state.holding(key), event.account))
+
+
+def _take_over(state: State, account: Account, order: Order, at: datetime, news: News) -> None:
+    name, key = account.follower.name, Key(order.ticket.security, order.ticket.product)
+    share = state.share(state.holding(key), name)
+    held = share.copied * order.ticket.side.sign < 0
+    role = Role.EXIT if held else Role.ENTRY
+    piece = Slice(name, "", key, None, order.correlation_id, order.ticket, role, at, in_flight=None)
+    piece.detached = piece.cancelling = True
+    account.strays.pop(order.order_id, None)
+    account.adopted[order.correlation_id] = order.order_id
+    filled = account.foreign_filled.pop(order.order_id, 0)
+    state.slices[order.correlation_id] = piece
+    share.open[order.correlation_id] = piece
+    account.open[order.correlation_id] = piece
+    copied_position.take_back_by_hand(share, order.ticket.side.sign, filled)
+    see_follower(state, account, order, Source.BOOK, at, news)
+
+
+def _make_due(state: State, holding: Holding, share: Share) -> None:
+    """Make what was adopted due while the leader holds; once its position is known, where it is not yet."""
+    net = holding.leader_net
+    share.due = share.copied if net is None else _due_of_adopted(share, net)
+    share.unreckoned = not state.leader_ready or net is None or exposure.awaits_reading(holding)
+    if not share.unreckoned:
+        _cover(holding, share)

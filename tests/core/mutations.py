@@ -723,8 +723,8 @@ MUTATIONS = (
     Mutation(
         "of what is adopted when the leader is out, nothing is due",
         "books.py",
-        "        share.due = share.copied if net is None else _due_of_adopted(share, net)\n",
-        "        share.due = share.copied\n",
+        "    share.due = share.copied if net is None else _due_of_adopted(share, net)\n",
+        "    share.due = share.copied\n",
     ),
     Mutation(
         "a sweep that rests closes no more than is left",
@@ -1610,8 +1610,8 @@ MUTATIONS = (
     Mutation(
         "what an adopted order has filled was not traded by hand",
         "books.py",
-        "        copied_position.take_back_by_hand(share, order.ticket.side.sign, filled)\n        see_follower",
-        "        see_follower",
+        "    copied_position.take_back_by_hand(share, order.ticket.side.sign, filled)\n    see_follower",
+        "    see_follower",
     ),
     Mutation(
         "an order that works though it was refused is looked after",
@@ -2512,7 +2512,7 @@ MUTATIONS = (
     Mutation(
         "what is adopted beside a leader that is not known is reckoned later",
         "books.py",
-        "        share.unreckoned = not state.leader_ready or net is None or exposure.awaits_reading(holding)\n",
+        "    share.unreckoned = not state.leader_ready or net is None or exposure.awaits_reading(holding)\n",
         "",
     ),
     Mutation(
@@ -2544,5 +2544,17 @@ MUTATIONS = (
         "room.py",
         " or share.unreckoned or",
         " or",
+    ),
+    Mutation(
+        "what was adopted is the part of all that the leader has",
+        "books.py",
+        "        share.covers = targets.standing(holding)\n",
+        "        pass\n",
+    ),
+    Mutation(
+        "where nothing that was adopted is held, the leader's entry was missed",
+        "books.py",
+        "    if share.due:\n        share.covers",
+        "    if True:\n        share.covers",
     ),
 )

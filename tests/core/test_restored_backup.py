@@ -8,8 +8,21 @@ from datetime import timedelta
 
 import pytest
 
+from copytrader.core import targets
 from copytrader.core.facts import Adopted, BookRead, Halted, InstrumentRead, OrderSeen, Resumed, Source, Started
-from copytrader.core.model import LEADER, Desk, OrderStatus, OrderType, Position, Product, Side
+from copytrader.core.model import (
+    LEADER,
+    Desk,
+    Funds,
+    OrderStatus,
+    OrderType,
+    Position,
+    Product,
+    Side,
+    Sizing,
+    SizingMode,
+    Units,
+)
 from copytrader.core.state import State
 from tests.core.play import NIFTY, D, Play, follower, ticket
 
@@ -324,6 +337,42 @@ def test_a_stop_that_was_adopted_is_placed_anew_beside_what_is_kept() -> None:
         (300, OrderType.STOP_LOSS)
     ]
     assert [each.status for each in play.of()[-2:]] == [OrderStatus.CANCELLED, OrderStatus.PENDING]
+
+
+@pytest.mark.parametrize("takes_over", ROADS)
+@pytest.mark.parametrize("is_lost", [True, False])
+def test_what_was_adopted_is_no_entry_that_was_missed(is_lost: bool, takes_over: Callable[[Play], None]) -> None:
+    """By a size that follows the capital, a plan would buy it once more."""
+    by_capital = Sizing(SizingMode.CAPITAL, capital=D(100000))
+    play = Play(followers=(follower(sizing=by_capital),), funds={LEADER: Funds(D(100000), D(100000))})
+    trades(play, "A", (2,))
+    backup = State() if is_lost else play.state.copy()
+    trades(play, "B", (4,))
+    play.state = backup
+    takes_over(play)
+    settles(play)
+    assert justified(play) == 450
+
+    trades(play, "C", (1,))
+    assert (play.lots(), justified(play)) == (7, 525)
+
+
+@pytest.mark.parametrize("takes_over", ROADS)
+def test_an_entry_whose_adopted_order_has_not_filled_was_missed(takes_over: Callable[[Play], None]) -> None:
+    by_capital = Sizing(SizingMode.CAPITAL, capital=D(100000))
+    play = Play(followers=(follower(sizing=by_capital),), funds={LEADER: Funds(D(100000), D(100000))})
+    backup = play.state.copy()
+    play.trades("A", 4, fills=False)
+    play.state = backup
+    takes_over(play)
+    settles(play)
+
+    assert (play.lots(), justified(play)) == (0, 300)
+
+
+def justified(play: Play) -> Units | None:
+    holding, account = next(iter(play.state.holdings.values())), play.state.accounts["asha"]
+    return targets.exact(play.state, holding, account, holding.shares["asha"])
 
 
 def test_last_night_s_backup_keeps_what_was_carried_and_traded_since() -> None:
