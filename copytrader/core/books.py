@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from decimal import Decimal
 
-from copytrader.core import capital, closed_twice, copied_position, exposure, targets
+from copytrader.core import capital, closed_twice, copied_position, exposure, left_late, targets
 from copytrader.core.copies import Key, Slice
 from copytrader.core.days import turn_day
 from copytrader.core.facts import Adopted, BookRead, Level, Role, Source
@@ -54,7 +54,7 @@ def _read_leader(state: State, book: BookRead, at: datetime, news: News) -> None
                 _read_delivered(state, holding, row, book.holdings, at, news)
             else:
                 _read_net(state, holding, row.net_quantity if row is not None else 0, at)
-            _reckon_adopted(holding, row.net_quantity if row is not None else 0)
+            _reckon_adopted(state, holding, row.net_quantity if row is not None else 0)
         state.positions_known = True
     for key, holding in state.holdings.items():
         for order in sorted(holding.active.values(), key=lambda each: each.turn):
@@ -93,7 +93,14 @@ def _read_net(state: State, holding: Holding, net: int, at: datetime) -> None:
     if is_less and exposure.awaits_reading(holding) and at < (holding.doubted_at or at) + apart:
         return
     holding.doubted = None
+    _take(state, holding, net)
+
+
+def _take(state: State, holding: Holding, net: int) -> None:
+    """Take the leader's position as it was read: what it got out of, nobody has heard of."""
+    before = left_late.look(holding) if left_late.is_off(state) else {}
     exposure.set_leader_position(holding, net)
+    left_late.leave(state, holding, before)
 
 
 def _may_be_told_yet(holding: Holding, change: int) -> bool:
@@ -129,7 +136,7 @@ def _read_delivered(
         return
     if net >= before or (row is not None and row.whole) or (holdings and not held):
         holding.doubted = None
-        exposure.set_leader_position(holding, net)
+        _take(state, holding, net)
     elif held and holding.doubted is None:
         holding.doubted = net
         symbol, product = state.named(holding.key.security), holding.key.product
@@ -153,7 +160,7 @@ def _begin(holding: Holding, net: int) -> None:
             exposure.fill_leader(holding, order, order.known.filled_quantity)
 
 
-def _reckon_adopted(holding: Holding, net: int) -> None:
+def _reckon_adopted(state: State, holding: Holding, net: int) -> None:
     """Reckon what is due where orders were adopted before the leader's position was known.
 
     Fills of the leader that are learnt afterwards say nothing of it, for what was adopted is what is left of the
@@ -166,6 +173,7 @@ def _reckon_adopted(holding: Holding, net: int) -> None:
             share.unreckoned = False
             share.due = _due_of_adopted(share, holding.leader_net or 0) or _due_of_adopted(share, net)
             _cover(holding, share)
+            left_late.leave_adopted(state, share)
 
 
 def _due_of_adopted(share: Share, net: int) -> int:
@@ -282,3 +290,4 @@ def _make_due(state: State, holding: Holding, share: Share) -> None:
     share.unreckoned = not state.leader_ready or net is None or exposure.awaits_reading(holding)
     if not share.unreckoned:
         _cover(holding, share)
+        left_late.leave_adopted(state, share)

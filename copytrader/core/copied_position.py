@@ -44,6 +44,8 @@ def fill_follower(share: Share, sign: int, quantity: int, price: Decimal, closes
         share.average = ZERO
     if share.net is not None:
         share.net += sign * quantity
+    if reduces:
+        trim_left_late(share)
     return realized
 
 
@@ -147,6 +149,14 @@ def close_by_hand(share: Share, quantity: int) -> None:
     closed = min(quantity, share.against, abs(share.left))
     share.against -= closed
     share.by_hand += closed
+    if closed:
+        trim_left_late(share, closed)
+
+
+def trim_left_late(share: Share, closed: int = 0) -> None:
+    """Take off what is left late so much that was closed of it; what is not held any more ends."""
+    sign = 1 if share.left > 0 else -1
+    share.left_late = sign * min(max(share.left_late * sign - closed, 0), abs(share.left))
 
 
 def held(holding: Holding, share: Share, sign: int) -> int:

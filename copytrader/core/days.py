@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 
-from copytrader.core import capital, exposure, fixing, left_out
+from copytrader.core import capital, exposure, fixing, left_late, left_out
 from copytrader.core.copies import LeaderOrder, Slice, copy_of
 from copytrader.core.facts import Ended, Level, Skip, Started, Verb
 from copytrader.core.hours import holidays_unknown, session_day
@@ -57,6 +57,8 @@ def start(state: State, event: Started, at: datetime, news: News) -> None:
     for holding in state.holdings.values():
         for share in holding.shares.values():
             share.net, share.excess_since = None, None
+            if not left_late.is_off(state):
+                share.left_late = 0
             share.alerted.clear()
             share.fixes.clear()
     for account in state.accounts.values():
@@ -167,6 +169,7 @@ def _forget_position(holding: Holding) -> None:
         share.net = 0 if share.net is not None else None
         share.carry, share.carry_side, share.flatten = Decimal(0), None, False
         share.against = share.by_hand = share.overtaken = share.exited = share.closed_twice = 0
+        share.left_late = 0
         share.overtaken_at = share.exited_at = share.closed_twice_at = None
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import timedelta
 
-from copytrader.core import exits, exposure, limits, room
+from copytrader.core import exits, exposure, left_late, limits, room
 from copytrader.core.copies import Copy, LeaderOrder, Slice
 from copytrader.core.facts import Level
-from copytrader.core.model import LateExits, SkipReason
+from copytrader.core.model import SkipReason
 from copytrader.core.placing import may_open
 from copytrader.core.scene import Scene, rules_of, say_once
 
@@ -69,14 +69,12 @@ def _exit_total(scene: Scene, order: LeaderOrder, copy: Copy, divided: exposure.
         if order.only_exits and copy.skip is None:
             scene.desk.skip(copy, SkipReason.LEADER_DONE, "too much was held, and was closed at market")
         return 0
-    surplus = scene.surplus if _may_be_late(scene) or scene.share.flatten else 0  # else no sweep closes it
-    leaving = surplus + scene.leaving(order.known.ticket.side, order)
-    grows = not _may_be_late(scene) and not _was_not_heard(scene, order)
-    size = exits.exit_total(scene.holding, order, scene.share, copy, divided, scene.lot, leaving, grows=grows)
+    leaving = scene.surplus + scene.leaving(order.known.ticket.side, order)
+    size = exits.exit_total(scene.holding, order, scene.share, copy, divided, scene.lot, leaving)
     said = order.known.is_filled and copy.skip is not None and not copy.slices
     if size.total <= 0 and not copy.was_sent and not quiet and not said and scene.account.blocked is None:
-        _say_no_exit(scene, order, copy, size, surplus)
-    if size.total > 0 and not copy.slices and not _may_be_late(scene) and _was_not_heard(scene, order):
+        _say_no_exit(scene, order, copy, size)
+    if size.total > 0 and not copy.slices and _is_left(scene, order):
         scene.desk.skip(copy, SkipReason.LEADER_DONE, "the leader got out while we were not looking")
         return 0
     if order.known.is_filled or exposure.is_immediate(order):
@@ -84,14 +82,14 @@ def _exit_total(scene: Scene, order: LeaderOrder, copy: Copy, divided: exposure.
     return size.total
 
 
-def _say_no_exit(scene: Scene, order: LeaderOrder, copy: Copy, size: exits.ExitSize, surplus: int) -> None:
+def _say_no_exit(scene: Scene, order: LeaderOrder, copy: Copy, size: exits.ExitSize) -> None:
     """Give an exit that comes to nothing its reason; one that waits for its entry gets none yet."""
     by_hand = min(scene.share.by_hand, abs(scene.share.copied))
     position = f"copied position {scene.share.copied}" + (f", {by_hand} of it closed by hand" if by_hand else "")
     position += f", at the broker {_or_unknown(scene.share.net)}"
     if copy.slices:
         scene.desk.skip(copy, SkipReason.RATE_BUDGET, "its placing never reached the broker")
-    elif surplus > 0:
+    elif scene.surplus > 0:
         scene.desk.skip(copy, SkipReason.LEADER_DONE, f"{position}: too much is held, and is closed at market")
     elif awaits_entry(scene, order):
         return
@@ -123,15 +121,10 @@ def awaits_entry(scene: Scene, order: LeaderOrder) -> bool:
     return True
 
 
-def _may_be_late(scene: Scene) -> bool:
-    return rules_of(scene.state).late_exits is LateExits.MARKET
-
-
-def _was_not_heard(scene: Scene, order: LeaderOrder) -> bool:
-    """Whether the leader had got out a while before anybody heard of it; what waits for us since is not late."""
-    if order.filled_at is None or order.traded_at is None:
-        return False
-    return order.filled_at > order.traded_at + timedelta(seconds=rules_of(scene.state).max_age_seconds)
+def _is_left(scene: Scene, order: LeaderOrder) -> bool:
+    """Whether the leader had got out before anybody heard of it, and late exits are off."""
+    was_unheard = left_late.was_unheard(rules_of(scene.state), order.filled_at, order.traded_at)
+    return was_unheard and left_late.is_off(scene.state)
 
 
 def _say_no_room(scene: Scene, order: LeaderOrder, copy: Copy) -> None:

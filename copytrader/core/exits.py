@@ -8,7 +8,7 @@ from copytrader.core.copied_position import due_in
 from copytrader.core.copies import Copy, LeaderOrder
 from copytrader.core.exposure import DELIVERED, Parts, behind_leader, is_immediate, is_stop
 from copytrader.core.model import Side, Units
-from copytrader.core.room import behind, filled_ahead, never_asked, without
+from copytrader.core.room import behind, filled_ahead, without
 from copytrader.core.sizing import nearest_lots, quotient
 from copytrader.core.state import Holding, Share
 
@@ -34,14 +34,11 @@ def exit_total(
     divided: Parts,
     lot_size: int,
     leaving: int,
-    *,
-    grows: bool,
 ) -> ExitSize:
     """Apply the fraction of its position that the leader closes to what the follower holds from copying.
 
     `leaving` is what a sweep, and exits that were decided a moment ago, are about to close, and so is not there for
-    this order.  The total never exceeds what was held before this copy, nor the broker's net position.  `grows`: what
-    waited for calls when the leader's exit filled is asked for still, because no sweep will close it.
+    this order.  The total never exceeds what was held before this copy, nor the broker's net position.
     """
     sign = -order.known.ticket.side.sign
     unproved = share.unproved if share.overtaken else 0
@@ -57,8 +54,8 @@ def exit_total(
     held = max(position + behind - claimed, 0)
     cover = cover if divided.coming and not copy.swept else 0
     if copy.was_sent and order.known.is_filled:
-        again = copy.to_try_again + (never_asked(order, copy, lot_size) if grows else 0)
-        total = min(_asked_to_close(copy) + _to_send_again(order, share, copy, claimed, lot_size, again), held + cover)
+        again = _to_send_again(order, share, copy, claimed, lot_size)
+        total = min(_asked_to_close(copy) + again, held + cover)
     elif order.known.is_filled:
         total = _closed_then(order, copy, position - claimed, lot_size)
     elif divided.base + divided.coming == 0:
@@ -89,8 +86,9 @@ def _closed_then(order: LeaderOrder, copy: Copy, held: int, lot_size: int) -> in
     return min(max(part, copy.to_try_again), held)
 
 
-def _to_send_again(order: LeaderOrder, share: Share, copy: Copy, claimed: int, lot_size: int, again: int) -> int:
+def _to_send_again(order: LeaderOrder, share: Share, copy: Copy, claimed: int, lot_size: int) -> int:
     """What of a sent exit never left: no more than is held beyond what is due, and nothing once a sweep has gone."""
+    again = copy.to_try_again
     if not again:
         return 0
     if share.swept_at is not None and order.filled_at is not None and share.swept_at >= order.filled_at:

@@ -204,6 +204,7 @@ def _shrink_due(holding: Holding, factor: Units) -> None:
     holding.before = _times(holding.before, factor)
     for share in holding.shares.values():
         share.due, share.covers = _times(share.due, factor), _times(share.covers, factor)
+        share.left_late = _times(share.left_late, factor)
     for order in holding.active.values():
         if order.opened:
             order.standing = _times(order.standing, factor)

@@ -15,6 +15,7 @@ from decimal import Decimal
 from copytrader.core import exposure, fixing
 from copytrader.core.answers import give_up, take_answer
 from copytrader.core.books import adopt, read_book
+from copytrader.core.copied_position import trim_left_late
 from copytrader.core.copies import Copy, Key, LeaderOrder, Slice, copy_of
 from copytrader.core.days import halt, learn, resume, start, turn_day, unblock
 from copytrader.core.facts import (
@@ -51,10 +52,9 @@ from copytrader.core.facts import (
     Unanswered,
     Verb,
 )
-from copytrader.core.model import LateExits, OrderType, Side, SkipReason
+from copytrader.core.model import OrderType, Side, SkipReason
 from copytrader.core.news import SAY_AGAIN, News, lot_of
 from copytrader.core.outcomes import block
-from copytrader.core.room import never_asked
 from copytrader.core.sightings import see
 from copytrader.core.state import Holding, Share, State
 
@@ -167,6 +167,8 @@ def _let_go(state: State, key: Key) -> None:
         for share in holding.shares.values():
             if share.carry:
                 share.carry, share.carry_side = Decimal(0), None
+            if share.left_late and not share.open:
+                trim_left_late(share)
 
 
 def _is_settled(state: State, order: LeaderOrder) -> bool:
@@ -181,7 +183,7 @@ def _is_settled(state: State, order: LeaderOrder) -> bool:
         if order.has_grown and _is_to_be_sized(copy):
             return False
         waits = copy.skip is None or copy.skip.reason is SkipReason.TOKEN
-        if order.only_exits and waits and _is_to_be_sent(state, order, copy) and _holds(state, order, copy):
+        if order.only_exits and waits and copy.to_try_again and _holds(state, order, copy):
             return False
         judged = copy.opens <= order.opened <= max(copy.opens, copy.judged_opened)
         if (copy.units or copy.exact) and not judged and (order.known.is_dead or order.opened > copy.opens):
@@ -196,16 +198,6 @@ def _is_to_be_sized(copy: Copy) -> bool:
     if copy.lots is not None or copy.skip is None or copy.slices:
         return False
     return copy.skip.reason in (SkipReason.NOTHING_TO_EXIT, SkipReason.BELOW_ONE_LOT)
-
-
-def _is_to_be_sent(state: State, order: LeaderOrder, copy: Copy) -> bool:
-    """Whether a part of an exit has still to go, and no sweep will close it in its place."""
-    assert state.desk is not None
-    if copy.to_try_again:
-        return True
-    if state.desk.rules.late_exits is LateExits.MARKET or not order.known.is_filled or copy.closed is not None:
-        return False
-    return never_asked(order, copy, lot_of(state, state.holding(order.key))) > 0
 
 
 def _holds(state: State, order: LeaderOrder, copy: Copy) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from decimal import Decimal
 
-from copytrader.core import closed_twice, copied_position, exposure, room
+from copytrader.core import closed_twice, copied_position, exposure, left_late, room
 from copytrader.core.copies import Copy, LeaderOrder, Slice
 from copytrader.core.facts import Ended, Filled, Level, Role, Skip
 from copytrader.core.limits import over_daily_loss
@@ -242,6 +242,8 @@ def close_piece(state: State, account: Account, piece: Slice, ended: OrderStatus
     account.open.pop(piece.correlation_id, None)
     share = state.share(state.holding(piece.key), piece.follower)
     share.open.pop(piece.correlation_id, None)
+    if ended is OrderStatus.EXPIRED:
+        left_late.leave_expired(state, share, piece)
     if piece in share.sweeps:
         share.sweeps.remove(piece)
         if piece.void:

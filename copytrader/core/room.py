@@ -66,12 +66,6 @@ def note_held(holding: Holding, order: LeaderOrder, coming: dict[str, int], lot_
             copy.held = max(without(share.left * sign, copy) - ahead // lot_size * lot_size, 0) + coming[name]
 
 
-def never_asked(order: LeaderOrder, copy: Copy, lot_size: int) -> int:
-    """What of an exit that the leader has filled waited for calls, and was never asked for."""
-    asked = sum(max(piece.consumed, piece.filled) for piece in copy.slices)
-    return max(nearest_lots(copy.held * (1 - order.kept), lot_size) - asked - copy.to_try_again, 0)
-
-
 def without(position: int, copy: Copy) -> int:
     """A position, + is what the copy closes, as it would be without the copy's fills."""
     opened = copy.opened
@@ -125,8 +119,8 @@ def _not_sent_yet(holding: Holding, share: Share, sign: int, lot_size: int) -> i
     return total
 
 
-def excess(holding: Holding, share: Share, lot_size: int, since: datetime) -> int:
-    """What the follower holds from copying beyond what the leader's position justifies; `since`: see `lagging`.
+def excess(holding: Holding, share: Share, lot_size: int, since: datetime | None) -> int:
+    """What the follower holds from copying beyond what is justified, and nothing closes; `since`: see `lagging`.
 
     Whole lots while the leader still holds; everything once the leader is out.
     """
@@ -136,7 +130,7 @@ def excess(holding: Holding, share: Share, lot_size: int, since: datetime) -> in
     if share.copied * sign <= share.due * sign:
         return 0
     closing = lagging(holding, share, sign, lot_size, since) + _not_sent_yet(holding, share, sign, lot_size)
-    return _beyond(held(holding, share, sign) - closing, _justified(holding, share, sign), lot_size)
+    return _beyond(held(holding, share, sign) - closing, justified(holding, share, sign), lot_size)
 
 
 def _beyond(quantity: int, justified: Units, lot_size: int) -> int:
@@ -152,7 +146,7 @@ def about_to_close(holding: Holding, share: Share, sign: int, lot_size: int) -> 
     now = held(holding, share, sign)
     closing = lagging(holding, share, sign, lot_size) + _not_sent_yet(holding, share, sign, lot_size)
     closing += _at_market(holding, share, sign)
-    return min(max(closing, _beyond(now, _justified(holding, share, sign), lot_size)), now)
+    return min(max(closing, _beyond(now, justified(holding, share, sign), lot_size)), now)
 
 
 def _at_market(holding: Holding, share: Share, sign: int) -> int:
@@ -169,9 +163,10 @@ def _at_market(holding: Holding, share: Share, sign: int) -> int:
     return total
 
 
-def _justified(holding: Holding, share: Share, sign: int) -> Units:
-    """What the follower may hold now: what is due, and what its entries have filled ahead of the leader's."""
-    return due_in(share, sign) + still_to_open(holding, share.follower, sign, filled_only=True)
+def justified(holding: Holding, share: Share, sign: int) -> Units:
+    """What the follower may hold now: what is due, what its entries have filled ahead of the leader's, what is left."""
+    ahead = still_to_open(holding, share.follower, sign, filled_only=True)
+    return due_in(share, sign) + ahead + max(share.left_late * sign, 0)
 
 
 class Room(NamedTuple):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from copytrader.core import exposure, room
+from copytrader.core import exposure, left_late, room
 from copytrader.core.copies import Key, LeaderOrder, copy_of
 from copytrader.core.facts import Filled, Level, Source
 from copytrader.core.follower_orders import see_follower
@@ -47,7 +47,7 @@ def _see_leader(state: State, order: Order, source: Source, at: datetime, news: 
         state.share(holding, name)
     if order.last_price is not None:
         holding.last_price = order.last_price
-    _fill_leader(state, holding, found, before, at, news)
+    _fill_leader(state, holding, found, before, order, at, news)
     if known.ended is OrderStatus.REJECTED and (before is None or before.ended is not OrderStatus.REJECTED):
         _say_rejected(found, news)
     if known.is_dead and (before is None or not before.is_dead):
@@ -71,16 +71,18 @@ def _bears_its_number(found: LeaderOrder, order: Order, at: datetime) -> bool:
 
 
 def _fill_leader(
-    state: State, holding: Holding, order: LeaderOrder, before: Known | None, at: datetime, news: News
+    state: State, holding: Holding, order: LeaderOrder, was: Known | None, seen: Order, at: datetime, news: News
 ) -> None:
     known = order.known
-    new = known.filled_quantity - (before.filled_quantity if before is not None else 0)
+    new = known.filled_quantity - (was.filled_quantity if was is not None else 0)
     if new <= 0:
         return
     opened = order.opened
     begins = not order.reduced and (holding.leader_net or 0) * known.ticket.side.sign < 0
     coming = room.on_its_way(holding, order) if begins else {}
+    before = left_late.look(holding) if left_late.is_left(state, seen, at) else {}
     exposure.fill_leader(holding, order, new)
+    left_late.leave(state, holding, before)
     if order.reduced and order.turned_at is None and (holding.leader_net or 0) * known.ticket.side.sign >= 0:
         order.turned_at = at
     if begins:

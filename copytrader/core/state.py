@@ -72,6 +72,8 @@ class Share:
     `carried` is what of it was there when the day began and was not exited since, until a reading has shown all of
     that; `gone_at` is when one did not.
     `unreckoned`: orders were adopted for it before the leader's position was known, and what is due is not known yet.
+    `left_late` is what of the copied position stays though it is not due, because the leader got out of it while
+    nobody looked, and late exits are off; signed like it.
     """
 
     follower: str
@@ -104,6 +106,7 @@ class Share:
     swept_at: datetime | None = None
     covers: Units = 0
     unreckoned: bool = False
+    left_late: Units = 0
     excess_since: datetime | None = None  # transient
     alerted: dict[str, str] = field(default_factory=dict)  # transient
     fixes: list[Fix] = field(default_factory=list)  # transient

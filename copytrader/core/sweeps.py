@@ -9,16 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from itertools import count
 
-from copytrader.core import copied_position, exits, room, sizing
+from copytrader.core import copied_position, exits, left_late, room, sizing
 from copytrader.core.budget import Rank
 from copytrader.core.copied_position import side_of
 from copytrader.core.copies import Slice
 from copytrader.core.exposure import is_immediate
 from copytrader.core.facts import Cancel, Command, Level, Modify, Place, Role
-from copytrader.core.model import ZERO, LateExits, OrderType, Product, Side, Ticket, Validity
+from copytrader.core.model import ZERO, OrderType, Product, Side, Ticket, Validity
 from copytrader.core.names import correlation_id
 from copytrader.core.pricing import crossing, repriced, times_repriced
 from copytrader.core.scene import (
@@ -77,8 +77,8 @@ def surplus_of(scene: Scene) -> int:
     if share.flatten:
         too_much = max(abs(share.left) - sum(piece.remaining for piece in share.sweeps), 0)
     else:
-        waits = timedelta(seconds=rules_of(scene.state).market_wait_seconds)
-        too_much = room.excess(scene.holding, share, scene.lot, scene.at - waits)
+        _say_left_late(scene)
+        too_much = room.excess(scene.holding, share, scene.lot, _out_since(scene))
     if too_much <= 0:
         if share.excess_since is not None:
             share.excess_since = None
@@ -88,6 +88,25 @@ def surplus_of(scene: Scene) -> int:
         share.excess_since = scene.at
     scene.wake(share.excess_since + _SWEEP_WAIT)
     return too_much if scene.at >= share.excess_since + _SWEEP_WAIT or share.flatten else 0
+
+
+def _out_since(scene: Scene) -> datetime | None:
+    """How long ago the leader must have got out for a sweep to go in the place of an order that opens beside."""
+    if left_late.is_off(scene.state):
+        return None
+    return scene.at - timedelta(seconds=rules_of(scene.state).market_wait_seconds)
+
+
+def _say_left_late(scene: Scene) -> None:
+    """Say what stays because late exits are off, and no exit is to close; again when it happens again."""
+    share, matter = scene.share, f"late-{scene.state.named(scene.holding.key.security)}"
+    sign = 1 if share.left_late > 0 else -1
+    left = int(share.left_late * sign - room.lagging(scene.holding, share, sign, scene.lot))
+    if left > 0:
+        text = f"holds {left} of which the leader is out, and late exits are off: close it by hand"
+        say_once(scene, Level.CRITICAL, text, matter)
+    else:
+        share.alerted.pop(matter, None)
 
 
 def plan_sweep(scene: Scene, planned: list[Want]) -> list[Want]:
@@ -155,9 +174,6 @@ def _sweepable(scene: Scene) -> int:
     side = side_of(share.copied)
     on_side = [piece for piece in share.open.values() if piece.asked.side is side]
     if any(not _is_lost(piece) and (is_unsettled(piece) or _is_larger(scene, piece)) for piece in on_side):
-        return 0
-    if rules_of(scene.state).late_exits is LateExits.SKIP and not share.flatten:
-        _say(scene, f"holds {share.left} though the leader is out, and late exits are off")
         return 0
     closing = exits.being_closed(scene.holding, share, side)
     unseen = sum(_may_close_unseen(share, piece) for piece in on_side if _is_lost(piece))
@@ -249,7 +265,7 @@ def _has_got_out_since(scene: Scene, piece: Slice) -> bool:
     """Whether the leader was in when a resting exit of a plan was placed and is no more, or all is to be closed."""
     if scene.share.flatten:
         return True
-    if rules_of(scene.state).late_exits is LateExits.SKIP:
+    if left_late.is_off(scene.state):
         return False
     return piece.was_due and not copied_position.due_in(scene.share, -piece.asked.side.sign)
 

@@ -19,7 +19,7 @@ _STAGES = (
     "test_engine.py test_answers.py test_delivered.py test_unreachable.py test_late_modification.py test_days.py",
     "test_given_up.py test_through_zero_seen_late.py test_carry.py test_after_market.py test_left_overnight.py test_closed_twice.py",
     "test_budget.py test_loss_reached.py test_limits_in_a_burst.py test_entries_that_wait_for_exits.py test_scaling_out.py test_reversal.py test_exits_sent_late.py test_entries_that_close.py",
-    "test_daily_loss.py test_limits.py test_sizing.py test_exit_beside_hand_trades.py test_resting_exits.py test_market_orders_refused.py test_opening.py",
+    "test_daily_loss.py test_limits.py test_sizing.py test_exit_beside_hand_trades.py test_resting_exits.py test_market_orders_refused.py test_opening.py test_left_late.py",
     "test_positions_ahead.py test_entry_filled_unheard.py test_capital.py",
     "test_heard_together.py test_restored_backup.py",
     "test_sessions.py",

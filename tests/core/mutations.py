@@ -1080,8 +1080,8 @@ MUTATIONS = (
     Mutation(
         "what one exit is about to close is not there for the next",
         "due.py",
-        "    leaving = surplus + scene.leaving(order.known.ticket.side, order)\n",
-        "    leaving = surplus\n",
+        "    leaving = scene.surplus + scene.leaving(order.known.ticket.side, order)\n",
+        "    leaving = scene.surplus\n",
     ),
     Mutation(
         "exits are sized before the entries that they make room for",
@@ -1172,12 +1172,6 @@ MUTATIONS = (
         "sweeps.py",
         "        say_taken(scene, piece)\n",
         "",
-    ),
-    Mutation(
-        "what no sweep will close is left to the exits",
-        "due.py",
-        "    surplus = scene.surplus if _may_be_late(scene) or scene.share.flatten else 0",
-        "    surplus = scene.surplus",
     ),
     Mutation(
         "what a market order through zero is about to close is not there for the next",
@@ -1296,8 +1290,8 @@ MUTATIONS = (
     Mutation(
         "flatten takes a plan's limit too",
         "sweeps.py",
-        "    if scene.share.flatten:\n        return True\n    if rules_of",
-        "    if rules_of",
+        "    if scene.share.flatten:\n        return True\n    if left_late",
+        "    if left_late",
     ),
     Mutation(
         "a sweep that was given up and turns up is cancelled",
@@ -1726,14 +1720,14 @@ MUTATIONS = (
     Mutation(
         "late is an exit that nobody heard of, not one that waited",
         "due.py",
-        "not _may_be_late(scene) and _was_not_heard(scene, order):",
-        "not _may_be_late(scene) and is_late(scene, order):",
+        "    was_unheard = left_late.was_unheard(rules_of(scene.state), order.filled_at, order.traded_at)\n",
+        "    was_unheard = left_late.was_unheard(rules_of(scene.state), scene.at, order.traded_at)\n",
     ),
     Mutation(
         "an exit that the leader got out by unheard is skipped where late exits are",
-        "due.py",
-        "    return order.filled_at > order.traded_at + timedelta(",
-        "    return order.filled_at > order.filled_at + timedelta(",
+        "left_late.py",
+        "    return heard_at > traded_at + timedelta(",
+        "    return heard_at > heard_at + timedelta(",
     ),
     Mutation(
         "a slice of an exit that never left goes again",
@@ -1744,7 +1738,7 @@ MUTATIONS = (
     Mutation(
         "an exit of which a slice never left is not over",
         "fold.py",
-        "        if order.only_exits and waits and _is_to_be_sent(state, order, copy) and _holds(state, order, copy):\n",
+        "        if order.only_exits and waits and copy.to_try_again and _holds(state, order, copy):\n",
         "        if False:\n",
     ),
     Mutation(
@@ -1790,28 +1784,10 @@ MUTATIONS = (
         "    if not known.filled_quantity and",
     ),
     Mutation(
-        "where late exits are skipped, slices that waited for calls go though the leader's exit has filled",
-        "exits.py",
-        "(never_asked(order, copy, lot_size) if grows else 0)",
-        "0",
-    ),
-    Mutation(
-        "an exit is looked at until all its slices have gone, where no sweep closes the rest",
-        "fold.py",
-        "    return never_asked(order, copy, lot_of(state, state.holding(order.key))) > 0\n",
-        "    return False\n",
-    ),
-    Mutation(
         "what an exit closes from is what was held before its own copy's fills",
         "room.py",
         "max(without(share.left * sign, copy) - ahead",
         "max(share.left * sign - ahead",
-    ),
-    Mutation(
-        "slices of an exit that nobody heard of for a while stay where late exits are skipped",
-        "due.py",
-        "    grows = not _may_be_late(scene) and not _was_not_heard(scene, order)\n",
-        "    grows = not _may_be_late(scene)\n",
     ),
     Mutation(
         "an entry that works is cancelled when the day's loss reaches its limit",
@@ -2320,7 +2296,7 @@ MUTATIONS = (
     Mutation(
         "what a sweep will close is about to be gone",
         "room.py",
-        "    return min(max(closing, _beyond(now, _justified(holding, share, sign), lot_size)), now)\n",
+        "    return min(max(closing, _beyond(now, justified(holding, share, sign), lot_size)), now)\n",
         "    return min(closing, now)\n",
     ),
     Mutation(
@@ -2488,7 +2464,7 @@ MUTATIONS = (
     Mutation(
         "what was adopted is what is left of the copies",
         "books.py",
-        "            _reckon_adopted(holding, row.net_quantity if row is not None else 0)\n",
+        "            _reckon_adopted(state, holding, row.net_quantity if row is not None else 0)\n",
         "",
     ),
     Mutation(
@@ -2556,5 +2532,107 @@ MUTATIONS = (
         "books.py",
         "    if share.due:\n        share.covers",
         "    if True:\n        share.covers",
+    ),
+    Mutation(
+        "what is left late is no sweep's",
+        "room.py",
+        " + max(share.left_late * sign, 0)\n",
+        "\n",
+    ),
+    Mutation(
+        "what the leader got out of is left only where nobody heard of it in time",
+        "sightings.py",
+        "left_late.look(holding) if left_late.is_left(state, seen, at) else {}",
+        "left_late.look(holding)",
+    ),
+    Mutation(
+        "what only positions tell is late",
+        "books.py",
+        "left_late.look(holding) if left_late.is_off(state) else {}",
+        "{}",
+    ),
+    Mutation(
+        "an exit that is heard of takes its part of what is left late",
+        "exposure.py",
+        "        share.left_late = _times(share.left_late, factor)\n",
+        "",
+    ),
+    Mutation(
+        "what is left late ends with the copied position",
+        "copied_position.py",
+        "    if reduces:\n        trim_left_late(share)\n",
+        "",
+    ),
+    Mutation(
+        "what the person closes is of what is left late",
+        "copied_position.py",
+        "    if closed:\n        trim_left_late(share, closed)\n",
+        "",
+    ),
+    Mutation(
+        "what never came is not left late for something else",
+        "fold.py",
+        "            if share.left_late and not share.open:\n                trim_left_late(share)\n",
+        "",
+    ),
+    Mutation(
+        "what was left late is closed once late exits are on",
+        "days.py",
+        "            if not left_late.is_off(state):\n                share.left_late = 0\n",
+        "",
+    ),
+    Mutation(
+        "what is on its way when the leader gets out unheard is left late too",
+        "left_late.py",
+        "was.sign) + was.coming\n",
+        "was.sign)\n",
+    ),
+    Mutation(
+        "what exits are to close is not said to be left late",
+        "sweeps.py",
+        "share.left_late * sign - room.lagging(scene.holding, share, sign, scene.lot))\n",
+        "share.left_late * sign)\n",
+    ),
+    Mutation(
+        "what is less than a lot stays with what is left late",
+        "left_late.py",
+        "(too_much if too_much - gone < lot else gone)",
+        "gone",
+    ),
+    Mutation(
+        "an entry on the other side takes nothing from what is left late",
+        "left_late.py",
+        " and share.left * was.sign >= 0:",
+        ":",
+    ),
+    Mutation(
+        "what an exit has not closed all day stays where late exits are off",
+        "outcomes.py",
+        "        left_late.leave_expired(state, share, piece)\n",
+        "        pass\n",
+    ),
+    Mutation(
+        "an exit that went to market is made good the next day",
+        "left_late.py",
+        "leader.out_at is None or not is_off(state) or _went_to_market(piece):",
+        "leader.out_at is None or not is_off(state):",
+    ),
+    Mutation(
+        "an order through zero keeps its exit where late exits are off",
+        "sweeps.py",
+        "    if left_late.is_off(scene.state):\n        return None\n",
+        "",
+    ),
+    Mutation(
+        "what is adopted when the leader is out is left late",
+        "left_late.py",
+        "        share.left_late = share.copied - share.due\n",
+        "        share.left_late = 0\n",
+    ),
+    Mutation(
+        "what was left late is said",
+        "sweeps.py",
+        "        say_once(scene, Level.CRITICAL, text, matter)\n    else:",
+        "        pass\n    else:",
     ),
 )

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from copytrader.core.budget import Budget
 from copytrader.core.engine import recall, step
 from copytrader.core.facts import Decision, Event, Place
+from copytrader.core.model import LateExits
 from copytrader.core.state import State
 from tests.core.world import Chances, World, reasons
 
@@ -33,12 +34,14 @@ FAILED_ONCE = (
 FAILED_IN_SILENCE = (2000243, 8000021, 10000129)
 
 
-def play(seed: int, chances: Chances | None = None, silence: float = 0.0) -> World:
-    world = World(seed, chances, silence=silence)
+def play(
+    seed: int, chances: Chances | None = None, silence: float = 0.0, late_exits: LateExits = LateExits.MARKET
+) -> World:
+    world = World(seed, chances, silence=silence, late_exits=late_exits)
     try:
         world.runs()
     except AssertionError as error:
-        error.add_note(f"seed {seed}, {'calm' if chances else 'with faults'}")
+        error.add_note(f"seed {seed}, {'calm' if chances else 'with faults'}, late exits: {late_exits}")
         raise
     return world
 
@@ -60,7 +63,8 @@ def test_random_sessions_hold(block: int) -> None:
     for number in range(SESSIONS // BLOCKS):
         seed = 1_000_000 + block * 1_000_000 + number
         is_calm, is_silent = number % 4 < 2, number % 2
-        play(seed, Chances() if is_calm else None, silence=0.5 if is_silent else 0.0)
+        late_exits = LateExits.SKIP if number % 3 == 2 else LateExits.MARKET
+        play(seed, Chances() if is_calm else None, 0.5 if is_silent else 0.0, late_exits)
 
 
 @settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))

@@ -22,6 +22,10 @@ more than the ratio times what the leader holds or has working, plus one lot (tw
 out of a part: what was carried before it, and the rounding of the exit); never on the other side than the
 leader, except by the part of the leader's working orders that goes through zero; no open copy of a
 leader order that died; flat, with nothing open, when the leader is flat with nothing working.
+
+Where late exits are off, the ratio times what the leader got out of, and the engine was told of more than
+`max_age_seconds` later, may stay beside that, until the leader gets out of the rest: what is told in time takes the
+same part of it.  A session in which nothing is told so late ends as any other.
 """
 
 from __future__ import annotations
@@ -67,6 +71,7 @@ from copytrader.core.model import (
     Desk,
     Follower,
     Instrument,
+    LateExits,
     Order,
     OrderStatus,
     OrderType,
@@ -183,7 +188,7 @@ class World:
     """One session.
 
     With the chance `silence`, nothing that the leader does in a phase is told by frames: the book has all of it at
-    once.
+    once.  Where late exits are off, that may be a while later.
     """
 
     def __init__(
@@ -194,7 +199,9 @@ class World:
         followers: int = 0,
         acts: int = 0,
         silence: float = 0.0,
+        late_exits: LateExits = LateExits.MARKET,
     ) -> None:
+        self.rules = CopyRules(enforce_hours=False, late_exits=late_exits)
         self.random = random = seed if isinstance(seed, Random) else Random(seed)
         self.chances = chances if chances is not None else Chances.drawn(random)
         self.phases = random.randint(1, 4)
@@ -232,6 +239,8 @@ class World:
         for key in self.keys:
             if random.random() < 0.15:
                 self.net[key] = random.choice((-4, -2, 2, 4, 10)) * self.lots[key]
+        self.told_net = dict(self.net)
+        self.left_late = dict.fromkeys(self.keys, D(0))
         self._begin_window()
 
     # --- time and the process ----------------------------------------------------------
@@ -261,7 +270,7 @@ class World:
         self.seconds = end
 
     def starts(self) -> None:
-        self.handle(Started(self.now, "test", "", Desk("1000000001", self.followers, CopyRules(enforce_hours=False))))
+        self.handle(Started(self.now, "test", "", Desk("1000000001", self.followers, self.rules)))
         for row in self.rows:
             self.handle(InstrumentRead(self.now, row))
         self.shown.clear()
@@ -668,6 +677,8 @@ class World:
                     self.restarts()
             if self.silent:
                 self.silent = False
+                if self.rules.late_exits is LateExits.SKIP and Random(f"{self.seed} {phase} late").random() < 0.5:
+                    self.passes(2 * self.rules.max_age_seconds)
                 self.reads_books()
             self.settles()
         self.goes_home()
@@ -695,9 +706,13 @@ class World:
     def _tell_judge(self, event: Event) -> None:
         if isinstance(event, OrderSeen) and event.account == LEADER:
             self.news += 1
+            self._told_of_leader(event.order, event.at)
+        elif isinstance(event, BookRead) and event.account == LEADER:
+            for order in event.orders:
+                self._told_of_leader(order, event.at)
         elif isinstance(event, OrderSeen):
             self._told(event.order)
-        elif isinstance(event, BookRead) and event.account != LEADER:
+        elif isinstance(event, BookRead):
             for order in event.orders:
                 self._told(order)
         elif isinstance(event, Refused | NotSent | Throttled) and event.verb is Verb.PLACE:
@@ -710,6 +725,21 @@ class World:
             live.asked = live.ticket.quantity
         elif isinstance(event, Accepted) and event.verb is Verb.MODIFY:
             self._judge_to_and_fro(self.by_name[event.correlation_id])
+
+    def _told_of_leader(self, order: Order, at: datetime) -> None:
+        """Keep what the leader got out of so late that it is left alone."""
+        live = self.leader[order.order_id]
+        new, net = max(order.filled_quantity - live.told, 0), self.told_net[live.key]
+        live.told += new
+        self.told_net[live.key] += live.sign * new
+        reduces = min(new, max(-net * live.sign, 0))
+        assert order.updated_at is not None
+        if not reduces or self.rules.late_exits is LateExits.MARKET:
+            return
+        if at > order.updated_at + timedelta(seconds=self.rules.max_age_seconds):
+            self.left_late[live.key] += reduces
+        else:
+            self.left_late[live.key] *= D(abs(net) - reduces) / abs(net)
 
     def _told(self, order: Order) -> None:
         live = self.orders[order.order_id]
@@ -844,21 +874,23 @@ class World:
     def _wrong(self, follower: Follower, key: Key) -> str:
         net, held, lot = self.net[key], self.held[follower.name, key], self.lots[key]
         working = [live for live in self.leader.values() if live.is_open and live.key == key]
+        left = follower.sizing.ratio * self.left_late[key]
+        stays = left + 2 * lot if left else D(0)
         text = f"holds {held}, the leader {net} with {[live.sign * live.remaining for live in working]} working"
         if not net and not working:
             mine = (live for live in self.orders.values() if live.account == follower.name and live.key == key)
             still = [live.order_id for live in mine if live.is_open]
-            return text + f" and {still} open" if held or still else ""
+            return text + f" and {still} open" if abs(held) > stays or still else ""
         sign = 1 if held > 0 else -1
         ahead = max(net * sign, 0)
         adds = sum(live.remaining for live in working if live.sign == sign)
         ratio = follower.sizing.ratio
         spare = 2 * lot if key in self.got_out else lot
-        if abs(held) > ratio * (ahead + adds) + spare:
+        if abs(held) > ratio * (ahead + adds) + spare + stays:
             return text
         if held * net < 0 or (held and not net):
             through = sum(max(live.remaining - abs(net), 0) for live in working if live.sign == sign)
-            return text if abs(held) > ratio * through + (spare if through else 0) else ""
+            return text if abs(held) > ratio * through + (spare if through else 0) + stays else ""
         return ""
 
     def judge_end(self) -> None:
