@@ -125,6 +125,7 @@ def test_an_order_is_over_with_the_day_that_it_was_for() -> None:
 
     assert the_last(play).is_open
     assert the_last(play).ticket.quantity == 300
+    assert [each.order_id for each in play.state.accounts["asha"].open.values()] == [the_last(play).order_id]
 
 
 def test_an_order_of_a_friday_evening_is_for_monday() -> None:

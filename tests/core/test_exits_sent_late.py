@@ -220,6 +220,7 @@ def test_an_exit_that_is_sent_late_counts_what_was_on_its_way(why: str, out: int
 
     assert play.lots() == 12 - out
     assert sold(play) == out
+    assert not any(each.sweep for each in play.decisions if isinstance(each, Place))
 
 
 def test_resting_exits_do_not_grow_while_a_market_exit_is_sent_again() -> None:
