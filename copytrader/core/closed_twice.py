@@ -38,18 +38,31 @@ def note_exit(share: Share, sign: int, closes: int, at: datetime) -> None:
     _add(share, sign, min(max(closes - left, 0), by_hand), at)
 
 
+def note_begun(share: Share, before: int, placed_at: datetime) -> None:
+    """Note when the first order of the copied position was placed; `before` is what was copied before its fill."""
+    if share.copied and share.copied * before <= 0:
+        share.begun_at = placed_at
+
+
 def note_own(share: Share, sign: int, quantity: int, own: int | None, placed_at: datetime, at: datetime) -> None:
     """Note what a fill of the account's own, just applied, closes twice; `own` is what the account had before it.
 
-    Only an order that was placed before our exit had filled was meant to close the same; a later one is meant as it
-    is, and where it goes on the same way, so is what was closed twice.
+    Only an order that was placed while the position was there, before our exit had filled, was meant to close the same;
+    any other is meant as it is, and where a later one goes on the same way, so is what was closed twice.
     """
     twice_at = share.closed_twice_at
     if share.closed_twice * sign > 0 and twice_at is not None and placed_at > twice_at + UNAWARE_FOR:
         share.closed_twice = 0
-    elif share.exited * sign > 0 and share.exited_at is not None and placed_at <= share.exited_at + UNAWARE_FOR:
+    elif share.exited * sign > 0 and _was_meant_to_close(share, placed_at):
         beyond = min(_beyond(share, sign, quantity, own), (share.exited - share.closed_twice) * sign)
         _add(share, sign, max(beyond, 0), at)
+
+
+def _was_meant_to_close(share: Share, placed_at: datetime) -> bool:
+    """Whether an order was placed while there was something copied to close, as far as whoever placed it could know."""
+    if share.begun_at is not None and placed_at < share.begun_at - UNAWARE_FOR:
+        return False
+    return share.exited_at is not None and placed_at <= share.exited_at + UNAWARE_FOR
 
 
 def _beyond(share: Share, sign: int, quantity: int, own: int | None) -> int:
@@ -89,8 +102,8 @@ def say(state: State, holding: Holding, share: Share, news: News) -> None:
     share.alerted[key] = str(turned)
     text = (
         f"{name}: {symbol}: an exit of ours and an order of the account's own have closed the same copied position: "
-        f"the account stands at {share.net:+} now, {turned:+} of it by that; nothing is sent to undo it: "
-        "close it by hand, unless it is wanted"
+        f"beside what is copied it holds {turned:+} by that, and shows {share.net:+} in all; "
+        "nothing is sent to undo it: close it by hand, unless it is wanted"
     )
     news.alert(Level.CRITICAL, text, name, key)
 

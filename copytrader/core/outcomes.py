@@ -32,11 +32,12 @@ def fill_piece(state: State, account: Account, piece: Slice, traded_at: datetime
         opening = piece.copy.count(piece, new)
         against = min(max(against - (new - opening), 0), opening)
     piece.filled = known.filled_quantity
-    was_flat = share.left == 0
+    before, was_flat = share.copied, share.left == 0
     sign = piece.asked.side.sign
     realized = copied_position.fill_follower(share, sign, new, known.average_price, closes, traded_at)
     copied_position.tell_ahead(share, sign, new, at)
     closed_twice.say(state, holding, share, news)
+    closed_twice.note_begun(share, before, min(known.placed_at or piece.placed_at, piece.placed_at))
     share.overtaken = share.unproved
     if share.overtaken:
         share.overtaken_at = at

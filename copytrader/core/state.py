@@ -67,8 +67,9 @@ class Share:
     `sweep_failed_at` is when the last sweep that failed was placed.
     `alerted` is what was said last of each matter.
     `exited` is what exits have sold (or bought back, negative for sold) since they last traded the other way, the last
-    of it at `exited_at`; `closed_twice` is what both they and the account's own orders have closed of the copied
-    position, signed like the position that this makes, the last of it at `closed_twice_at`.
+    of it at `exited_at`; `begun_at` is when the first order of the copied position was placed; `closed_twice` is what
+    both they and the account's own orders have closed of it, signed like the position that this makes, the last of it
+    at `closed_twice_at`.
     `carried` is what of it was there when the day began and was not exited since, until a reading has shown all of
     that; `gone_at` is when one did not.
     `unreckoned`: orders were adopted for it before the leader's position was known, and what is due is not known yet.
@@ -90,6 +91,7 @@ class Share:
     ahead_at: datetime | None = None
     exited: int = 0
     exited_at: datetime | None = None
+    begun_at: datetime | None = None
     closed_twice: int = 0
     closed_twice_at: datetime | None = None
     carried: int = 0

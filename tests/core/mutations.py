@@ -637,6 +637,12 @@ MUTATIONS = (
         "        pass\n",
     ),
     Mutation(
+        "an own order that was there before anything was copied closes nothing of it",
+        "closed_twice.py",
+        "    if share.begun_at is not None and placed_at < share.begun_at - UNAWARE_FOR:\n        return False\n",
+        "",
+    ),
+    Mutation(
         "holidays that nobody knows are said as soon as the year begins",
         "days.py",
         "    _say_unknown_holidays(state, day, news)\n",
@@ -2338,8 +2344,8 @@ MUTATIONS = (
     Mutation(
         "an own order that comes after our exit is meant as it is",
         "closed_twice.py",
-        "is not None and placed_at <= share.exited_at + UNAWARE_FOR:",
-        "is not None:",
+        "    return share.exited_at is not None and placed_at <= share.exited_at + UNAWARE_FOR\n",
+        "    return share.exited_at is not None\n",
     ),
     Mutation(
         "an exit that traded while nobody looked did so when the book says",

@@ -211,7 +211,8 @@ class Play:
     def takes(self, place: Place) -> Held:
         """Put an order into the ledger and tell nobody."""
         self.numbered += 1
-        held = Held(f"F{self.numbered}", place.account, place.correlation_id, place.ticket, updated=self.now)
+        name = place.correlation_id
+        held = Held(f"F{self.numbered}", place.account, name, place.ticket, updated=self.now, placed=self.now)
         assert all(place.correlation_id != each.correlation_id for each in self.orders.values()), "I1"
         self.orders[held.order_id] = held
         return held

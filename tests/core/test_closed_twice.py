@@ -74,7 +74,7 @@ def test_a_hand_that_was_faster_than_our_exit_is_said_at_once_and_nothing_is_bou
 
     (alert,) = said(play)
     assert (alert.level, alert.account) == (Level.CRITICAL, "asha")
-    assert "stands at -300 now, -300 of it by that" in alert.text
+    assert "holds -300 by that, and shows -300 in all" in alert.text
     play.waits(60)
     play.reads_book("asha")
     play.waits(60)
@@ -92,7 +92,7 @@ def test_a_hand_that_was_slower_than_our_exit_and_ordered_before_it_is_said() ->
     play.fills_follower(hand, 300)
     play.drain()
 
-    assert ["stands at -300 now, -300 of it by that" in each.text for each in said(play)] == [True]
+    assert ["holds -300 by that, and shows -300 in all" in each.text for each in said(play)] == [True]
 
 
 @pytest.mark.parametrize("is_ours_first", [True, False])
@@ -110,7 +110,7 @@ def test_what_both_have_closed_in_parts_is_counted_once(is_ours_first: bool) -> 
         play.drain()
 
     assert play.lots() == -2
-    assert "stands at -150 now, -150 of it by that" in said(play)[-1].text
+    assert "holds -150 by that, and shows -150 in all" in said(play)[-1].text
 
 
 def test_a_book_that_tells_both_is_as_good_as_frames() -> None:
@@ -310,6 +310,29 @@ def test_an_order_of_ours_that_is_told_without_a_name_is_none_of_the_account_s_o
     assert (play.lots(), said(play)) == (-4, [])
 
 
+def test_what_the_person_has_ordered_before_anything_was_copied_is_its_own_business() -> None:
+    """It was there to sell something short, and fills hours after the leader came in and went."""
+    play = Play(followers=(follower(ratio="1"),))
+    own = own_order(play, ticket(Side.SELL, 300, "140"))
+    play.waits(1800)
+    play.trades("IN", 4, fills=False)
+    entry = play.of()[-1]
+    play.fills_follower(entry, 300)
+    play.drain()
+    play.waits(600)
+    exit_of_ours = leader_gets_out(play)
+    play.fills_follower(exit_of_ours, 300)
+    play.drain()
+    play.waits(7200)
+    play.fills_follower(own, 300)
+    play.drain()
+    play.waits(60)
+    play.reads_book("asha")
+
+    assert play.positions["asha"] == -300
+    assert said(play) == []
+
+
 def test_a_person_that_reverses_after_our_exit_means_it() -> None:
     play = holding()
     play.trades("OUT", -4)
@@ -345,7 +368,7 @@ def test_what_the_person_has_ordered_beyond_what_was_held_is_no_closing_of_it() 
         play.fills_follower(held, held.ticket.quantity)
         play.drain()
 
-    assert ["stands at -675 now, -300 of it by that" in each.text for each in said(play)] == [True]
+    assert ["holds -300 by that, and shows -675 in all" in each.text for each in said(play)] == [True]
 
 
 def test_who_has_a_short_of_its_own_and_adds_to_it_closes_nothing_twice() -> None:
