@@ -24,6 +24,20 @@ from tests.core.play import D, Play, follower, ticket
 from tests.core.test_answers import lose, places, refused, unanswered
 
 
+def test_a_sweep_that_is_given_up_again_is_said_again() -> None:
+    play = Play(followers=(follower(ratio="1"),))
+    for number in range(2):
+        play.trades(f"IN{number}", 2)
+        play.answer = refused(play, RefusalClass.OTHER, Place)
+        play.trades(f"OUT{number}", -2)
+        play.waits(300)
+        play.answer = None
+        play.trades_by_hand(-2)
+
+    given_up = [each for each in play.alerts() if each.level is Level.CRITICAL and each.key.startswith("sweep-")]
+    assert len(given_up) == 2
+
+
 def test_exits_are_swept_again_after_the_person_closed_what_once_failed() -> None:
     play = Play()
     play.trades("L1", 4)
