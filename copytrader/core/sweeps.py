@@ -232,11 +232,11 @@ def _is_proved(scene: Scene) -> bool:
 def _sweep_is_due(scene: Scene) -> bool:
     share = scene.share
     if share.sweeps_failed >= len(_SWEEP_PAUSES):
-        _say(scene, f"holds {share.left} though the leader is out; the exits failed: close it by hand")
+        _say(scene, f"holds {scene.surplus} that is to be closed; the exits failed: close it by hand")
         return False
     if not is_open_now(scene):
         scene.wake(scene.at + _CLOSED_PAUSE)
-        _say(scene, f"holds {share.left} though the leader is out, and the market is closed")
+        _say(scene, f"holds {scene.surplus} that is to be closed, and the market is closed")
         return False
     return _sweep_may_follow(scene)
 

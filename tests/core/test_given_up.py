@@ -24,6 +24,18 @@ from tests.core.play import D, Play, follower, ticket
 from tests.core.test_answers import lose, places, refused, unanswered
 
 
+def test_a_sweep_that_is_given_up_says_what_it_was_to_close() -> None:
+    """The leader is still in with the rest."""
+    play = Play(followers=(follower(ratio="1"),))
+    play.trades("IN", 4)
+    play.answer = refused(play, RefusalClass.OTHER, Place)
+    play.trades("OUT", -2)
+    play.waits(300)
+
+    (given_up,) = (each.text for each in play.alerts() if each.key.startswith("sweep-"))
+    assert "holds 150 that is to be closed" in given_up
+
+
 def test_a_sweep_that_is_given_up_again_is_said_again() -> None:
     play = Play(followers=(follower(ratio="1"),))
     for number in range(2):
