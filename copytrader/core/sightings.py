@@ -8,10 +8,10 @@ from copytrader.core import exposure, left_late, room
 from copytrader.core.copies import Key, LeaderOrder, copy_of
 from copytrader.core.facts import Filled, Level, Source
 from copytrader.core.follower_orders import see_follower
+from copytrader.core.making_good import make_good_ahead
 from copytrader.core.merge import Known, merge
 from copytrader.core.model import LEADER, Order, OrderStatus, day_of
 from copytrader.core.news import News, lot_of
-from copytrader.core.outcomes import make_good_ahead
 from copytrader.core.state import Holding, State
 
 
